@@ -1,0 +1,19 @@
+"""emokeras: speech emotion recognisers in TensorFlow/Keras, trained, tuned, fused, evaluated and shipped.
+
+A clip's way from file to emotion, and where each step stands:
+
+    data.corpus      which clips there are, who speaks, which emotion
+    data.splits      which of them train, validate and test
+    data.audio       file -> waveform
+    data.augment     what happens to a training waveform
+    data.features    waveform -> log-mel frames
+    data.pipeline    all of it as a tf.data.Dataset
+    models.build     config -> keras.Model: features in, logits out
+    training.fit     one config -> one run folder
+    reporting        metrics, pictures, tables
+    recognizer       a trained run -> waveform in, probabilities out
+
+The commands (`python -m emokeras` lists them) are thin functions over these. Importing this package imports none of it.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,51 @@
+"""What every command shares: `--debug`, one line on stderr for what went wrong, and the exit status.
+
+0: done; 1: the work failed; 2: the arguments are wrong; 130: Ctrl-C.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from emokeras.errors import EmokerasError
+
+
+def make_parser(module_name: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser for `python -m <module_name>` whose help is the module's docstring."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module_name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def parse_settings(pairs: list[str]) -> dict[str, str]:
+    """Turn ["section.key=value", ...] of `--set` into a dict. Raises UsageError for a pair without `=`."""
+    from emokeras.errors import UsageError
+
+    for pair in pairs:
+        if "=" not in pair:
+            raise UsageError(f"--set {pair}: write it as section.key=value, for example --set training.epochs=10")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def run_command(work: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
+    """Do the work; tell an expected error in one line on stderr. Returns the exit status."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up lines would hide ours.
+    try:
+        return work(arguments) or 0
+    except EmokerasError as error:
+        if arguments.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:  # A full disk, a folder that may not be written: no fault of the program's.
+        if arguments.debug:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,245 @@
+"""Every number of an experiment, with its unit in its name: frozen dataclasses, JSON in and out, one `override`."""
+
+import dataclasses
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from emokeras.errors import UsageError
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Number = Annotated[int, Field(ge=0)]
+InputName = Literal["spectrogram", "mfcc", "prosody", "tokens"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ExperimentConfig:
+    """Which clips, who hears them, and which random numbers."""
+
+    corpus: str = ""
+    protocol: str = "speaker"
+    fold: Number = 0
+    seed: Number = 0
+    split_seed: Number = 0
+    emotions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
+class AudioConfig:
+    """The waveform, and the windows of it that a network sees. Frames quieter than the loudest one by more than
+    `trim_decibels` are cut off at both ends (0: nothing is cut)."""
+
+    sample_rate_hz: Count = 16000
+    trim_decibels: NotNegative = 40.0
+    window_seconds: Positive = 2.56
+    num_windows: Count = 3
+
+
+@dataclass(frozen=True, config=STRICT)
+class SpectrogramConfig:
+    """Log-mel spectrogram in decibels; the triangles are Slaney's, as librosa makes them."""
+
+    frame_seconds: Positive = 0.032
+    hop_seconds: Positive = 0.010
+    fft_size: Count = 1024
+    num_bands: Count = 80
+    low_hz: NotNegative = 50.0
+    high_hz: Positive = 8000.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class AugmentConfig:
+    """What happens to a training clip. 0 (or an empty range) turns a thing off. Bands and frames are those of the
+    spectrogram; the masks are SpecAugment's (Park et al. 2019), mixup is Zhang et al.'s (2018)."""
+
+    speed_change: Fraction = 0.0
+    shift_seconds: NotNegative = 0.0
+    fade_seconds: NotNegative = 0.005
+    gain_decibels: NotNegative = 0.0
+    noise_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
+    noise_snr_decibels: tuple[float, float] = (15.0, 40.0)
+    mixup_alpha: NotNegative = 0.0
+    mixup_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    num_time_masks: Number = 0
+    time_mask_frames: Number = 24
+    num_band_masks: Number = 0
+    band_mask_bands: Number = 10
+    band_shift_bands: Number = 0
+
+
+@dataclass(frozen=True, config=STRICT)
+class EncoderConfig:
+    """The body of one branch: features and mask -> frames [steps, channels]. `kind` names the function in
+    `models.encoders` that builds it."""
+
+    kind: str = "cnn"
+    filters: tuple[Count, ...] = (32, 64, 128)
+    kernel_size: Count = 3
+    batch_normalization: bool = True
+    squeeze_excitation: bool = False
+    dropout: Fraction = 0.2
+    l2: NotNegative = 1e-4
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModelConfig:
+    """From frames to logits: how time is pooled, and the dense layers after it."""
+
+    pooling: Literal["mean", "max", "mean-max", "attention", "attentive-statistics", "flatten"] = "attentive-statistics"
+    hidden_units: tuple[Count, ...] = (128,)
+    dropout: Fraction = 0.3
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainingConfig:
+    """How the network learns. `ema_momentum` 0: no moving average of the weights; `patience_epochs` 0: no early stop."""
+
+    epochs: Count = 60
+    batch_size: Count = 32
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    learning_rate: Positive = 1e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup_epochs: NotNegative = 3.0
+    weight_decay: NotNegative = 1e-2
+    clip_norm: NotNegative = 1.0
+    label_smoothing: Fraction = 0.05
+    class_weights: bool = True
+    ema_momentum: Fraction = 0.0
+    patience_epochs: Number = 0
+    select_by: Literal["val_accuracy", "val_balanced_accuracy", "val_loss"] = "val_loss"
+    mixed_precision: bool = False
+    strategy: Literal["none", "mirrored"] = "none"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Config:
+    """One experiment. `encoders` has one body per input; what a recipe does not use stays at its default."""
+
+    recipe: str
+    encoders: dict[InputName, EncoderConfig]
+    experiment: ExperimentConfig = ExperimentConfig()
+    audio: AudioConfig = AudioConfig()
+    spectrogram: SpectrogramConfig = SpectrogramConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def __post_init__(self):
+        if self.spectrogram.high_hz > self.audio.sample_rate_hz / 2:
+            raise ValueError(
+                f"spectrogram.high_hz={self.spectrogram.high_hz:g} lies above half of "
+                f"audio.sample_rate_hz={self.audio.sample_rate_hz}: lower the one or raise the other"
+            )
+        if self.spectrogram.frame_seconds * self.audio.sample_rate_hz > self.spectrogram.fft_size:
+            raise ValueError(
+                f"spectrogram.fft_size={self.spectrogram.fft_size} is shorter than a frame of "
+                f"{self.spectrogram.frame_seconds:g} s at {self.audio.sample_rate_hz} Hz: take a larger one"
+            )
+
+
+_ADAPTER = TypeAdapter(Config)
+
+
+def home() -> Path:
+    """Return the folder of all that is cached: EMOKERAS_HOME, by default ~/.cache/emokeras."""
+    return Path(os.environ.get("EMOKERAS_HOME") or Path.home() / ".cache" / "emokeras")
+
+
+def to_json(config: Config) -> str:
+    """Return the whole configuration as indented JSON, which `from_json` reads back."""
+    return _ADAPTER.dump_json(config, indent=2).decode() + "\n"
+
+
+def from_json(text: str, where: str = "the configuration") -> Config:
+    """Read a configuration from JSON. Raises UsageError, naming the key, when it is not one."""
+    try:
+        return _validated(json.loads(text), where)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{where} is not JSON ({error}): give a config.json of a run") from error
+
+
+def read_config(path: Path) -> Config:
+    """Read a configuration file, such as a run's config.json."""
+    try:
+        return from_json(Path(path).read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path} cannot be read ({reason}): give a config.json of a run") from error
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """Return every setting under its dotted path: {"encoder.l2": 0.0001, "training.epochs": 60, ...}.
+
+    With one branch its body's settings go by `encoder.KEY`, with more by `encoders.INPUT.KEY`.
+    """
+    flat = {}
+    for section, value in dataclasses.asdict(config).items():
+        if section == "encoders":
+            for name, encoder in value.items():
+                prefix = "encoder" if len(value) == 1 else f"encoders.{name}"
+                flat.update({f"{prefix}.{key}": setting for key, setting in encoder.items()})
+        elif isinstance(value, dict):
+            flat.update({f"{section}.{key}": setting for key, setting in value.items()})
+        else:
+            flat[section] = value
+    return flat
+
+
+def override(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return the configuration with the settings at these dotted paths replaced.
+
+    A text value is read as JSON where it is JSON (`0.1`, `true`, `[32, 64]`), else taken as it is; this serves
+    `--set`, the flags, JSON files and the tuner alike. `encoder.KEY` sets every branch, `encoders.INPUT.KEY` one.
+
+    Raises UsageError for an unknown path, with its nearest neighbour, and for a value that does not fit.
+    """
+    tree = dataclasses.asdict(config)
+    known = {f"{section}.{key}" for section, value in tree.items() if isinstance(value, dict) for key in value}
+    known = {path for path in known if not path.startswith("encoders.")}
+    fields = [field.name for field in dataclasses.fields(EncoderConfig)]
+    known |= {f"encoder.{key}" for key in fields} | {f"encoders.{name}.{key}" for name in tree["encoders"] for key in fields}
+    for path, value in values.items():
+        if path not in known:
+            near = difflib.get_close_matches(path, known, 1, 0.0)
+            raise UsageError(f"there is no setting '{path}'; did you mean '{near[0]}'?")
+        value = _parse(value)
+        section, *middle, key = path.split(".")
+        if section == "encoder":
+            for encoder in tree["encoders"].values():
+                encoder[key] = value
+        else:
+            target = tree[section]
+            for name in middle:
+                target = target[name]
+            target[key] = value
+    return _validated(tree, "--set")
+
+
+def _parse(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+
+
+def _validated(tree: Any, where: str) -> Config:
+    try:
+        return _ADAPTER.validate_python(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        given = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{where}: {path + ': ' if path else ''}{message}{given}") from error

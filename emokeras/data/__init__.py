@@ -1,0 +1,1 @@
+"""What comes in: clips, splits, waveforms, features, batches."""

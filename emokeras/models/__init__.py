@@ -1,0 +1,1 @@
+"""What learns: layers, branch bodies, fusion, whole networks."""

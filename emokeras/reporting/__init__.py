@@ -1,0 +1,1 @@
+"""What is kept and shown: metrics, run folders, tables, pictures."""
