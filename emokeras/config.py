@@ -118,7 +118,6 @@ class TrainingConfig:
     patience_epochs: Number = 0
     select_by: Literal["val_accuracy", "val_balanced_accuracy", "val_loss"] = "val_loss"
     mixed_precision: bool = False
-    strategy: Literal["none", "mirrored"] = "none"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -207,7 +206,9 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
     known = {f"{section}.{key}" for section, value in tree.items() if isinstance(value, dict) for key in value}
     known = {path for path in known if not path.startswith("encoders.")}
     fields = [field.name for field in dataclasses.fields(EncoderConfig)]
-    known |= {f"encoder.{key}" for key in fields} | {f"encoders.{name}.{key}" for name in tree["encoders"] for key in fields}
+    known |= {f"encoder.{key}" for key in fields} | {
+        f"encoders.{name}.{key}" for name in tree["encoders"] for key in fields
+    }
     for path, value in values.items():
         if path not in known:
             near = difflib.get_close_matches(path, known, 1, 0.0)

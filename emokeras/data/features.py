@@ -1,0 +1,154 @@
+"""Waveform to features: pure TensorFlow functions on batches, used alike by tf.data, `predict` and the exported model.
+
+Nothing here looks beyond its own clip: a clip gives the same features alone and among longer neighbours that pad it
+with zeros. All positions are in samples until the last step, so that inputs with different hops stay aligned.
+"""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from emokeras.config import AudioConfig, Config, SpectrogramConfig
+
+SMALLEST_POWER = 1e-10  # -100 dB: the floor of the decibel scale
+TRIM_HOP_SECONDS, TRIM_HOPS_PER_FRAME = 0.010, 4
+
+
+@functools.lru_cache(maxsize=8)
+def mel_filterbank(config: SpectrogramConfig, sample_rate_hz: int) -> np.ndarray:
+    """Return Slaney's mel triangles as [fft_bins, bands], float32, from librosa."""
+    import librosa
+
+    return librosa.filters.mel(
+        sr=sample_rate_hz, n_fft=config.fft_size, n_mels=config.num_bands, fmin=config.low_hz, fmax=config.high_hz
+    ).T.astype(np.float32)
+
+
+def mel_spectrogram(waveforms: tf.Tensor, config: SpectrogramConfig, sample_rate_hz: int) -> tf.Tensor:
+    """Return the mel power spectrogram of waveforms [batch, samples] as [batch, frames, bands].
+
+    Frames are centred on multiples of the hop, the ends padded with zeros, the Hann window is periodic: what
+    `librosa.feature.melspectrogram(..., center=True, pad_mode="constant", power=2)` gives.
+    """
+    frame_samples = round(config.frame_seconds * sample_rate_hz)
+    hop_samples = round(config.hop_seconds * sample_rate_hz)
+    padding = [[0, 0], [frame_samples // 2, frame_samples - frame_samples // 2]]
+    padded = tf.pad(waveforms, padding)  # [batch, samples + frame_samples]
+    spectrum = tf.signal.stft(padded, frame_samples, hop_samples, config.fft_size)  # [batch, frames, fft_bins]
+    power = tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2
+    return tf.matmul(power, mel_filterbank(config, sample_rate_hz))  # [batch, frames, bands]
+
+
+def log_mel_spectrogram(waveforms: tf.Tensor, config: SpectrogramConfig, sample_rate_hz: int) -> tf.Tensor:
+    """Return the log-mel spectrogram [batch, frames, bands] in decibels re 1, with no maximum over clip or batch."""
+    power = mel_spectrogram(waveforms, config, sample_rate_hz)
+    return (10.0 / np.log(10.0)) * tf.math.log(tf.maximum(power, SMALLEST_POWER))
+
+
+def active_span(waveforms: tf.Tensor, config: AudioConfig) -> tf.Tensor:
+    """Return where each waveform [batch, samples] is active: [batch, 2], the first sample and the one after the last.
+
+    A frame (40 ms, every 10 ms) is active when its root mean square is less than `trim_decibels` below that of the
+    loudest, as in `librosa.effects.trim`. Zeros after the last sample that is not zero are padding, never active.
+    A silent clip is active for one hop.
+    """
+    hop_samples = round(TRIM_HOP_SECONDS * config.sample_rate_hz)
+    position = tf.range(tf.shape(waveforms)[1])
+    lengths = tf.reduce_max(tf.where(waveforms != 0.0, position + 1, 0), axis=1, keepdims=True)  # [batch, 1]
+    if config.trim_decibels == 0:
+        return tf.concat([tf.zeros_like(lengths), tf.maximum(lengths, hop_samples)], axis=1)
+    energy = _frame_energy(waveforms, hop_samples)  # [batch, frames]
+    frame = tf.range(tf.shape(energy)[1])
+    own = frame * hop_samples <= lengths  # [batch, frames]: frames that a clip without padding would have
+    threshold = tf.reduce_max(energy, axis=1, keepdims=True) * 10.0 ** (-config.trim_decibels / 10.0)
+    active = own & (energy > threshold)
+    first = tf.reduce_min(tf.where(active, frame, tf.shape(energy)[1]), axis=1, keepdims=True) * hop_samples
+    stop = (tf.reduce_max(tf.where(active, frame, -1), axis=1, keepdims=True) + 1) * hop_samples
+    first, stop = tf.where(lengths > 0, first, 0), tf.minimum(stop, lengths)
+    return tf.concat([first, tf.maximum(stop, first + 1)], axis=1)
+
+
+def _frame_energy(waveforms: tf.Tensor, hop_samples: int) -> tf.Tensor:
+    """Return the energy of frames of TRIM_HOPS_PER_FRAME hops, centred on multiples of the hop, [batch, frames].
+
+    Sums over hops, then over the hops of a frame: a tenth of the work of framing.
+    """
+    half = TRIM_HOPS_PER_FRAME // 2
+    num_frames = tf.shape(waveforms)[1] // hop_samples + 1
+    missing = num_frames * hop_samples - tf.shape(waveforms)[1]
+    squares = tf.pad(waveforms**2, [[0, 0], [0, missing]])
+    hops = tf.reduce_sum(tf.reshape(squares, [tf.shape(waveforms)[0], num_frames, hop_samples]), axis=2)
+    hops = tf.pad(hops, [[0, 0], [half, half - 1]])
+    return tf.add_n([hops[:, offset : offset + num_frames] for offset in range(TRIM_HOPS_PER_FRAME)])
+
+
+def window_starts(spans: tf.Tensor, positions: tf.Tensor, config: AudioConfig) -> tf.Tensor:
+    """Return where windows begin, in samples [batch, windows].
+
+    `positions` [batch, windows] run from 0 to 1. In a span longer than the window, 0 is its beginning and 1 the latest
+    window that still is full; in a shorter one the whole span lies in the window, at its end (0... later) or beginning.
+    """
+    window_samples = round(config.window_seconds * config.sample_rate_hz)
+    first = tf.cast(spans[:, :1], tf.float32)
+    room = tf.cast(spans[:, 1:] - spans[:, :1] - window_samples, tf.float32)  # negative for a short span
+    return tf.cast(tf.round(first + positions * room), tf.int32)
+
+
+def even_positions(num_windows: int) -> np.ndarray:
+    """Return the positions [windows] at which a clip is looked at in serving: evenly spaced, the middle if only one."""
+    return np.linspace(0, 1, num_windows, dtype=np.float32) if num_windows > 1 else np.array([0.5], np.float32)
+
+
+def gather_windows(
+    frames: tf.Tensor, spans: tf.Tensor, starts: tf.Tensor, num_frames: int, hop_samples: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Cut windows of `num_frames` out of frames [batch, frames, bands].
+
+    Returns the windows [batch, windows, num_frames, bands], 0 where there is no active frame, and the mask
+    [batch, windows, num_frames], 1 where there is one.
+    """
+    index = tf.math.floordiv(starts, hop_samples)[..., tf.newaxis] + tf.range(
+        num_frames
+    )  # [batch, windows, num_frames]
+    first = spans[:, :1, tf.newaxis] // hop_samples
+    last = (spans[:, 1:, tf.newaxis] - 1) // hop_samples
+    mask = (index >= first) & (index <= last)
+    windows = tf.gather(frames, tf.clip_by_value(index, 0, tf.shape(frames)[1] - 1), batch_dims=1)
+    mask = tf.cast(mask, tf.float32)
+    return windows * mask[..., tf.newaxis], mask
+
+
+def num_frames(config: Config) -> int:
+    """Return the frames of one spectrogram window."""
+    return round(config.audio.window_seconds / config.spectrogram.hop_seconds)
+
+
+def extract(
+    waveforms: tf.Tensor, config: Config, positions: tf.Tensor | None = None, spans: tf.Tensor | None = None
+) -> dict[str, tf.Tensor]:
+    """Return a network's inputs for waveforms [batch, samples] at the configuration's rate.
+
+    Parameters
+    ----------
+    positions: [batch, windows], where to look; by default the evenly spaced windows of serving.
+    spans: [batch, 2], where the clips are active; by default found here. (Training finds them before it adds noise.)
+
+    Returns
+    -------
+    {"spectrogram": [batch, windows, frames, bands] in decibels, "spectrogram_mask": [batch, windows, frames]}
+    """
+    if spans is None:
+        spans = active_span(waveforms, config.audio)
+    if positions is None:
+        even = even_positions(config.audio.num_windows)
+        positions = tf.tile(even[tf.newaxis], [tf.shape(waveforms)[0], 1])
+    starts = window_starts(spans, positions, config.audio)
+    rate = config.audio.sample_rate_hz
+    inputs = {}
+    if "spectrogram" in config.encoders:
+        frames = log_mel_spectrogram(waveforms, config.spectrogram, rate)
+        hop_samples = round(config.spectrogram.hop_seconds * rate)
+        windows, mask = gather_windows(frames, spans, starts, num_frames(config), hop_samples)
+        inputs |= {"spectrogram": windows, "spectrogram_mask": mask}
+    return inputs

@@ -1,0 +1,108 @@
+"""Clips and a configuration to batches: the one place where a tf.data.Dataset is made.
+
+Training:   clip numbers, shuffled anew each epoch -> waveform -> speed, shift -> where it is active -> noise, gain
+            -> batch -> features, one random window a clip -> band shift -> mixup -> (inputs, labels, weights)
+Evaluation: clip numbers in order -> waveform -> batch -> features, all windows of serving -> (inputs, labels)
+
+All that is random is drawn from (seed, epoch, clip), so that an epoch is the same whether it was reached in one go or
+after a kill, and however many threads made it.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from emokeras.config import Config
+from emokeras.data import augment, features
+
+EVALUATION_BATCH = 32
+
+
+class Waveforms:
+    """Waveforms of many lengths as one tensor [all samples] and where each ends, so that a graph can pick one."""
+
+    def __init__(self, waveforms: list[np.ndarray]):
+        self.samples = tf.constant(np.concatenate(waveforms))
+        self.stops = tf.constant(np.cumsum([len(waveform) for waveform in waveforms]))
+
+    def __getitem__(self, clip: tf.Tensor) -> tf.Tensor:
+        start = tf.where(clip > 0, self.stops[tf.maximum(clip - 1, 0)], 0)
+        return self.samples[start : self.stops[clip]]
+
+    def __len__(self) -> int:
+        return len(self.stops)
+
+
+def steps_per_epoch(num_clips: int, config: Config) -> int:
+    """Return the full batches of one training epoch; what is left over takes part in other epochs."""
+    return max(1, num_clips // config.training.batch_size)
+
+
+def epoch_order(num_clips: int, epoch: tf.Tensor | int, config: Config) -> tf.Tensor:
+    """Return the numbers of the clips that an epoch trains on, in their order: a shuffle drawn from seed and epoch."""
+    seed = tf.stack([tf.constant(config.experiment.seed, tf.int64), tf.cast(epoch, tf.int64)])
+    shuffled = tf.random.experimental.stateless_shuffle(tf.range(num_clips, dtype=tf.int64), seed)
+    return shuffled[: steps_per_epoch(num_clips, config) * config.training.batch_size]
+
+
+def training_dataset(
+    waveforms: list[np.ndarray], labels: np.ndarray, config: Config, weights: np.ndarray, first_epoch: int = 0
+) -> tf.data.Dataset:
+    """Return the batches of all epochs from `first_epoch` on, one epoch after the other.
+
+    Parameters
+    ----------
+    waveforms: [samples] each, float32 at the configuration's rate. labels: int [clips].
+    weights: float [emotions], the weight of each emotion's clips in the loss.
+
+    Yields
+    ------
+    ({"spectrogram": [batch, frames, bands], "spectrogram_mask": [batch, frames]},
+    {"emotion": one-hot or mixed, [batch, emotions]}, {"emotion": weights [batch]})
+    """
+    store = Waveforms(waveforms)
+    one_hot = tf.one_hot(labels, len(weights))
+    weights = tf.constant(weights, tf.float32)[:, tf.newaxis]
+    seed, rate = config.experiment.seed, config.audio.sample_rate_hz
+    batch_size = min(config.training.batch_size, len(store))
+
+    def order(epoch):
+        clips = epoch_order(len(store), epoch, config)
+        return tf.data.Dataset.from_tensor_slices((tf.repeat(epoch, tf.size(clips)), clips))
+
+    def load(epoch, clip):
+        draws, noise_seed = augment.draw(seed, epoch, clip)
+        waveform = augment.reshape_waveform(store[clip], draws, config.augment, rate)
+        span = features.active_span(waveform[tf.newaxis], config.audio)[0]
+        waveform = augment.recolour_waveform(waveform, draws, noise_seed, config.augment)
+        draws["share"] = augment.mixup_share(draws, noise_seed, config.augment)
+        return waveform, span, draws, one_hot[clip]
+
+    def assemble(waveform, span, draws, label):
+        inputs = features.extract(waveform, config, draws["crop"][:, tf.newaxis], span)
+        if config.augment.band_shift_bands and "spectrogram" in inputs:
+            shifted = augment.shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
+            inputs["spectrogram"] = shifted
+        if config.augment.mixup_alpha:
+            inputs, label = augment.mix(inputs, label, draws["share"])
+        inputs = {name: tf.squeeze(value, 1) for name, value in inputs.items()}
+        return inputs, {"emotion": label}, {"emotion": tf.squeeze(label @ weights, 1)}
+
+    dataset = tf.data.Dataset.range(first_epoch, config.training.epochs).flat_map(order)
+    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.padded_batch(batch_size, drop_remainder=True)
+    return dataset.map(assemble, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
+
+
+def evaluation_dataset(waveforms: list[np.ndarray], config: Config) -> tf.data.Dataset:
+    """Return batches of every clip's serving windows, in order, none lost: the network's inputs as
+    {"spectrogram": [batch, windows, frames, bands], "spectrogram_mask": [batch, windows, frames]}."""
+    store = Waveforms(waveforms)
+    dataset = tf.data.Dataset.range(len(store)).map(lambda clip: store[clip], num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.padded_batch(EVALUATION_BATCH)
+    return dataset.map(lambda batch: features.extract(batch, config), num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
+
+
+def stack(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:
+    """Return all batches of an evaluation dataset as one array for each input, [clips, windows, ...]."""
+    batches = list(dataset.as_numpy_iterator())
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}

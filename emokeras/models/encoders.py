@@ -1,0 +1,100 @@
+"""The body of one branch: features [frames, bands] and mask [frames, 1] -> frames [steps, channels] and their mask.
+
+One function a kind, all with the same signature; `ENCODERS` finds them by the name a configuration gives.
+"""
+
+import keras
+
+from emokeras.config import EncoderConfig
+from emokeras.models.layers import SqueezeExcitation
+
+
+def cnn(features, mask, config: EncoderConfig):
+    """Stack blocks of convolution, batch normalisation, ReLU, 2 × 2 max-pooling and dropout; one block a filter count.
+
+    What is left of the bands is folded into the channels: [steps, bands / 2^blocks × filters].
+    """
+    frames = keras.layers.Reshape((*features.shape[1:], 1))(features)
+    for filters in config.filters:
+        frames = _convolution_2d(frames, filters, config)
+        frames = keras.layers.MaxPooling2D(2)(frames)
+        frames = keras.layers.SpatialDropout2D(config.dropout)(frames)
+        mask = keras.layers.MaxPooling1D(2)(mask)
+    return _fold_bands(frames), mask
+
+
+def resnet(features, mask, config: EncoderConfig):
+    """A residual network over time (He et al. 2016): a stem of two 2-D convolutions, then 1-D residual blocks.
+
+    The first of `filters` is the stem's, the others one block each; where a count is larger than the one before, the
+    block halves the steps. With `squeeze_excitation` each block weighs its channels (Hu et al. 2018).
+    """
+    stem_filters, *block_filters = config.filters
+    frames = keras.layers.Reshape((*features.shape[1:], 1))(features)
+    frames = _convolution_2d(frames, stem_filters, config, strides=(1, 2))
+    frames = _convolution_2d(frames, stem_filters, config, strides=(2, 2))
+    mask = _shorten(mask)
+    frames = _convolution_1d(_fold_bands(frames), block_filters[0], 1, config)
+    frames = keras.layers.ReLU()(frames)
+    for filters in block_filters:
+        frames, mask = _residual_block(frames, mask, filters, config)
+    return frames, mask
+
+
+def _residual_block(frames, mask, filters, config):
+    strides = 2 if filters > frames.shape[-1] else 1
+    shortcut = frames
+    if strides == 2:
+        shortcut = _convolution_1d(keras.layers.AveragePooling1D(2, padding="same")(frames), filters, 1, config)
+        mask = _shorten(mask)
+    frames = _convolution_1d(frames, filters, config.kernel_size, config, strides)
+    frames = keras.layers.ReLU()(frames)
+    frames = keras.layers.Dropout(config.dropout)(frames)
+    frames = _convolution_1d(frames, filters, config.kernel_size, config)
+    if config.squeeze_excitation:
+        frames = SqueezeExcitation(kernel_regularizer=keras.regularizers.L2(config.l2))([frames, mask])
+    frames = keras.layers.Add()([frames, shortcut])
+    frames = keras.layers.ReLU()(frames)
+    return keras.layers.Multiply()([frames, mask]), mask  # Padding stays 0, whatever the batch normalisation adds.
+
+
+def _convolution_2d(frames, filters, config, strides=(1, 1)):
+    frames = keras.layers.Conv2D(
+        filters,
+        config.kernel_size,
+        strides,
+        padding="same",
+        use_bias=not config.batch_normalization,
+        kernel_initializer="he_normal",
+        kernel_regularizer=keras.regularizers.L2(config.l2),
+    )(frames)
+    if config.batch_normalization:
+        frames = keras.layers.BatchNormalization()(frames)
+    return keras.layers.ReLU()(frames)
+
+
+def _convolution_1d(frames, filters, kernel_size, config, strides=1):
+    frames = keras.layers.Conv1D(
+        filters,
+        kernel_size,
+        strides,
+        padding="same",
+        use_bias=not config.batch_normalization,
+        kernel_initializer="he_normal",
+        kernel_regularizer=keras.regularizers.L2(config.l2),
+    )(frames)
+    return keras.layers.BatchNormalization()(frames) if config.batch_normalization else frames
+
+
+def _fold_bands(frames):
+    """Fold the bands of [steps, bands, channels] into the channels."""
+    steps, bands, channels = frames.shape[1:]
+    return keras.layers.Reshape((steps, bands * channels))(frames)
+
+
+def _shorten(mask):
+    """Halve the steps of a mask as a convolution of stride 2 with padding "same" does; a half-valid step is valid."""
+    return keras.layers.MaxPooling1D(2, padding="same")(mask)
+
+
+ENCODERS = {function.__name__: function for function in (cnn, resnet)}

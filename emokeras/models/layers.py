@@ -1,0 +1,146 @@
+"""Custom layers, written in keras.ops so that they run on every backend, registered so that a saved model loads."""
+
+import keras
+from keras import ops
+
+SMALLEST_VARIANCE = 1e-5
+
+
+@keras.saving.register_keras_serializable("emokeras")
+class SpecAugment(keras.layers.Layer):
+    """Mask random stretches of frames and of bands with 0, in training only (Park et al. 2019).
+
+    Stands after normalisation, where 0 is the mean. Input and output: [batch, frames, bands].
+    """
+
+    def __init__(self, num_time_masks, time_mask_frames, num_band_masks, band_mask_bands, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.num_time_masks, self.time_mask_frames = num_time_masks, time_mask_frames
+        self.num_band_masks, self.band_mask_bands = num_band_masks, band_mask_bands
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, features, training=False):
+        if not training or not (self.num_time_masks or self.num_band_masks):
+            return features
+        frames, bands = features.shape[1:]
+        keep_frames = self._keep(features, frames, self.num_time_masks, self.time_mask_frames)
+        keep_bands = self._keep(features, bands, self.num_band_masks, self.band_mask_bands)
+        keep = ops.expand_dims(keep_frames, 2) * ops.expand_dims(keep_bands, 1)
+        return features * ops.cast(keep, features.dtype)
+
+    def _keep(self, features, size, num_masks, most):
+        """Return [batch, size], 0 in each of `num_masks` stretches of 0 to `most`, else 1."""
+        shape = (ops.shape(features)[0], num_masks, 1)
+        width = keras.random.uniform(shape, 0.0, float(most), seed=self.seed_generator)
+        start = keras.random.uniform(shape, seed=self.seed_generator) * (float(size) - width)
+        position = ops.reshape(ops.arange(size, dtype="float32"), (1, 1, size))
+        masked = ops.logical_and(position >= start, position < start + width)
+        return 1.0 - ops.cast(ops.any(masked, axis=1), "float32")
+
+    def get_config(self):
+        names = ("num_time_masks", "time_mask_frames", "num_band_masks", "band_mask_bands", "seed")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+@keras.saving.register_keras_serializable("emokeras")
+class SqueezeExcitation(keras.layers.Layer):
+    """Weigh the channels of frames [batch, steps, channels] by their mean over the valid steps (Hu et al. 2018).
+
+    Call with [frames, mask]; the mask is [batch, steps, 1]. Returns frames of the same shape.
+    """
+
+    def __init__(self, reduction=8, kernel_regularizer=None, **kwargs):
+        super().__init__(**kwargs)
+        self.reduction = reduction
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def build(self, input_shape):
+        channels = input_shape[0][-1]
+        regularizer = self.kernel_regularizer
+        self.squeeze = keras.layers.Dense(
+            max(8, channels // self.reduction),
+            activation="relu",
+            kernel_regularizer=regularizer,
+            dtype=self.dtype_policy,
+        )
+        self.excite = keras.layers.Dense(
+            channels, activation="sigmoid", kernel_regularizer=regularizer, dtype=self.dtype_policy
+        )
+        self.squeeze.build((input_shape[0][0], channels))
+        self.excite.build((input_shape[0][0], self.squeeze.units))
+
+    def call(self, inputs):
+        frames, mask = inputs
+        weights = self.excite(self.squeeze(masked_mean(frames, mask)))
+        return frames * ops.expand_dims(weights, 1)
+
+    def get_config(self):
+        regularizer = keras.regularizers.serialize(self.kernel_regularizer)
+        return super().get_config() | {"reduction": self.reduction, "kernel_regularizer": regularizer}
+
+
+@keras.saving.register_keras_serializable("emokeras")
+class MaskedPooling(keras.layers.Layer):
+    """Pool frames [batch, steps, channels] over the valid steps: the mean, the maximum, or both side by side.
+
+    Call with [frames, mask]; the mask is [batch, steps, 1]. Returns [batch, channels], twice as many for "mean-max".
+    """
+
+    def __init__(self, mode="mean", **kwargs):
+        super().__init__(**kwargs)
+        self.mode = mode
+
+    def call(self, inputs):
+        frames, mask = inputs
+        parts = []
+        if "mean" in self.mode:
+            parts.append(masked_mean(frames, mask))
+        if "max" in self.mode:
+            parts.append(ops.max(ops.where(mask > 0, frames, ops.full_like(frames, -1e4)), axis=1))
+        return ops.concatenate(parts, axis=-1)
+
+    def get_config(self):
+        return super().get_config() | {"mode": self.mode}
+
+
+@keras.saving.register_keras_serializable("emokeras")
+class AttentionPooling(keras.layers.Layer):
+    """Pool frames [batch, steps, channels] by learned weights over the valid steps, one set of weights a channel.
+
+    Attentive statistics pooling (Okabe et al. 2018; channel-wise as in ECAPA-TDNN, Desplanques et al. 2020): with
+    `with_deviation` the weighted standard deviation stands beside the weighted mean. Call with [frames, mask]; the
+    mask is [batch, steps, 1]. Returns [batch, channels], twice as many with the deviation.
+    """
+
+    def __init__(self, units=64, with_deviation=True, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.with_deviation = units, with_deviation
+
+    def build(self, input_shape):
+        channels = input_shape[0][-1]
+        self.hidden = keras.layers.Dense(self.units, activation="tanh", dtype=self.dtype_policy)
+        self.score = keras.layers.Dense(channels, dtype=self.dtype_policy)
+        self.hidden.build(input_shape[0])
+        self.score.build((*input_shape[0][:-1], self.units))
+
+    def call(self, inputs):
+        frames, mask = inputs
+        scores = ops.cast(self.score(self.hidden(frames)), "float32")
+        frames = ops.cast(frames, "float32")
+        weights = ops.softmax(ops.where(mask > 0, scores, ops.full_like(scores, -1e9)), axis=1)
+        mean = ops.sum(weights * frames, axis=1)
+        if not self.with_deviation:
+            return ops.cast(mean, self.compute_dtype)
+        variance = ops.sum(weights * ops.square(frames - ops.expand_dims(mean, 1)), axis=1)
+        deviation = ops.sqrt(ops.maximum(variance, SMALLEST_VARIANCE))
+        return ops.cast(ops.concatenate([mean, deviation], axis=-1), self.compute_dtype)
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units, "with_deviation": self.with_deviation}
+
+
+def masked_mean(frames, mask):
+    """Return the mean of frames [batch, steps, channels] over the steps where mask [batch, steps, 1] is 1."""
+    mask = ops.cast(mask, frames.dtype)
+    return ops.sum(frames * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)

@@ -1,0 +1,329 @@
+"""The run folder: everything about one training run, written so that a kill at any moment leaves whole files.
+
+    config.json     the resolved configuration              metrics.json                 every figure
+    split.csv       which clip stands in which subset       predictions.csv              what the test clips got
+    history.csv     one row for each epoch                  validation_predictions.csv   what the validation clips got
+
+beside model.keras, the pictures, checkpoints/ and tensorboard/. `keep_results` copies what RESULTS.md stands on.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emokeras.config import Config
+from emokeras.data.splits import PROTOCOLS
+from emokeras.errors import RunError
+
+RUN_FILES = (
+    "config.json",
+    "split.csv",
+    "history.csv",
+    "metrics.json",
+    "predictions.csv",
+    "validation_predictions.csv",
+    "model.keras",
+    "confusion_matrix.png",
+    "curves.png",
+    "reliability.png",
+    "examples.png",
+    "checkpoints",
+    "tensorboard",
+    "members",
+)
+RESULT_FILES = ("metrics.json", "config.json", "predictions.csv", "validation_predictions.csv")
+SPLIT_COLUMNS = ("clip", "content", "speaker", "emotion", "subset")
+PREDICTION_COLUMNS = ("clip", "speaker", "emotion")
+
+
+# Folders
+
+
+def create_run(folder: Path, resume: bool = False) -> Path:
+    """Make the folder of a run and return it.
+
+    Raises RunError when it holds another run's files, or, with `resume`, when it holds no run to go on with.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file, not a folder: give another --run-dir")
+    if resume:
+        if not (folder / "config.json").is_file():
+            raise RunError(f"{folder} holds no run to go on with (no config.json): give a run folder to --resume")
+        return folder
+    held = _held_files(folder)
+    if held:
+        raise RunError(
+            f"{folder} holds a run already ({', '.join(held[:3])}): give another --run-dir, or go on with it by "
+            f"--resume {folder}"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be made ({error.strerror}): give another --run-dir") from error
+    return folder
+
+
+def run_name(protocol: str, fold: int, seed: int, split_seed: int) -> str:
+    """Return the name of a run within its recipe: fold-K-seed-S, or split-P-seed-S where there are no folds."""
+    has_folds = protocol in PROTOCOLS and PROTOCOLS[protocol].num_folds > 1
+    return f"fold-{fold}-seed-{seed}" if has_folds else f"split-{split_seed}-seed-{seed}"
+
+
+def default_run_dir(config: Config, corpus_name: str | None = None, root: Path = Path("runs")) -> Path:
+    """Return a folder for this run that holds none yet: runs/RECIPE/CORPUS-PROTOCOL-RUN, with -2, -3 ... if taken.
+
+    `corpus_name` is the loaded corpus's name; without it the configuration's is taken, which may be a path.
+    """
+    experiment = config.experiment
+    name = run_name(experiment.protocol, experiment.fold, experiment.seed, experiment.split_seed)
+    corpus = file_name_of(corpus_name or experiment.corpus)
+    folder = Path(root) / config.recipe / f"{corpus}-{experiment.protocol}-{name}"
+    candidate, number = folder, 1
+    while _held_files(candidate) or candidate.is_file():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate
+
+
+def file_name_of(corpus: str) -> str:
+    """Return what a corpus is called in a path: its name, or of a path the last part without suffix."""
+    name = Path(corpus).name.removesuffix(".zip").removesuffix(".csv")
+    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "corpus"
+
+
+def _held_files(folder: Path) -> list[str]:
+    return [name for name in RUN_FILES if (folder / name).exists()]
+
+
+# Writing and reading
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to; at the end it takes the place of `path` in one step."""
+    path = Path(path)
+    # The suffix stays last: Keras and matplotlib choose the format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file (UTF-8, line ends as given) through a temporary file."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON, a list of numbers on one line. Raises RunError for NaN and infinity, which JSON has not."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise RunError(f"{path} would hold a figure that is not finite ({error}): has training diverged?") from error
+    # Within strings JSON has no raw line ends, so this meets lists only.
+    text = re.sub(r'\[\n\s*([^\[\]{}"]*?)\n\s*\]', lambda match: f"[{' '.join(match[1].split())}]", text)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises RunError when it is missing, damaged or no object."""
+    try:
+        value = json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path} is not JSON ({error}): run the training again, or take the file from a copy") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path} holds no JSON object: run the training again, or take the file from a copy")
+    return value
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Read metrics.json of a run. Raises RunError when the run has none, or it is damaged."""
+    return read_json(Path(folder) / "metrics.json")
+
+
+def write_split(folder: Path, clips: Sequence[Any], subsets: Sequence[str]) -> None:
+    """Write split.csv: one row a clip (clip, content, speaker, emotion, subset), in the order given.
+
+    Args:
+        clips: `data.corpus.Clip`, [clips].
+        subsets: "train", "validation" or "test" for each of them, [clips].
+    """
+    rows = [
+        (clip.name, clip.content, clip.speaker, clip.emotion, subset)
+        for clip, subset in zip(clips, subsets, strict=True)
+    ]
+    write_text(Path(folder) / "split.csv", _csv_text([SPLIT_COLUMNS, *rows]))
+
+
+def read_split(folder: Path) -> list[dict[str, str]]:
+    """Read split.csv of a run: a dict {clip, content, speaker, emotion, subset} for each clip. Raises RunError."""
+    path = Path(folder) / "split.csv"
+    header, rows = _read_csv(path)
+    if header != list(SPLIT_COLUMNS):
+        raise RunError(f"{path} has the columns {', '.join(header)}, not {', '.join(SPLIT_COLUMNS)}: {_MEND}")
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def write_predictions(path: Path, clips: Sequence[Any], emotions: Sequence[str], probabilities: np.ndarray) -> None:
+    """Write what each clip got: columns clip, speaker, emotion (the true one), then one probability per emotion.
+
+    Args:
+        clips: `data.corpus.Clip`, [clips].
+        emotions: names of the columns, [emotions].
+        probabilities: [clips, emotions]; written as float32 with as many digits as bring it back exactly.
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float32)
+    if probabilities.shape != (len(clips), len(emotions)):
+        raise ValueError(f"probabilities {probabilities.shape} do not fit {len(clips)} clips, {len(emotions)} emotions")
+    rows = [
+        (clip.name, clip.speaker, clip.emotion, *map(str, row)) for clip, row in zip(clips, probabilities, strict=True)
+    ]
+    write_text(path, _csv_text([(*PREDICTION_COLUMNS, *emotions), *rows]))
+
+
+def read_predictions(path: Path) -> tuple[list[str], list[str], np.ndarray, tuple[str, ...], np.ndarray]:
+    """Read predictions.csv or validation_predictions.csv.
+
+    Returns:
+        Clip names [clips], speakers [clips], labels int [clips], emotions, probabilities float32 [clips, emotions].
+
+    Raises RunError, naming the line, when the file is missing or does not hold what `write_predictions` writes.
+    """
+    path = Path(path)
+    header, rows = _read_csv(path)
+    emotions = tuple(header[len(PREDICTION_COLUMNS) :])
+    if tuple(header[: len(PREDICTION_COLUMNS)]) != PREDICTION_COLUMNS or not emotions:
+        wanted = ", ".join(PREDICTION_COLUMNS)
+        raise RunError(f"{path} has the columns {', '.join(header)}, not {wanted} and the emotions: {_MEND}")
+    index_of = {emotion: index for index, emotion in enumerate(emotions)}
+    labels = np.empty(len(rows), dtype=np.int64)
+    probabilities = np.empty([len(rows), len(emotions)], dtype=np.float32)
+    for index, row in enumerate(rows):
+        try:
+            labels[index] = index_of[row[2]]
+            probabilities[index] = [float(text) for text in row[len(PREDICTION_COLUMNS) :]]
+        except KeyError:
+            raise RunError(f"{path}, clip {row[0]}: the emotion '{row[2]}' has no column: {_MEND}") from None
+        except ValueError as error:
+            raise RunError(f"{path}, clip {row[0]}: a probability is no number ({error}): {_MEND}") from None
+    return [row[0] for row in rows], [row[1] for row in rows], labels, emotions, probabilities
+
+
+def append_history(path: Path, row: Mapping[str, float]) -> None:
+    """Add one epoch's row to history.csv; the first row's keys become the columns.
+
+    Rows of the same or a later `epoch` go: a resumed run that repeats an epoch leaves it once. The whole file is
+    written anew (it is small), so that a kill leaves either the old one or the new one.
+
+    Raises RunError when the row has other keys than the file has columns.
+    """
+    path = Path(path)
+    earlier = read_history(path) if path.exists() else []
+    if earlier and list(earlier[0]) != list(row):
+        raise RunError(f"{path} has the columns {', '.join(earlier[0])}, the new row has {', '.join(row)}: {_MEND}")
+    if "epoch" in row:
+        earlier = [kept for kept in earlier if kept["epoch"] < row["epoch"]]
+    rows = [[_number_text(value) for value in kept.values()] for kept in [*earlier, row]]
+    write_text(path, _csv_text([list(row), *rows]))
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Read history.csv: for each epoch a dict of floats. A torn last line (no line end) is dropped.
+
+    Raises RunError when the file is missing or a line in its midst is damaged.
+    """
+    path = Path(path)
+    header, rows = _read_csv(path, drop_torn_line=True)
+    try:
+        return [{name: float(text) for name, text in zip(header, row, strict=True)} for row in rows]
+    except ValueError as error:
+        raise RunError(f"{path} holds what is no number ({error}): {_MEND}") from None
+
+
+def keep_results(run_folder: Path, results_root: Path = Path("results")) -> Path:
+    """Copy what RESULTS.md stands on to results/CORPUS/PROTOCOL/RECIPE/RUN, in place of an earlier copy; return it.
+
+    Raises RunError when the run has not ended (a file is missing), and then copies nothing.
+    """
+    run_folder = Path(run_folder)
+    metrics = read_metrics(run_folder)
+    missing = [name for name in RESULT_FILES if not (run_folder / name).is_file()]
+    if missing:
+        raise RunError(f"{run_folder} lacks {', '.join(missing)}: let the run end (--resume {run_folder})")
+    folder = results_folder(metrics, results_root, where=run_folder / "metrics.json")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in RESULT_FILES:
+        with replacing(folder / name) as temporary:
+            shutil.copyfile(run_folder / name, temporary)
+    return folder
+
+
+def results_folder(metrics: Mapping[str, Any], results_root: Path, where: Path) -> Path:
+    """Return where a run with these metrics stands under `results_root`. Raises RunError when they do not say."""
+    try:
+        name = run_name(metrics["protocol"], metrics["fold"], metrics["seed"], metrics["split_seed"])
+        return Path(results_root) / file_name_of(metrics["corpus"]) / metrics["protocol"] / metrics["recipe"] / name
+    except KeyError as error:
+        raise RunError(f"{where} lacks {error}: {_MEND}") from None
+
+
+# CSV
+
+_MEND = "run the training again, or take the file from a copy"
+
+
+def _csv_text(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _read_csv(path: Path, drop_torn_line: bool = False) -> tuple[list[str], list[list[str]]]:
+    text = _read_text(path)
+    if not text.endswith("\n") and text:
+        if not drop_torn_line:
+            raise RunError(f"{path} ends in the middle of a line: {_MEND}")
+        text = text[: text.rfind("\n") + 1]
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        raise RunError(f"{path} is not CSV ({error}): {_MEND}") from error
+    if not lines:
+        if drop_torn_line:
+            return [], []
+        raise RunError(f"{path} is empty: {_MEND}")
+    header, *rows = lines
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise RunError(f"{path}, line {number}: {len(row)} columns, the header has {len(header)}: {_MEND}")
+    return header, rows
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing: give the folder of a run that has ended, or --resume it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{path} cannot be read ({reason}): {_MEND}") from error
+
+
+def _number_text(value: Any) -> str:
+    """Digits that bring the number back exactly; whole numbers without a point."""
+    number = float(value)
+    return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)

@@ -1,0 +1,396 @@
+"""Figures -> tables: the short one a person sees after training, and RESULTS.md, which no hand writes.
+
+python -m emokeras.reporting.tables          # results/ -> RESULTS.md
+"""
+
+import argparse
+import json
+import shlex
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from emokeras import recipes
+from emokeras.data.splits import PROTOCOLS
+from emokeras.errors import RunError
+from emokeras.reporting import metrics as figures_of
+from emokeras.reporting import runs
+
+# Every figure of these is computed again from the predictions before it is printed.
+CHECKED_FIGURES = (
+    "accuracy",
+    "balanced_accuracy",
+    "precision_weighted",
+    "recall_weighted",
+    "f1_weighted",
+    "f1_macro",
+    "expected_calibration_error",
+)
+TOLERANCE = 1e-6
+FIRST_CORPORA, LAST_CORPORA = ("ravdess", "emodb"), ("demo",)
+SEEDS_CORPUS = "ravdess"  # what the seeds' reports measured on
+
+PREAMBLE = """\
+<!-- Written by `python -m emokeras.reporting.tables` from the files under results/. Do not edit: change a run. -->
+
+# Results
+
+- **WA** is plain accuracy, the share of the clips that are recognised. **UA** is the unweighted average recall, the
+  mean over the emotions of the share of each that is recognised: an emotion with few clips counts as much as one with
+  many.
+- Over several folds or seeds, WA and UA are mean ± standard deviation over the runs. **Pooled WA** counts the test
+  clips of all runs together; its 95 % interval is a percentile bootstrap over clips (10,000 resamples; what several
+  runs say of one clip is drawn together). Precision (P), recall (R) and F1 are weighted by the emotions' clips.
+- The **test** subset is read once, after training has ended. Epoch, weights, normalisation and vocabulary come from
+  training and validation clips alone, and the same recording is never on two sides of a split.
+- A **protocol** says which clips are tested. Where speakers are on all sides of the split (`random`, `random-10fold`) a
+  network can recognise the voice, and its figures say little of strangers; `luna`, `emobox` and `speaker` test speakers
+  it has never heard.
+- **Minutes** are the wall-clock minutes that the epochs of one run took on the machine that trained it.
+- Every figure is computed from `results/<corpus>/<protocol>/<recipe>/<run>/predictions.csv`. With `--results results`
+  a command below makes its run's files anew, and `python -m emokeras.reporting.tables` this page.
+"""
+SEEDS_PREAMBLE = """\
+- **Report** is the accuracy in percent that the student report behind a recipe (A to E) states, and the subset it was
+  measured on. The reports drew their own splits, and an accuracy on validation clips has chosen its own epoch.
+"""
+
+
+# What a person sees
+
+
+def print_metrics(metrics: Mapping[str, Any], subset: str = "test", console: Console | None = None) -> None:
+    """Print the short table of a run: its subsets side by side, then the emotions of one subset.
+
+    Args:
+        metrics: what metrics.json holds; of the subsets it needs only the one to show.
+        subset: whose emotions to show.
+        console: where to; stdout by default. Where that is no terminal, the text is plain.
+    """
+    console = console or Console()
+    shown = [name for name in ("test", "validation") if name in metrics]
+    if subset not in metrics:
+        raise RunError(f"the metrics have no subset '{subset}', only {', '.join(shown) or 'none'}")
+    shown = [subset, *(name for name in shown if name != subset)]
+
+    summary = _table(console, _title(metrics), "", *shown)
+    lines = {
+        "clips": lambda scores: str(sum(row["support"] for row in scores["per_emotion"].values())),
+        "accuracy (WA) %": lambda scores: _with_interval(scores["accuracy"], scores["accuracy_ci95"]),
+        "balanced accuracy (UA) %": lambda scores: _with_interval(
+            scores["balanced_accuracy"], scores["balanced_accuracy_ci95"]
+        ),
+        "macro F1 %": lambda scores: _percent(scores["f1_macro"]),
+        "calibration error %": lambda scores: _percent(scores["expected_calibration_error"]),
+    }
+    for label, text in lines.items():
+        summary.add_row(label, *(escape(text(metrics[name])) for name in shown))
+
+    emotions = _table(console, f"{subset}, by emotion", "", "precision %", "recall %", "F1 %", "clips")
+    for name, row in metrics[subset]["per_emotion"].items():
+        figures = (_percent(row[key]) for key in ("precision", "recall", "f1"))
+        emotions.add_row(escape(name), *figures, str(row["support"]))
+    console.print(summary)
+    if not console.is_terminal:
+        console.print()
+    console.print(emotions)
+
+
+def print_recipes(console: Console | None = None) -> None:
+    """Print the recipes: name, where each comes from, and the figure its source reports."""
+    console = console or Console()
+    table = _table(console, "recipes", "name", "source", "reported there, %")
+    for column in table.columns[1:]:
+        column.justify = "left"
+    for name, recipe in recipes.RECIPES.items():
+        table.add_row(escape(name), escape(recipe.source), escape(recipe.seed_figure or "-"))
+    console.print(table)
+
+
+def _table(console: Console, title: str, first: str, *others: str) -> Table:
+    table = Table(
+        title=escape(title), title_justify="left", box=SIMPLE_HEAD if console.is_terminal else None, pad_edge=False
+    )
+    table.add_column(first, no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _title(metrics: Mapping[str, Any]) -> str:
+    parts = [" on ".join(metrics[key] for key in ("recipe", "corpus") if key in metrics)]
+    parts += [f"protocol {metrics['protocol']}"] if "protocol" in metrics else []
+    if "seed" in metrics:
+        parts.append(
+            runs.run_name(metrics.get("protocol", ""), *(metrics[key] for key in ("fold", "seed", "split_seed")))
+        )
+    return ", ".join(part for part in parts if part)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _with_interval(share: float, interval: Sequence[float]) -> str:
+    low, high = interval
+    return f"{_percent(share)} [{_percent(low)}, {_percent(high)}]"
+
+
+# RESULTS.md
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run under results/, its figures computed again from its predictions."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    settings: dict[str, Any]
+    test: dict[str, Any]
+    clips: list[str]
+    correct: np.ndarray
+
+
+def write_results(results_root: Path = Path("results"), path: Path = Path("RESULTS.md")) -> None:
+    """Write RESULTS.md: for each corpus and protocol a table of the recipes, and the commands that make them.
+
+    The text depends on the files under `results_root` and the recipes alone.
+
+    Raises RunError, naming the run, when one lacks a file, when its figures are not those of its predictions, when it
+    lies in another's place, or when runs to be averaged were trained with different settings.
+    """
+    folders = sorted(folder for folder in Path(results_root).glob("*/*/*/*") if folder.is_dir())
+    if not folders:
+        raise RunError(f"{results_root} holds no run: train with --results {results_root} first")
+    tables = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for folder in folders:
+        run = read_run(folder, results_root)
+        corpus, protocol, recipe = folder.relative_to(results_root).parts[:3]
+        tables[corpus][protocol][recipe].append(run)
+
+    parts = [PREAMBLE + (SEEDS_PREAMBLE if SEEDS_CORPUS in tables else "")]
+    for corpus in sorted(tables, key=_corpus_order):
+        parts.append(f"## {corpus}\n")
+        for protocol in sorted(tables[corpus], key=_protocol_order):
+            parts.append(_protocol_section(corpus, protocol, tables[corpus][protocol]))
+    named = {recipe for protocols in tables.values() for rows in protocols.values() for recipe in rows}
+    sources = [f"- `{name}`: {recipe.source}" for name, recipe in recipes.RECIPES.items() if name in named]
+    if sources:
+        parts.append("\n".join(["## The recipes and their sources", "", *sources, ""]))
+    runs.write_text(path, "\n".join(parts))
+
+
+def read_run(folder: Path, results_root: Path) -> Run:
+    """Read one run under results/ and compute its figures again. Raises RunError, naming it, when they do not hold."""
+    folder = Path(folder)
+    missing = [name for name in runs.RESULT_FILES if not (folder / name).is_file()]
+    if missing:
+        raise RunError(f"{folder} lacks {', '.join(missing)}: take the run's folder again, or remove this one")
+    metrics = runs.read_metrics(folder)
+    settings = runs.read_json(folder / "config.json")
+    belongs_in = runs.results_folder(metrics, results_root, where=folder / "metrics.json")
+    if belongs_in != folder:
+        raise RunError(f"{folder} holds the run that belongs in {belongs_in}: move it there")
+    experiment = settings.get("experiment", {})
+    for key in ("recipe", "protocol", "fold", "seed", "split_seed"):
+        told = settings.get(key) if key == "recipe" else experiment.get(key)
+        if told != metrics[key]:
+            raise RunError(f"{folder}: {key} is {metrics[key]} in metrics.json, {told} in config.json: {_AGAIN}")
+
+    clips, correct, test = _computed_again(folder, "predictions.csv", metrics, "test")
+    _computed_again(folder, "validation_predictions.csv", metrics, "validation")
+    return Run(folder, metrics, settings, test, clips, correct)
+
+
+_AGAIN = "keep the files of one run together, as --results does"
+
+
+def _computed_again(folder: Path, file: str, metrics: Mapping, subset: str) -> tuple[list[str], np.ndarray, dict]:
+    """Return clip names, whether each is recognised, and the figures, after comparing them with metrics.json."""
+    clips, _, labels, emotions, probabilities = runs.read_predictions(folder / file)
+    if len(set(clips)) < len(clips):
+        raise RunError(f"{folder / file} names a clip twice: {_AGAIN}")
+    try:
+        written = metrics[subset]
+        compared = {
+            "emotions": (list(metrics["emotions"]), list(emotions)),
+            f"num_{subset}": (metrics[f"num_{subset}"], len(clips)),
+        }
+        if not clips:
+            raise RunError(f"{folder / file} has no clip: {_AGAIN}")
+        computed = figures_of.score(labels, probabilities, emotions)
+        compared |= {key: (written[key], computed[key]) for key in (*CHECKED_FIGURES, "confusion_matrix")}
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{folder / 'metrics.json'} does not hold the figures of {subset} ({error}): {_AGAIN}") from None
+    except ValueError as error:
+        raise RunError(f"{folder / file}: {error}") from None
+    for key, (told, found) in compared.items():
+        close = isinstance(told, float | int) and isinstance(found, float) and abs(told - found) <= TOLERANCE
+        if not close and told != found:
+            told_and_found = f"{_short(told)} in metrics.json, but {_short(found)} by {file}"
+            raise RunError(f"{folder}: {key} of {subset} is {told_and_found}: {_AGAIN}")
+    return clips, probabilities.argmax(axis=1) == labels, computed
+
+
+def _protocol_section(corpus: str, protocol: str, rows: Mapping[str, list[Run]]) -> str:
+    with_reports = corpus == SEEDS_CORPUS
+    header = ["recipe", "runs", "test clips", "WA %", "UA %", "pooled WA % [95 %]", "P %", "R %", "F1 %"]
+    header += ["parameters", "minutes", *(["report"] if with_reports else [])]
+    by_accuracy = sorted(rows, key=lambda recipe: (-_mean(rows[recipe], "accuracy"), recipe))
+    body = []
+    for recipe in by_accuracy:
+        _same_settings(rows[recipe])
+        body.append([f"`{recipe}`", *_row(protocol, rows[recipe]), *([_report(recipe)] if with_reports else [])])
+    alignment = ["---", "---", *["---:"] * 9, *(["---"] if with_reports else [])]
+    lines = [f"### {protocol}", ""]
+    if protocol in PROTOCOLS:
+        lines += [f"Protocol: {PROTOCOLS[protocol].description}.", ""]
+    lines += [*(_markdown_row(cells) for cells in (header, alignment, *body)), ""]
+    lines += ["```bash", *(command for recipe in by_accuracy for command in commands(rows[recipe])), "```", ""]
+    return "\n".join(lines)
+
+
+def _row(protocol: str, group: Sequence[Run]) -> list[str]:
+    correct = np.concatenate([run.correct for run in group])
+    clips = [clip for run in group for clip in run.clips]
+    parameters = sorted({run.metrics["num_parameters"] for run in group})
+    minutes = statistics.mean(run.metrics["train_seconds"] / 60 for run in group)
+    return [
+        _runs_text(protocol, group),
+        f"{len(set(clips)):,}",
+        _mean_and_deviation([run.test["accuracy"] for run in group]),
+        _mean_and_deviation([run.test["balanced_accuracy"] for run in group]),
+        _with_interval(float(correct.mean()), figures_of.accuracy_interval(correct, clips)),
+        *(_percent(_mean(group, key)) for key in ("precision_weighted", "recall_weighted", "f1_weighted")),
+        "–".join(f"{count:,}" for count in dict.fromkeys((parameters[0], parameters[-1]))),
+        f"{minutes:.1f}",
+    ]
+
+
+def _runs_text(protocol: str, group: Sequence[Run]) -> str:
+    """Say how many folds and seeds were run, and when folds are lacking."""
+    folds = {run.metrics["fold"] for run in group}
+    seeds = {(run.metrics["seed"], run.metrics["split_seed"]) for run in group}
+    seeds_text = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+    num_folds = PROTOCOLS[protocol].num_folds if protocol in PROTOCOLS else 1
+    if num_folds == 1:
+        return seeds_text
+    folds_text = f"{num_folds} folds" if len(folds) == num_folds else f"{len(folds)} of {num_folds} folds"
+    text = f"{folds_text} × {seeds_text}"
+    return text if len(group) == len(folds) * len(seeds) else f"{len(group)} runs of {text}"
+
+
+def commands(group: Sequence[Run]) -> list[str]:
+    """Return the command lines that make these runs; settings that are not the recipe's go into `--set`."""
+    lines = []
+    for run in group:
+        figures = run.metrics
+        words = ["python", "-m", "emokeras.train", figures["recipe"], "--corpus", figures["corpus"]]
+        words += ["--protocol", figures["protocol"]]
+        if figures["protocol"] in PROTOCOLS and PROTOCOLS[figures["protocol"]].num_folds > 1:
+            words += ["--fold", str(figures["fold"])]
+        words += ["--seed", str(figures["seed"])]
+        if figures["split_seed"]:
+            words += ["--split-seed", str(figures["split_seed"])]
+        for key, value in _changed_settings(run).items():
+            words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+        lines.append(shlex.join(words))
+    return lines
+
+
+def _changed_settings(run: Run) -> dict[str, Any]:
+    """Return the settings in which a run differs from its recipe as it is now."""
+    recipe = recipes.RECIPES.get(run.metrics["recipe"])
+    if recipe is None:
+        return {}
+    own = _flat(run.settings)
+    named = _flat(json.loads(json.dumps(asdict(recipe.config))))
+    return {key: own[key] for key in sorted(own.keys() & named.keys()) if own[key] != named[key]}
+
+
+def _same_settings(group: Sequence[Run]) -> None:
+    first = _flat(group[0].settings)
+    for run in group[1:]:
+        other = _flat(run.settings)
+        for key in sorted(first.keys() & other.keys()):
+            if first[key] != other[key]:
+                raise RunError(
+                    f"{run.folder}: {key} is {_short(other[key])}, in {group[0].folder.name} beside it "
+                    f"{_short(first[key])}: runs of one row share their settings; name a recipe for the other"
+                )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the settings by dotted path, without those that say which run it is."""
+    flat = {}
+    for key, value in tree.items():
+        if not prefix and key in ("recipe", "experiment"):
+            continue
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _mean(group: Sequence[Run], key: str) -> float:
+    return statistics.mean(run.test[key] for run in group)
+
+
+def _mean_and_deviation(shares: Sequence[float]) -> str:
+    """The sample standard deviation, of two runs or more; one run has none."""
+    deviation = f" ± {_percent(statistics.stdev(shares))}" if len(shares) > 1 else ""
+    return _percent(statistics.mean(shares)) + deviation
+
+
+def _report(recipe: str) -> str:
+    return (recipes.RECIPES[recipe].seed_figure if recipe in recipes.RECIPES else "") or "–"
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _corpus_order(corpus: str) -> tuple[int, str]:
+    for rank, names in ((0, FIRST_CORPORA), (2, LAST_CORPORA)):
+        if corpus in names:
+            return rank, str(names.index(corpus))
+    return 1, corpus
+
+
+def _protocol_order(protocol: str) -> tuple[int, str]:
+    known = list(PROTOCOLS)
+    return (known.index(protocol) if protocol in known else len(known)), protocol
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write RESULTS.md; return the exit status."""
+    from emokeras import commandline
+
+    parser = commandline.make_parser("emokeras.reporting.tables", __doc__)
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="D", help="where the runs are kept")
+    parser.add_argument("--output", type=Path, default=Path("RESULTS.md"), metavar="FILE", help="what to write")
+    return commandline.run_command(_work, parser.parse_args(argv))
+
+
+def _work(arguments: argparse.Namespace) -> None:
+    write_results(arguments.results, arguments.output)
+    print(f"{arguments.output} written from {arguments.results}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,142 @@
+"""Train one recipe on one split of a corpus, and score it once on the test subset.
+
+    python -m emokeras.train mel-resnet --corpus ~/ravdess --protocol random --seed 0
+
+The run folder it leaves holds the model, the configuration, the split, every prediction, metrics and pictures;
+`tensorboard --logdir runs` shows it while it grows.
+"""
+
+import argparse
+from pathlib import Path
+
+from emokeras import commandline
+
+PROTOCOLS = ("random", "random-10fold", "luna", "emobox", "speaker")
+
+
+def train(
+    recipe: str | None = None,
+    corpus: str | None = None,
+    run_dir: Path | None = None,
+    resume: Path | None = None,
+    config_file: Path | None = None,
+    values: dict | None = None,
+    results: Path | None = None,
+    say=print,
+) -> dict:
+    """Train a recipe (or a configuration file, or go on with a run) and return its metrics.
+
+    Parameters
+    ----------
+    recipe: a name of `recipes.RECIPES`, `mel-cnn3` by default.
+    corpus: "ravdess", "emodb", "demo", a folder, zip or manifest.csv; by default what the configuration says, else
+        RAVDESS where it has been prepared, else the demo corpus.
+    run_dir: the run folder; a new one under runs/ by default.
+    resume: the folder of an interrupted run: it goes on after its last whole epoch, its configuration unchanged.
+    values: settings by dotted path, as `config.override` takes them.
+    results: where to keep a copy of the figures, for RESULTS.md.
+    """
+    from emokeras.config import override, read_config
+    from emokeras.data.corpus import load_corpus, prepared_path
+    from emokeras.errors import UsageError
+    from emokeras.recipes import DEFAULT_RECIPE, find_recipe
+    from emokeras.reporting import runs
+
+    values = dict(values or {})
+    if resume:
+        if recipe or config_file or values or run_dir:
+            raise UsageError(
+                "--resume goes on with a run as it was begun: give no recipe, --config, --run-dir or --set"
+            )
+        runs.create_run(resume, resume=True)
+        config = read_config(Path(resume) / "config.json")
+        if (Path(resume) / "metrics.json").exists():
+            say(f"{resume} has ended already; nothing to do")
+            return runs.read_metrics(resume)
+    else:
+        if recipe and config_file:
+            raise UsageError("give a recipe or --config, not both")
+        config = read_config(config_file) if config_file else find_recipe(recipe or DEFAULT_RECIPE).config
+        source = corpus or config.experiment.corpus
+        if not source:
+            source = "ravdess" if prepared_path("ravdess") else "demo"
+            if source == "demo":
+                say(
+                    "corpus: demo, the embedded synthetic one (RAVDESS is not prepared on this machine: "
+                    "python -m emokeras.prepare --corpus ravdess, or give --corpus FOLDER)"
+                )
+            else:
+                say("corpus: ravdess, as prepared on this machine (--corpus demo for the embedded one)")
+        config = override(config, {"experiment.corpus": str(source)} | values)
+
+    import_tensorflow()
+    from emokeras.training.fit import train_run
+
+    loaded = load_corpus(corpus or config.experiment.corpus)
+    say(f"corpus {loaded.name}: {len(loaded.clips)} clips, {len({clip.speaker for clip in loaded.clips})} speakers")
+    for note in loaded.notes:
+        say(f"  {note}")
+    folder = Path(resume or run_dir or runs.default_run_dir(config, loaded.name))
+    say(f"run folder: {folder}")
+    metrics = train_run(config, loaded, folder, bool(resume), say)
+    if results:
+        say(f"figures kept in {runs.keep_results(folder, results)}")
+    return metrics
+
+
+def import_tensorflow():
+    """Import TensorFlow; it takes seconds, so nothing that can be refused before should wait for it."""
+    import tensorflow  # noqa: F401
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = commandline.make_parser("emokeras.train", __doc__)
+    parser.add_argument("recipe", nargs="?", help="a name that --list shows (default: mel-cnn3)")
+    parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="how clips are split (default: speaker)")
+    parser.add_argument("--fold", type=int, metavar="K", help="which fold of the protocol, from 0")
+    parser.add_argument("--seed", type=int, metavar="S", help="draws weights and augmentation (default: 0)")
+    parser.add_argument("--split-seed", type=int, metavar="S", help="draws the split (default: 0)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="epochs at most (default: the recipe's)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change any setting")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a config.json instead of a recipe")
+    parser.add_argument("--run-dir", type=Path, metavar="D", help="the run folder (default: a new one under runs/)")
+    parser.add_argument("--resume", type=Path, metavar="D", help="go on with an interrupted run")
+    parser.add_argument("--results", type=Path, metavar="D", help="keep a copy of the figures under D, for RESULTS.md")
+    parser.add_argument("--mixed-precision", action="store_true", default=None, help="float16 on a GPU")
+    parser.add_argument("--list", action="store_true", help="show the recipes and where they come from")
+    return commandline.run_command(_work, parser.parse_args(argv))
+
+
+FLAGS = {
+    "protocol": "experiment.protocol",
+    "fold": "experiment.fold",
+    "seed": "experiment.seed",
+    "split_seed": "experiment.split_seed",
+    "epochs": "training.epochs",
+    "mixed_precision": "training.mixed_precision",
+}
+
+
+def _work(arguments: argparse.Namespace) -> None:
+    from emokeras.reporting import tables
+
+    if arguments.list:
+        tables.print_recipes()
+        return
+    given = {path: getattr(arguments, name) for name, path in FLAGS.items() if getattr(arguments, name) is not None}
+    metrics = train(
+        arguments.recipe,
+        arguments.corpus,
+        arguments.run_dir,
+        arguments.resume,
+        arguments.config,
+        given | commandline.parse_settings(arguments.set),
+        arguments.results,
+    )
+    tables.print_metrics(metrics)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,196 @@
+"""What happens around an epoch: validation, the best weights, the state to resume from, TensorBoard, progress."""
+
+import contextlib
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from emokeras.config import TrainingConfig
+from emokeras.errors import RunError
+from emokeras.reporting import figures, metrics, runs
+from emokeras.training.score import predict_logits, to_probabilities
+
+BEST, STATE = "best.npz", "state.npz"
+
+
+@contextlib.contextmanager
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """Let the model have the moving average of its weights for a while, where the optimizer keeps one.
+
+    Swapped by assignment: adding and subtracting, as keras.callbacks.SwapEMAWeights does, leaves rounding behind.
+    """
+    if not model.optimizer.use_ema or not int(model.optimizer.iterations):
+        yield
+        return
+    averages = model.optimizer._model_variables_moving_average
+    own = [variable.numpy() for variable in model.trainable_variables]
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, own, strict=True):
+            variable.assign(value)
+
+
+def save_variables(path: Path, variables: Sequence[keras.Variable], epoch: int) -> None:
+    """Write variables and the number of epochs that led to them to one file, in one step."""
+    values = {f"variable_{index}": variable.numpy() for index, variable in enumerate(variables)}
+    with runs.replacing(path) as temporary:
+        np.savez(temporary, epoch=epoch, **values)
+
+
+def load_variables(path: Path, variables: Sequence[keras.Variable]) -> int:
+    """Bring back what `save_variables` wrote; return the epochs. Raises RunError when the file is not of this network."""
+    try:
+        with np.load(path) as file:
+            if len(file.files) != len(variables) + 1:
+                raise ValueError("it is another network's")
+            for index, variable in enumerate(variables):
+                variable.assign(file[f"variable_{index}"])
+            return int(file["epoch"])
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path} cannot be resumed from ({error}): start again in a new --run-dir") from error
+
+
+def all_variables(model: keras.Model) -> list[keras.Variable]:
+    """Return every variable of model and optimizer, dropout's seeds and the moving average included."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+class Validation(keras.callbacks.Callback):
+    """After each epoch: score the validation subset as serving would, write history.csv, keep the best weights, stop
+    early, and write the state to resume from, last of all.
+
+    Best epoch and patience are read back from history.csv, so that a resumed run decides as an unbroken one.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        labels: np.ndarray,
+        folder: Path,
+        config: TrainingConfig,
+        first_epoch: int = 0,
+        on_score: Callable[[int, np.ndarray], None] | None = None,
+    ):
+        super().__init__()
+        self.inputs, self.labels, self.folder, self.config = inputs, labels, folder, config
+        self.history_path = folder / "history.csv"
+        history = runs.read_history(self.history_path) if self.history_path.exists() else []
+        self.history = [row for row in history if row["epoch"] <= first_epoch]
+        self.on_score = on_score
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        checkpoints = self.folder / "checkpoints"
+        with averaged_weights(self.model):
+            probabilities = to_probabilities(predict_logits(self.model, self.inputs))
+            predicted = probabilities.argmax(axis=1)
+            logs["val_loss"] = metrics.cross_entropy(self.labels, probabilities)
+            logs["val_accuracy"] = float((predicted == self.labels).mean())
+            logs["val_balanced_accuracy"] = metrics.balanced_accuracy(self.labels, predicted)
+            if not np.isfinite(logs["loss"]):
+                raise RunError(
+                    f"{self.folder}: the loss of epoch {epoch + 1} is not finite: lower training.learning_rate, "
+                    "or set training.clip_norm"
+                )
+            seconds = time.perf_counter() - self.started
+            row = {"epoch": epoch + 1, "loss": logs["loss"], "accuracy": logs["accuracy"]}
+            row |= {name: logs[name] for name in ("val_loss", "val_accuracy", "val_balanced_accuracy")}
+            row |= {"learning_rate": float(self.model.optimizer.learning_rate), "seconds": round(seconds, 3)}
+            self.history.append(row)
+            if best_epoch(self.history, self.config.select_by) == epoch + 1:
+                save_variables(checkpoints / BEST, self.model.variables, epoch + 1)
+            if self.on_score:
+                self.on_score(epoch, probabilities)
+        runs.append_history(self.history_path, row)
+        save_variables(checkpoints / STATE, all_variables(self.model), epoch + 1)
+        if self.out_of_patience():
+            self.model.stop_training = True
+
+    def out_of_patience(self) -> bool:
+        """Say whether the last `patience_epochs` epochs brought nothing better."""
+        if not self.config.patience_epochs or not self.history:
+            return False
+        waited = self.history[-1]["epoch"] - best_epoch(self.history, self.config.select_by)
+        return waited >= self.config.patience_epochs
+
+
+def best_epoch(history: Sequence[Mapping[str, float]], select_by: str) -> int:
+    """Return the first epoch, counted from 1, with the best value: the lowest of a loss, the highest of anything else."""
+    values = np.array([row[select_by] for row in history])
+    return int(history[int(values.argmin() if select_by.endswith("loss") else values.argmax())]["epoch"])
+
+
+class Progress(keras.callbacks.Callback):
+    """One bar over the whole training on a terminal; elsewhere (a log file) one line an epoch."""
+
+    def __init__(self, epochs: int, steps: int, first_epoch: int):
+        super().__init__()
+        from tqdm import tqdm
+
+        self.epochs, self.steps, self.on_terminal = epochs, steps, sys.stderr.isatty()
+        self.bar = tqdm(
+            total=epochs * steps, initial=first_epoch * steps, unit="batch", dynamic_ncols=True,
+            disable=not self.on_terminal,
+        )  # fmt: skip
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.update()
+
+    def on_epoch_end(self, epoch, logs=None):
+        names = {"loss": "loss", "accuracy": "accuracy", "val_loss": "validation loss", "val_accuracy": "accuracy"}
+        text = "  ".join(f"{label} {logs[name]:.3f}" for name, label in names.items())
+        self.bar.set_description_str(f"epoch {epoch + 1}/{self.epochs}  {text}")
+        if not self.on_terminal:
+            print(f"epoch {epoch + 1}/{self.epochs}  {text}", flush=True)
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
+
+
+class TensorBoardImages:
+    """Writes the confusion matrix of the validation subset every few epochs, the spectrograms a network sees once,
+    and the hyper-parameters, beside the scalars and the graph that keras.callbacks.TensorBoard writes."""
+
+    def __init__(self, folder: Path, labels: np.ndarray, emotions: Sequence[str], every_epochs: int):
+        import tensorflow as tf
+
+        self.writer = tf.summary.create_file_writer(str(folder / "tensorboard" / "validation"))
+        self.labels, self.emotions, self.every_epochs = labels, emotions, every_epochs
+
+    def write_figure(self, name: str, figure, step: int) -> None:
+        """Write a matplotlib figure as an image."""
+        import tensorflow as tf
+
+        with self.writer.as_default():
+            tf.summary.image(name, figures.to_image(figure)[np.newaxis], step)
+        self.writer.flush()
+
+    def write_confusion(self, epoch: int, probabilities: np.ndarray) -> None:
+        """Write the confusion matrix of an epoch, of the first, the last and every few between."""
+        if epoch % self.every_epochs == 0:
+            size = range(len(self.emotions))
+            predicted = probabilities.argmax(axis=1)
+            matrix = np.array([[((self.labels == i) & (predicted == j)).sum() for j in size] for i in size])
+            figure = figures.confusion_matrix(matrix, self.emotions, f"validation, epoch {epoch + 1}")
+            self.write_figure("confusion_matrix", figure, epoch)
+
+    def write_hyperparameters(self, settings: Mapping[str, object], accuracy: float, step: int) -> None:
+        """Write the settings and the result they led to, for TensorBoard's HParams page."""
+        import tensorflow as tf
+        from tensorboard.plugins.hparams import api as hparams
+
+        plain = {path: value for path, value in settings.items() if isinstance(value, (bool, int, float, str))}
+        with self.writer.as_default():
+            hparams.hparams(plain)
+            tf.summary.scalar("test_accuracy", accuracy, step)
+        self.writer.flush()

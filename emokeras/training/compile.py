@@ -1,0 +1,56 @@
+"""Loss, optimizer, schedule, precision and the weight of each emotion: how a network is told to learn."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from emokeras.config import TrainingConfig
+
+
+def set_precision(config: TrainingConfig, say: Callable) -> None:
+    """Choose float16 with float32 variables where it was asked for and there is a GPU; else float32."""
+    has_gpu = bool(tf.config.list_physical_devices("GPU"))
+    if config.mixed_precision and not has_gpu:
+        say("mixed precision: there is no GPU, training stays float32 (float16 is slower on a CPU)")
+    keras.config.set_dtype_policy("mixed_float16" if config.mixed_precision and has_gpu else "float32")
+
+
+def compile_model(model: keras.Model, config: TrainingConfig, steps_per_epoch: int) -> None:
+    """Give the model its loss, its optimizer and its schedule."""
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        warmup_steps = round(config.warmup_epochs * steps_per_epoch)
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate / 100 if warmup_steps else rate,
+            max(1, config.epochs * steps_per_epoch - warmup_steps),
+            warmup_target=rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
+    options = {"clipnorm": config.clip_norm or None}
+    if config.ema_momentum:
+        options |= {"use_ema": True, "ema_momentum": config.ema_momentum}
+    match config.optimizer:
+        case "adamw":
+            optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **options)
+            optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        case "adam":
+            optimizer = keras.optimizers.Adam(rate, **options)
+        case "sgd":
+            optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
+    model.compile(
+        optimizer,
+        loss={"emotion": keras.losses.CategoricalCrossentropy(True, config.label_smoothing)},
+        metrics={"emotion": ["accuracy"]},
+        jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,  # XLA is slower on a CPU.
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def class_weights(labels: np.ndarray, num_emotions: int, config: TrainingConfig) -> np.ndarray:
+    """Return the weight of each emotion in the loss: inverse to its clips, 1 on average over clips."""
+    if not config.class_weights:
+        return np.ones(num_emotions)
+    counts = np.bincount(labels, minlength=num_emotions)
+    return len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))

@@ -1,0 +1,46 @@
+"""A network and a subset to logits, probabilities and metrics."""
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+from scipy.special import softmax
+
+from emokeras.data.corpus import Clip
+from emokeras.reporting import metrics
+
+WINDOWS_PER_BATCH = 96
+
+
+def predict_logits(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return each clip's logits [clips, emotions], the mean over its windows.
+
+    `inputs` are those of `data.pipeline.stack`: [clips, windows, ...] each.
+    """
+    num_clips, num_windows = next(iter(inputs.values())).shape[:2]
+    windows = {name: value.reshape(num_clips * num_windows, *value.shape[2:]) for name, value in inputs.items()}
+    logits = model.predict(windows, batch_size=WINDOWS_PER_BATCH, verbose=0)["emotion"]
+    return logits.reshape(num_clips, num_windows, -1).mean(axis=1)
+
+
+def to_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Return the softmax over the last axis."""
+    return softmax(logits.astype(np.float64), axis=-1).astype(np.float32)
+
+
+def to_labels(clips: Sequence[Clip], emotions: Sequence[str]) -> np.ndarray:
+    """Return the number of each clip's emotion, int [clips]."""
+    number = {emotion: index for index, emotion in enumerate(emotions)}
+    return np.array([number[clip.emotion] for clip in clips], dtype=np.int64)
+
+
+def score_clips(clips: Sequence[Clip], emotions: Sequence[str], probabilities: np.ndarray) -> dict:
+    """Return the metrics of probabilities [clips, emotions], also by speaker, sex and intensity."""
+    return metrics.score(
+        to_labels(clips, emotions),
+        probabilities,
+        emotions,
+        speakers=[clip.speaker for clip in clips],
+        sexes=[clip.sex for clip in clips],
+        intensities=[clip.intensity for clip in clips],
+    )

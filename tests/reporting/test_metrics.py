@@ -1,0 +1,170 @@
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sklearn_metrics
+
+from emokeras.errors import RunError
+from emokeras.reporting import metrics
+
+EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+
+
+def draw(num_clips=300, present=range(8), sharpness=1.5, seed=0):
+    """Labels of the emotions `present`, and probabilities that know something about them."""
+    random = np.random.default_rng(seed)
+    labels = random.choice(list(present), num_clips)
+    logits = random.normal(size=(num_clips, len(EMOTIONS)))
+    logits[np.arange(num_clips), labels] += sharpness
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return labels, probabilities.astype(np.float32)
+
+
+@pytest.mark.parametrize("present", [range(8), [0, 2, 3, 7]], ids=["all emotions", "four of them"])
+def test_agrees_with_scikit_learn(present):
+    labels, probabilities = draw(present=present)
+    predicted = probabilities.argmax(axis=1)
+    score = metrics.score(labels, probabilities, EMOTIONS)
+
+    precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
+        labels, predicted, average="weighted", zero_division=0
+    )
+    assert score["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(labels, predicted))
+    assert score["precision_weighted"] == pytest.approx(precision)
+    assert score["recall_weighted"] == pytest.approx(recall)
+    assert score["f1_weighted"] == pytest.approx(f1)
+    recalls = sklearn_metrics.recall_score(labels, predicted, labels=list(present), average="macro")
+    assert score["balanced_accuracy"] == pytest.approx(recalls)
+    macro = sklearn_metrics.f1_score(labels, predicted, labels=list(present), average="macro")
+    assert score["f1_macro"] == pytest.approx(macro)
+    normalised = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
+    assert score["cross_entropy"] == pytest.approx(sklearn_metrics.log_loss(labels, normalised, labels=range(8)))
+    assert score["confusion_matrix"] == sklearn_metrics.confusion_matrix(labels, predicted, labels=range(8)).tolist()
+
+
+def test_an_emotion_without_clips_has_no_figures_and_weighs_nothing():
+    labels, probabilities = draw(present=[0, 2, 3, 7])
+    score = metrics.score(labels, probabilities, EMOTIONS)
+    assert score["per_emotion"]["calm"] == {"precision": None, "recall": None, "f1": None, "support": 0}
+    present = [row["recall"] for row in score["per_emotion"].values() if row["support"]]
+    assert len(present) == 4
+    assert score["balanced_accuracy"] == pytest.approx(np.mean(present))
+
+
+def test_an_emotion_never_predicted_has_precision_0():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+    score = metrics.score(np.array([0, 0, 1]), probabilities, ("calm", "sad"))
+    assert score["per_emotion"]["sad"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1}
+    assert score["per_emotion"]["calm"] == {"precision": pytest.approx(2 / 3), "recall": 1.0, "f1": 0.8, "support": 2}
+    assert score["accuracy"] == pytest.approx(2 / 3)
+    assert score["balanced_accuracy"] == 0.5
+    assert score["f1_macro"] == pytest.approx(0.4)
+    assert score["confusion_matrix"] == [[2, 0], [1, 0]]
+
+
+def test_the_score_is_plain_json():
+    labels, probabilities = draw(num_clips=40, present=[1, 2])
+    score = metrics.score(labels, probabilities, EMOTIONS, speakers=["a"] * 40)
+    assert json.loads(json.dumps(score, allow_nan=False)) == score
+
+
+def test_groups():
+    labels = np.array([0, 0, 1, 1, 0])
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.3, 0.7], [0.6, 0.4]])
+    score = metrics.score(
+        labels,
+        probabilities,
+        ("calm", "sad"),
+        speakers=["02", "02", "02", "02", "01"],
+        sexes=["female", "female", "male", "", ""],
+    )
+    assert score["by_speaker"] == {
+        "01": {"accuracy": 1.0, "balanced_accuracy": 1.0, "support": 1},
+        "02": {"accuracy": 0.75, "balanced_accuracy": 0.75, "support": 4},
+    }
+    assert score["by_sex"] == {
+        "female": {"accuracy": 0.5, "balanced_accuracy": 0.5, "support": 2},
+        "male": {"accuracy": 1.0, "balanced_accuracy": 1.0, "support": 1},
+    }
+    assert score["by_intensity"] == {}
+
+
+def test_balanced_accuracy_weighs_emotions_not_clips():
+    labels = np.array([0] * 9 + [1])
+    assert metrics.balanced_accuracy(labels, np.zeros(10, dtype=int)) == 0.5
+
+
+def test_calibration_error_by_hand():
+    # Confidences 0.9 and 0.8 fall into bins of their own; the two of 0.62 share (9/15, 10/15] and are right once.
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.62, 0.38], [0.62, 0.38]])
+    labels = np.array([0, 0, 0, 1])
+    expected = (1 * (1 - 0.9) + 1 * (0.8 - 0) + 2 * (0.62 - 0.5)) / 4
+    assert metrics.expected_calibration_error(labels, probabilities) == pytest.approx(expected)
+
+
+def test_calibration_bins_are_closed_above():
+    probabilities = np.array([[0.5, 0.5], [0.75, 0.25], [0.76, 0.24], [1.0, 0.0]])
+    counts, confidence, accuracy = metrics.calibration_bins(np.array([0, 1, 0, 0]), probabilities, num_bins=4)
+    assert counts.tolist() == [0, 1, 1, 2]
+    assert confidence.tolist() == pytest.approx([0, 0.5, 0.75, 0.88])
+    assert accuracy.tolist() == [0, 1, 0, 1]
+
+
+def test_cross_entropy_of_a_certain_error_is_finite():
+    value = metrics.cross_entropy(np.array([1]), np.array([[1.0, 0.0]]))
+    assert value == pytest.approx(-np.log(np.finfo(np.float32).tiny))
+
+
+def test_accuracy_interval_agrees_with_scipy():
+    correct = np.random.default_rng(1).random(250) < 0.8
+    low, high = metrics.accuracy_interval(correct)
+    reference = stats.bootstrap(
+        (correct.astype(float),), np.mean, method="percentile", n_resamples=10_000, random_state=0
+    ).confidence_interval
+    assert [low, high] == pytest.approx([reference.low, reference.high], abs=0.005)
+    binomial = stats.binom.ppf([0.025, 0.975], 250, correct.mean()) / 250
+    assert [low, high] == pytest.approx(binomial.tolist(), abs=0.005)
+
+
+def test_balanced_accuracy_interval_agrees_with_scipy():
+    labels, probabilities = draw(num_clips=200, present=[0, 1, 4])
+    predicted = probabilities.argmax(axis=1)
+    score = metrics.score(labels, probabilities, EMOTIONS)
+
+    def balanced(indices):
+        return metrics.balanced_accuracy(labels[indices], predicted[indices])
+
+    reference = stats.bootstrap(
+        (np.arange(200),), balanced, method="percentile", n_resamples=2000, vectorized=False, random_state=0
+    ).confidence_interval
+    assert score["balanced_accuracy_ci95"] == pytest.approx([reference.low, reference.high], abs=0.01)
+
+
+def test_intervals_are_seeded():
+    labels, probabilities = draw()
+    first, second = (metrics.score(labels, probabilities, EMOTIONS) for _ in range(2))
+    assert first == second
+
+
+def test_runs_over_the_same_clips_do_not_narrow_the_interval():
+    correct = np.random.default_rng(2).random(300) < 0.7
+    clips = [f"clip-{index}" for index in range(300)]
+    once = metrics.accuracy_interval(correct, clips)
+    assert metrics.accuracy_interval(np.tile(correct, 4), clips * 4) == pytest.approx(once)
+    assert once == pytest.approx(metrics.accuracy_interval(correct))
+
+
+def test_probabilities_that_are_none_are_refused():
+    labels, probabilities = draw(num_clips=10)
+    with pytest.raises(ValueError, match="logits"):
+        metrics.score(labels, np.log(probabilities), EMOTIONS)
+    with pytest.raises(ValueError, match="do not fit"):
+        metrics.score(labels, probabilities[:, :7], EMOTIONS)
+    with pytest.raises(ValueError, match="indices"):
+        metrics.score(labels + 8, probabilities, EMOTIONS)
+    with pytest.raises(ValueError, match="no clip"):
+        metrics.score(labels[:0], probabilities[:0], EMOTIONS)
+    probabilities[3:5, 0] = np.nan
+    with pytest.raises(RunError, match=r"2 of 10 clips.*learning_rate"):
+        metrics.score(labels, probabilities, EMOTIONS)

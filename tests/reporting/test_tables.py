@@ -1,0 +1,276 @@
+import io
+import json
+import shutil
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from emokeras.config import from_json, override, to_json
+from emokeras.errors import RunError
+from emokeras.recipes import RECIPES
+from emokeras.reporting import metrics, runs, tables
+
+EMOTIONS = ("neutral", "calm", "happy", "sad")
+FLOAT32 = np.float32
+
+
+@dataclass(frozen=True)
+class Clip:
+    name: str
+    speaker: str
+    emotion: str
+    content: str = ""
+
+
+def predictions(num_clips, num_correct):
+    """Labels in turn; the first `num_correct` clips get their own emotion, the others the next one."""
+    labels = np.arange(num_clips) % len(EMOTIONS)
+    predicted = np.where(np.arange(num_clips) < num_correct, labels, (labels + 1) % len(EMOTIONS))
+    probabilities = np.full([num_clips, len(EMOTIONS)], 0.1, dtype=FLOAT32)
+    probabilities[np.arange(num_clips), predicted] = 0.7
+    return labels, probabilities
+
+
+def keep_run(results, num_correct, protocol="random", recipe="mel-resnet", corpus="ravdess", num_clips=40, **changes):
+    """Put a run under results/ as training does: `changes` are fold, seed, split_seed, or settings by dotted path."""
+    numbers = {key: changes.pop(key, 0) for key in ("fold", "seed", "split_seed")}
+    folder = results.parent / "run"
+    folder.mkdir(exist_ok=True)
+    values = {f"experiment.{key}": value for key, value in numbers.items()}
+    config = replace(RECIPES["mel-resnet"].config, recipe=recipe)
+    config = override(config, values | {"experiment.protocol": protocol} | changes)
+    runs.write_text(folder / "config.json", to_json(config))
+    scores = {}
+    for subset, file in (("test", "predictions.csv"), ("validation", "validation_predictions.csv")):
+        labels, probabilities = predictions(num_clips, num_correct)
+        first = numbers["fold"] * num_clips
+        clips = [Clip(f"{subset}-{first + index}", "01", EMOTIONS[label]) for index, label in enumerate(labels)]
+        runs.write_predictions(folder / file, clips, EMOTIONS, probabilities)
+        scores[subset] = metrics.score(labels, probabilities, EMOTIONS, speakers=[clip.speaker for clip in clips])
+    counts = {"num_train": 99, "num_validation": num_clips, "num_test": num_clips}
+    trained = {"epochs_run": 5, "best_epoch": 4, "num_parameters": 1234567, "train_seconds": 630.0}
+    runs.write_json(
+        folder / "metrics.json",
+        {"recipe": recipe, "corpus": corpus, "protocol": protocol, **numbers, **counts}
+        | {"emotions": list(EMOTIONS), **scores, **trained},
+    )
+    return runs.keep_results(folder, results)
+
+
+def written(results):
+    path = results.parent / "RESULTS.md"
+    tables.write_results(results, path)
+    return path.read_text(encoding="utf-8")
+
+
+def cells_of(text, recipe):
+    """The cells of a recipe's row by the names of the columns."""
+    lines = text.splitlines()
+    row = next(index for index, line in enumerate(lines) if line.startswith(f"| `{recipe}`"))
+    header = max(index for index, line in enumerate(lines[:row]) if line.startswith("| recipe"))
+    split = [[cell.strip() for cell in lines[index].strip("|").split(" | ")] for index in (header, row)]
+    return dict(zip(*split, strict=True))
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results"
+
+
+def test_a_single_run(results):
+    keep_run(results, num_correct=32)
+    text = written(results)
+    cells = cells_of(text, "mel-resnet")
+    assert cells["runs"] == "1 seed"
+    assert cells["test clips"] == "40"
+    assert cells["WA %"] == cells["UA %"] == "80.0"
+    assert cells["P %"] == cells["R %"] == cells["F1 %"] == "80.0"
+    low, high = metrics.accuracy_interval(np.arange(40) < 32)
+    assert cells["pooled WA % [95 %]"] == f"80.0 [{100 * low:.1f}, {100 * high:.1f}]"
+    assert cells["parameters"] == "1,234,567"
+    assert cells["minutes"] == "10.5"
+    assert cells["report"] == RECIPES["mel-resnet"].seed_figure
+    assert f"- `mel-resnet`: {RECIPES['mel-resnet'].source}" in text
+    assert "\npython -m emokeras.train mel-resnet --corpus ravdess --protocol random --seed 0\n" in text
+    assert "## ravdess" in text
+    assert "### random\n\nProtocol: stratified by emotion" in text
+
+
+def test_folds_and_seeds_are_averaged_and_pooled(results):
+    correct = {(fold, seed): 20 + 2 * fold + seed for fold in range(5) for seed in (0, 1)}
+    for (fold, seed), count in correct.items():
+        keep_run(results, count, "luna", fold=fold, seed=seed)
+    text = written(results)
+    cells = cells_of(text, "mel-resnet")
+    shares = np.array(list(correct.values())) / 40
+    assert cells["runs"] == "5 folds × 2 seeds"
+    assert cells["test clips"] == "200"
+    assert cells["WA %"] == f"{100 * shares.mean():.1f} ± {100 * shares.std(ddof=1):.1f}"
+    pooled = np.concatenate([np.arange(40) < count for count in correct.values()])
+    clips = [f"{fold}-{index}" for fold, _ in correct for index in range(40)]
+    low, high = metrics.accuracy_interval(pooled, clips)
+    assert cells["pooled WA % [95 %]"] == f"{100 * shares.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    assert "--protocol luna --fold 4 --seed 1\n" in text
+
+
+def test_lacking_folds_are_told(results):
+    for fold, seed in ((0, 0), (1, 0), (1, 1)):
+        keep_run(results, 30, "luna", fold=fold, seed=seed)
+    keep_run(results, 30, "luna", recipe="other", fold=3)
+    text = written(results)
+    assert cells_of(text, "mel-resnet")["runs"] == "3 runs of 2 of 5 folds × 2 seeds"
+    assert cells_of(text, "other")["runs"] == "1 of 5 folds × 1 seed"
+
+
+def test_the_order_of_corpora_protocols_and_recipes(results):
+    keep_run(results, 40, "speaker", corpus="demo")
+    keep_run(results, 20, "luna")
+    keep_run(results, 30, "random", recipe="mel-cnn3")
+    keep_run(results, 35, "random", recipe="unheard-of")
+    keep_run(results, 35, "random", recipe="mel-resnet")
+    text = written(results)
+    headings = [line for line in text.splitlines() if line.startswith("##")]
+    sources = "## The recipes and their sources"
+    assert headings == ["## ravdess", "### random", "### luna", "## demo", "### speaker", sources]
+    random = text[text.index("### random") : text.index("### luna")]
+    rows = [line.split("`")[1] for line in random.splitlines() if line.startswith("| `")]
+    assert rows == ["mel-resnet", "unheard-of", "mel-cnn3"]
+    assert cells_of(text, "unheard-of")["report"] == "–"
+    demo = text[text.index("## demo") :]
+    assert "report" not in cells_of(demo, "mel-resnet")  # the seeds measured on RAVDESS
+
+
+def test_the_text_is_the_same_each_time(results):
+    keep_run(results, 30, seed=1)
+    keep_run(results, 33, seed=0)
+    assert written(results) == written(results)
+
+
+def test_the_command_names_what_is_not_the_recipes(results):
+    changes = {"training.epochs": 3, "encoder.filters": [8, 8, 8], "experiment.corpus": "/a/folder"}
+    keep_run(results, 30, split_seed=2, **changes)
+    command = (
+        "python -m emokeras.train mel-resnet --corpus ravdess --protocol random --seed 0 --split-seed 2 "
+        "--set 'encoders.spectrogram.filters=[8, 8, 8]' --set training.epochs=3"
+    )
+    assert command in written(results).splitlines()
+    values = {"encoders.spectrogram.filters": "[8, 8, 8]", "training.epochs": "3"}  # `--set` reads them so
+    again = override(RECIPES["mel-resnet"].config, values)
+    kept = from_json((results / "ravdess/random/mel-resnet/split-2-seed-0/config.json").read_text())
+    assert replace(again, experiment=kept.experiment) == kept
+
+
+def test_runs_of_one_row_share_their_settings(results):
+    keep_run(results, 30, seed=0)
+    keep_run(results, 30, seed=1, **{"training.epochs": 3})
+    with pytest.raises(RunError, match=r"split-0-seed-1: training.epochs is 3, in split-0-seed-0 beside it 120"):
+        written(results)
+
+
+@pytest.mark.parametrize("name", runs.RESULT_FILES)
+def test_a_run_that_lacks_a_file_is_named(results, name):
+    folder = keep_run(results, 30)
+    (folder / name).unlink()
+    with pytest.raises(RunError, match=f"split-0-seed-0 lacks {name}"):
+        written(results)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value["test"].update(accuracy=0.95), r"accuracy of test is 0.95 .* but 0.75 by predictions.csv"),
+        (lambda value: value["test"].update(f1_weighted=0.7501), "f1_weighted of test is 0.7501"),
+        (lambda value: value["test"].update(accuracy="75 %"), "accuracy of test is 75 %"),
+        (lambda value: value["validation"].update(accuracy=0.95), r"but 0.75 by validation_predictions.csv"),
+        (lambda value: value["test"]["confusion_matrix"][0].reverse(), "confusion_matrix of test"),
+        (lambda value: value.update(num_test=41), "num_test of test is 41"),
+        (lambda value: value["emotions"].reverse(), "emotions of test"),
+        (lambda value: value["test"].pop("balanced_accuracy"), r"does not hold the figures of test.*balanced_accuracy"),
+        (lambda value: value.update(test=None), "does not hold the figures of test"),
+        (lambda value: value.update(seed=4), "belongs in .*split-0-seed-4"),
+        (lambda value: value.pop("corpus"), "lacks 'corpus'"),
+    ],
+)
+def test_figures_written_by_hand_are_refused(results, change, message):
+    folder = keep_run(results, 30)
+    value = runs.read_metrics(folder)
+    change(value)
+    runs.write_json(folder / "metrics.json", value)
+    with pytest.raises(RunError, match=message) as caught:
+        written(results)
+    assert "\n" not in str(caught.value)
+    assert not (results.parent / "RESULTS.md").exists()
+
+
+def test_files_of_two_runs_are_refused(results):
+    folder = keep_run(results, 30, seed=0)
+    other = keep_run(results, 30, seed=1)
+    shutil.copy(other / "config.json", folder)
+    with pytest.raises(RunError, match=r"seed is 0 in metrics.json, 1 in config.json"):
+        written(results)
+
+
+def test_a_clip_named_twice_is_refused(results):
+    folder = keep_run(results, 30)
+    path = folder / "predictions.csv"
+    path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
+    with pytest.raises(RunError, match="names a clip twice"):
+        written(results)
+
+
+def test_no_run_at_all(results):
+    with pytest.raises(RunError, match="holds no run: train with --results"):
+        written(results)
+
+
+def test_the_command_line(results, capsys):
+    keep_run(results, 30)
+    output = results.parent / "R.md"
+    assert tables.main(["--results", str(results), "--output", str(output)]) == 0
+    assert output.read_text().startswith("<!-- Written by")
+    shutil.rmtree(results)
+    assert tables.main(["--results", str(results), "--output", str(output)]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def shown(work, **options):
+    console = Console(file=io.StringIO(), width=100, **options)
+    work(console)
+    return console.file.getvalue()
+
+
+def test_the_table_after_training(results):
+    folder = keep_run(results, 30)
+    value = json.loads((folder / "metrics.json").read_text())
+    value["test"]["per_emotion"]["sad"] = {"precision": None, "recall": None, "f1": None, "support": 0}
+    text = shown(lambda console: tables.print_metrics(value, console=console))
+    lines = [line.split() for line in text.splitlines()]
+    low, high = (f"{100 * bound:.1f}" for bound in value["test"]["accuracy_ci95"])
+    interval = ["75.0", f"[{low},", f"{high}]"]
+    assert ["accuracy", "(WA)", "%", *interval, *interval] in lines
+    assert ["sad", "-", "-", "-", "0"] in lines
+    neutral = value["test"]["per_emotion"]["neutral"]
+    figures = [f"{100 * neutral[key]:.1f}" for key in ("precision", "recall", "f1")]
+    assert ["neutral", *figures, "10"] in lines
+    assert text.startswith("mel-resnet on ravdess, protocol random, split-0-seed-0")
+    assert text.isascii()
+    assert "\x1b" not in text
+    assert "\x1b" in shown(lambda console: tables.print_metrics(value, console=console), force_terminal=True)
+
+
+def test_a_subset_alone_or_missing(results):
+    value = {"validation": runs.read_metrics(keep_run(results, 30))["validation"]}
+    text = shown(lambda console: tables.print_metrics(value, "validation", console))
+    assert "validation, by emotion" in text
+    assert "test" not in text
+    with pytest.raises(RunError, match="no subset 'test', only validation"):
+        tables.print_metrics(value)
+
+
+def test_the_list_of_recipes():
+    text = shown(tables.print_recipes)
+    for name, recipe in RECIPES.items():
+        assert name in text
+        assert recipe.seed_figure.split()[0] in text
