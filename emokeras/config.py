@@ -20,6 +20,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
 InputName = Literal["spectrogram", "mfcc", "prosody", "tokens"]
+ProtocolName = Literal["random", "random-10fold", "luna", "emobox", "speaker"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -27,7 +28,7 @@ class ExperimentConfig:
     """Which clips, who hears them, and which random numbers."""
 
     corpus: str = ""
-    protocol: str = "speaker"
+    protocol: ProtocolName = "speaker"
     fold: Number = 0
     seed: Number = 0
     split_seed: Number = 0
@@ -102,7 +103,8 @@ class ModelConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
-    """How the network learns. `ema_momentum` 0: no moving average of the weights; `patience_epochs` 0: no early stop."""
+    """How the network learns. `ema_momentum` 0: no moving average of the weights; `patience_epochs` 0: no early
+    stop."""
 
     epochs: Count = 60
     batch_size: Count = 32

@@ -8,10 +8,10 @@ The run folder it leaves holds the model, the configuration, the split, every pr
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from emokeras import commandline
-
-PROTOCOLS = ("random", "random-10fold", "luna", "emobox", "speaker")
+from emokeras.config import ProtocolName
 
 
 def train(
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = commandline.make_parser("emokeras.train", __doc__)
     parser.add_argument("recipe", nargs="?", help="a name that --list shows (default: mel-cnn3)")
     parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv")
-    parser.add_argument("--protocol", choices=PROTOCOLS, help="how clips are split (default: speaker)")
+    parser.add_argument("--protocol", choices=get_args(ProtocolName), help="how clips are split (default: speaker)")
     parser.add_argument("--fold", type=int, metavar="K", help="which fold of the protocol, from 0")
     parser.add_argument("--seed", type=int, metavar="S", help="draws weights and augmentation (default: 0)")
     parser.add_argument("--split-seed", type=int, metavar="S", help="draws the split (default: 0)")

@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,7 +59,7 @@ def decode(path: Path, member: str = "") -> tuple[np.ndarray, int]:
         samples, sample_rate_hz = soundfile.read(source, dtype="float32", always_2d=True)
     except (OSError, KeyError) as error:
         raise AudioError(f"{where} cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    except (soundfile.SoundFileError, zipfile.BadZipFile, RuntimeError) as error:
+    except (soundfile.SoundFileError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise AudioError(
             f"{where} is no audio file that libsndfile reads: convert it to WAV or FLAC, or take it out"
         ) from error

@@ -165,7 +165,7 @@ def _keep_together(corpus: Corpus, sides: np.ndarray, among: np.ndarray, seed: i
 
     `sides` [clips] holds each clip's side, of any two or more; only clips where `among` [clips] is true are touched.
     The clips of a torn recording go where most of them are (on a tie to the side of the first). Where no clip of the
-    same emotion is left to swap, the sizes change by one.
+    same emotion is left to swap, one of another is; where no clip at all is left, the sizes change.
     """
     sides = sides.copy()
     emotions = _emotions(corpus)
@@ -181,11 +181,10 @@ def _keep_together(corpus: Corpus, sides: np.ndarray, among: np.ndarray, seed: i
         for index in group:
             if sides[index] == home:
                 continue
-            swappable = alone[order] & (sides[order] == home) & (emotions[order] == emotions[index])
-            if swappable.any():
-                partner = order[np.argmax(swappable)]
+            swappable = order[alone[order] & (sides[order] == home)]
+            if swappable.size:  # The first of the same emotion, else the first.
+                partner = swappable[np.argmax(emotions[swappable] == emotions[index])]
                 sides[partner] = sides[index]
-                alone[partner] = False
             sides[index] = home
     return sides
 

@@ -105,6 +105,19 @@ def print_metrics(metrics: Mapping[str, Any], subset: str = "test", console: Con
     console.print(emotions)
 
 
+def print_predictions(answers: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print what `emokeras.predict` answers: each file's emotion, its probability, and the next likely ones."""
+    console = console or Console()
+    table = _table(console, "", "file", "emotion", "%", "else")
+    for column, justify in zip(table.columns[1:], ("left", "right", "left"), strict=True):
+        column.justify = justify
+    for answer in answers:
+        first, *others = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
+        rest = ", ".join(f"{emotion} {_percent(share)}" for emotion, share in others[:2])
+        table.add_row(escape(answer["file"]), escape(first[0]), _percent(first[1]), escape(rest))
+    console.print(table)
+
+
 def print_recipes(console: Console | None = None) -> None:
     """Print the recipes: name, where each comes from, and the figure its source reports."""
     console = console or Console()

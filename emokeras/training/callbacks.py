@@ -46,7 +46,9 @@ def save_variables(path: Path, variables: Sequence[keras.Variable], epoch: int) 
 
 
 def load_variables(path: Path, variables: Sequence[keras.Variable]) -> int:
-    """Bring back what `save_variables` wrote; return the epochs. Raises RunError when the file is not of this network."""
+    """Bring back what `save_variables` wrote; return the epochs.
+
+    Raises RunError when the file is not of this network."""
     try:
         with np.load(path) as file:
             if len(file.files) != len(variables) + 1:
@@ -125,7 +127,7 @@ class Validation(keras.callbacks.Callback):
 
 
 def best_epoch(history: Sequence[Mapping[str, float]], select_by: str) -> int:
-    """Return the first epoch, counted from 1, with the best value: the lowest of a loss, the highest of anything else."""
+    """Return the first epoch, from 1, with the best value: the lowest of a loss, the highest of anything else."""
     values = np.array([row[select_by] for row in history])
     return int(history[int(values.argmin() if select_by.endswith("loss") else values.argmax())]["epoch"])
 

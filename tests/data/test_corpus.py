@@ -138,7 +138,9 @@ def test_of_one_name_and_two_contents_the_nearest_to_the_root_is_kept(tmp_path):
     corpus = load_corpus(tmp_path)
     assert [clip.path for clip in corpus.clips] == [near, first]
     note = only_note(corpus, "different content")
-    assert note.startswith("2 clips") and "nearest the root" in note and "03-01-01-01-01-01-01" in note
+    assert note.startswith("2 clips")
+    assert "nearest the root" in note
+    assert "03-01-01-01-01-01-01" in note
 
 
 def test_one_recording_under_two_names_is_kept_twice_and_told(tmp_path):
@@ -248,13 +250,25 @@ def test_the_folder_that_an_archive_wraps_everything_in_is_no_speaker(tmp_path):
 def test_no_folder_names_an_emotion(tmp_path):
     write_clip(tmp_path / "corpus" / "noise" / "w.wav", 1)
     message = error_of(tmp_path / "corpus")
-    assert "1 audio file" in message and "noise/w.wav" in message and "neutral, calm, happy" in message
+    assert "1 audio file" in message
+    assert "noise/w.wav" in message
+    assert "neutral, calm, happy" in message
 
 
 @pytest.mark.parametrize(
     ("word", "emotion"),
-    [("Happiness", "happy"), ("joy", "happy"), (" ANGER", "angry"), ("fear", "fearful"), ("sadness", "sad")]
-    + [("disgusted", "disgust"), ("surprise", "surprised"), ("bored", "boredom"), ("calm", "calm"), ("hungry", None)],
+    [
+        ("Happiness", "happy"),
+        ("joy", "happy"),
+        (" ANGER", "angry"),
+        ("fear", "fearful"),
+        ("sadness", "sad"),
+        ("disgusted", "disgust"),
+        ("surprise", "surprised"),
+        ("bored", "boredom"),
+        ("calm", "calm"),
+        ("hungry", None),
+    ],
 )
 def test_canonical_emotion(word, emotion):
     assert canonical_emotion(word) == emotion
@@ -400,7 +414,8 @@ def test_a_manifest_in_another_encoding_is_refused(tmp_path):
 
 def test_an_unknown_source_names_the_nearest():
     message = error_of("ravdes")
-    assert "'ravdes': did you mean 'ravdess'?" in message and "ravdess, emodb, demo" in message
+    assert "'ravdes': did you mean 'ravdess'?" in message
+    assert "ravdess, emodb, demo" in message
     assert "no corpus or path ''" in error_of("")
 
 

@@ -1,0 +1,21 @@
+"""python -m emokeras: what the commands are, one line each."""
+
+COMMANDS = {
+    "prepare": "fetch, verify, index and decode a corpus",
+    "train": "train one recipe on one split and score it on the test subset",
+    "evaluate": "measure a run or an exported model on a corpus",
+    "predict": "say which emotion a recording expresses",
+    "export": "write a run as one SavedModel that takes raw waveforms",
+}
+
+
+def main() -> int:
+    """Print the commands."""
+    print("emokeras: speech emotion recognition. Each command answers --help.\n")
+    for name, purpose in COMMANDS.items():
+        print(f"  python -m emokeras.{name:<9}  {purpose}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

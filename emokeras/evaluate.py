@@ -1,0 +1,96 @@
+"""Measure a run or an exported model on a corpus; clips that it heard in training are refused as a test.
+
+python -m emokeras.evaluate runs/mel-resnet/ravdess-random-split-0-seed-0 --corpus ~/ravdess
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from emokeras import commandline
+from emokeras.errors import CorpusError
+
+
+def evaluate(
+    model: Path, corpus: str | None = None, subset: str = "test", output: Path | None = None, say=print
+) -> dict:
+    """Score a recogniser on one subset of its own corpus, or on all clips of another.
+
+    Parameters
+    ----------
+    model: a run folder or an exported model.
+    corpus: as for `train`; by default the one it was trained on. Clips are found again by their content, wherever the
+        files lie. Emotions are matched by name; clips of emotions that the model does not know are left out and told.
+    subset: "train", "validation" or "test" of the model's own split.
+    output: a folder for metrics.json, predictions.csv and confusion_matrix.png.
+
+    Raises CorpusError when a test clip was heard in training or validation.
+    """
+    from emokeras.data.audio import load_waveforms
+    from emokeras.data.corpus import load_corpus
+    from emokeras.recognizer import load_recognizer
+    from emokeras.reporting import figures, runs
+    from emokeras.training.score import score_clips
+
+    recognizer = load_recognizer(model)
+    loaded = load_corpus(corpus or recognizer.config.experiment.corpus)
+    for note in loaded.notes:
+        say(f"  {note}")
+    clips = choose_clips(loaded, recognizer.split, subset)
+    known = [clip for clip in clips if clip.emotion in recognizer.emotions]
+    for emotion, count in Counter(clip.emotion for clip in clips if clip.emotion not in recognizer.emotions).items():
+        say(f"warning: {count} clips of '{emotion}' are left out: the model does not know it")
+    if not known:
+        names = ", ".join(recognizer.emotions)
+        raise CorpusError(f"{loaded.name} has no clip of an emotion that {model} knows: {names}")
+    say(f"{len(known)} clips of {loaded.name}")
+    probabilities = recognizer.predict(load_waveforms(known, recognizer.sample_rate_hz))
+    scores = score_clips(known, recognizer.emotions, probabilities)
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        runs.write_json(output / "metrics.json", scores)
+        runs.write_predictions(output / "predictions.csv", known, recognizer.emotions, probabilities)
+        title = f"{recognizer.config.recipe} on {loaded.name}: {scores['accuracy']:.1%}"
+        matrix = figures.confusion_matrix(scores["confusion_matrix"], recognizer.emotions, title)
+        figures.save(matrix, output / "confusion_matrix.png")
+    return scores
+
+
+def choose_clips(corpus, split: tuple[dict[str, str], ...], subset: str) -> list:
+    """Return the clips to score: those of the subset, found by content, or all clips of a corpus that is new.
+
+    Raises CorpusError when the corpus shares clips with training or validation but lacks the subset.
+    """
+    subset_of = {row["content"]: row["subset"] for row in split}
+    own = [clip for clip in corpus.clips if subset_of.get(clip.content) == subset]
+    if own:
+        return own
+    heard = [clip for clip in corpus.clips if clip.content in subset_of]
+    if heard:
+        named = ", ".join(f"{clip.name} ({subset_of[clip.content]})" for clip in heard[:3])
+        raise CorpusError(
+            f"{len(heard)} clips of {corpus.name} were heard while the model was made, such as {named}, and none is of "
+            f"its {subset} subset: take them out, or ask for --subset train or validation"
+        )
+    return list(corpus.clips)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = commandline.make_parser("emokeras.evaluate", __doc__)
+    parser.add_argument("model", type=Path, metavar="RUN|MODEL", help="a run folder or an exported model")
+    parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv (default: its own)")
+    parser.add_argument("--subset", choices=("train", "validation", "test"), default="test")
+    parser.add_argument("--output", type=Path, metavar="D", help="write metrics, predictions, confusion matrix there")
+    return commandline.run_command(_work, parser.parse_args(argv))
+
+
+def _work(arguments: argparse.Namespace) -> None:
+    from emokeras.reporting import tables
+
+    scores = evaluate(arguments.model, arguments.corpus, arguments.subset, arguments.output)
+    tables.print_metrics({arguments.subset: scores}, arguments.subset)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,92 @@
+"""Export a run as one SavedModel that takes raw waveforms, checked against the model in memory.
+
+    python -m emokeras.export runs/mel-resnet/ravdess-random-split-0-seed-0 saved_models/mel-resnet
+
+It is laid out as TensorFlow Serving wants it, saved_models/NAME/VERSION/, each export one version up. Its signature
+serving_default(waveform: float32 [batch, samples]) -> {probabilities, emotion} takes any length at the model's rate.
+"""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+from emokeras import commandline
+from emokeras.errors import ExportError, RunError
+
+CHECKED_SECONDS = (0.05, 1.0, 3.7, 10.0)
+TOLERANCE = 1e-5
+
+
+def export(run: Path, target: Path | None = None, say=print) -> Path:
+    """Export a run; return the folder of the new version.
+
+    Raises RunError for what is no run, ExportError when the written model does not give what the one in memory gives
+    (nothing is left behind then).
+    """
+    from emokeras.recognizer import load_recognizer
+
+    recognizer = load_recognizer(run)
+    if recognizer.network is None:
+        raise RunError(f"{run} is an exported model already: give the folder of a run")
+    target = Path(target or Path("saved_models") / recognizer.config.recipe)
+    versions = [int(folder.name) for folder in target.glob("*") if folder.name.isdigit()]
+    folder = target / str(max(versions, default=0) + 1)
+    temporary = target / f".{folder.name}.{os.getpid()}"
+    try:
+        write(recognizer, Path(run), temporary)
+        difference = check(recognizer, temporary)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    say(f"{folder}: the reloaded model agrees with the one in memory to {difference:.0e}")
+    return folder
+
+
+def write(recognizer, run: Path, folder: Path) -> None:
+    """Write the SavedModel, and beside it config.json and split.csv in assets.extra/."""
+    import keras
+    import tensorflow as tf
+
+    archive = keras.export.ExportArchive()
+    archive.track(recognizer.network)
+    signature = [tf.TensorSpec([None, None], tf.float32, "waveform")]
+    archive.add_endpoint("serving_default", recognizer.serve.python_function, input_signature=signature)
+    archive.write_out(str(folder), verbose=False)
+    (folder / "assets.extra").mkdir()
+    for name in ("config.json", "split.csv"):
+        shutil.copyfile(run / name, folder / "assets.extra" / name)
+
+
+def check(recognizer, folder: Path) -> float:
+    """Return the largest difference of probabilities between the written and the living model, on noise of several
+    lengths, alone and as a batch. Raises ExportError above TOLERANCE."""
+    import numpy as np
+
+    from emokeras.recognizer import load_recognizer
+
+    generator = np.random.default_rng(0)
+    rate = recognizer.sample_rate_hz
+    sounds = [generator.normal(scale=0.1, size=round(seconds * rate)).astype(np.float32) for seconds in CHECKED_SECONDS]
+    written = load_recognizer(folder)
+    alone = np.concatenate([written.predict([sound]) for sound in sounds])
+    difference = max(np.abs(alone - recognizer.predict(sounds)).max(), np.abs(alone - written.predict(sounds)).max())
+    if not difference <= TOLERANCE:  # NaN is no agreement either.
+        raise ExportError(f"the exported model differs by {difference:.1e} from the one in memory: nothing was written")
+    return float(difference)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = commandline.make_parser("emokeras.export", __doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("target", type=Path, nargs="?", metavar="saved_models/NAME", help="default: the recipe's name")
+    return commandline.run_command(_work, parser.parse_args(argv))
+
+
+def _work(arguments: argparse.Namespace) -> None:
+    export(arguments.run, arguments.target)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
