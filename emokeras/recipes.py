@@ -5,9 +5,9 @@ The sources A to E are five student reports on RAVDESS. A recipe keeps what its 
 """
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from emokeras.config import AugmentConfig, Config, EncoderConfig, ModelConfig, TrainingConfig
+from emokeras.config import AugmentConfig, Config, EncoderConfig, ModelConfig, SpectrogramConfig, TrainingConfig
 from emokeras.errors import UsageError
 
 
@@ -39,8 +39,9 @@ RECIPES = {
         Config(
             recipe="mel-cnn3",
             encoders={"spectrogram": EncoderConfig(kind="cnn", filters=(24, 48, 96), dropout=0.1)},
-            augment=AUGMENTATION,
-            training=TrainingConfig(epochs=80, learning_rate=2e-3, ema_momentum=0.99, select_by="val_loss"),
+            spectrogram=SpectrogramConfig(hop_seconds=0.016, num_bands=64),
+            augment=replace(AUGMENTATION, time_mask_frames=16, band_mask_bands=8),
+            training=TrainingConfig(epochs=60, batch_size=16, learning_rate=2e-3, ema_momentum=0.99),
         ),
     ),
     "mel-resnet": Recipe(

@@ -8,6 +8,9 @@ import keras
 from emokeras.config import EncoderConfig
 from emokeras.models.layers import SqueezeExcitation
 
+# An epoch has a few dozen batches here: at Keras's 0.99 the moving statistics would lag behind for many epochs.
+MOMENTUM = 0.95
+
 
 def cnn(features, mask, config: EncoderConfig):
     """Stack blocks of convolution, batch normalisation, ReLU, 2 × 2 max-pooling and dropout; one block a filter count.
@@ -69,7 +72,7 @@ def _convolution_2d(frames, filters, config, strides=(1, 1)):
         kernel_regularizer=keras.regularizers.L2(config.l2),
     )(frames)
     if config.batch_normalization:
-        frames = keras.layers.BatchNormalization()(frames)
+        frames = keras.layers.BatchNormalization(momentum=MOMENTUM)(frames)
     return keras.layers.ReLU()(frames)
 
 
@@ -83,7 +86,7 @@ def _convolution_1d(frames, filters, kernel_size, config, strides=1):
         kernel_initializer="he_normal",
         kernel_regularizer=keras.regularizers.L2(config.l2),
     )(frames)
-    return keras.layers.BatchNormalization()(frames) if config.batch_normalization else frames
+    return keras.layers.BatchNormalization(momentum=MOMENTUM)(frames) if config.batch_normalization else frames
 
 
 def _fold_bands(frames):

@@ -138,6 +138,7 @@ def fit(
             initial_epoch=first_epoch,
             steps_per_epoch=steps,
             verbose=0,
+            shuffle=False,  # The dataset shuffles by seed and epoch.
             callbacks=[
                 validation,
                 callbacks.Progress(config.training.epochs, steps, first_epoch),

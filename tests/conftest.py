@@ -1,0 +1,88 @@
+"""What tests share: a home of their own, a small demo corpus, one trained run. TensorFlow stays quiet."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+REAL_CLIPS = Path(__file__).parents[1].parent / "shared" / "ravdess"
+
+TINY = {
+    "audio.window_seconds": 1.28,
+    "audio.num_windows": 2,
+    "spectrogram.num_bands": 20,
+    "spectrogram.hop_seconds": 0.02,
+    "encoder.filters": [4, 8, 16],
+    "model.hidden_units": [16],
+    "training.epochs": 3,
+    "training.warmup_epochs": 1,
+    "training.batch_size": 8,
+}
+
+
+def tiny(config):
+    """Shrink a recipe's configuration until it trains in a second an epoch."""
+    from emokeras.config import override
+
+    return override(config, TINY)
+
+
+def tiny_arguments() -> list[str]:
+    """Return the same as arguments of a command."""
+    return [part for path, value in TINY.items() for part in ("--set", f"{path}={json.dumps(value)}")]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory):
+    """Keep every cache of the tests out of the reader's own."""
+    folder = tmp_path_factory.mktemp("home")
+    os.environ["EMOKERAS_HOME"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory):
+    """Return a demo corpus of 5 speakers with 8 clips each: 24 train, 8 validation, 8 test by speaker."""
+    from emokeras.data.demo import make_demo_corpus
+
+    folder = tmp_path_factory.mktemp("corpus") / "demo"
+    make_demo_corpus(folder, num_speakers=5, takes=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_corpus(demo_folder):
+    """Return it loaded."""
+    from emokeras.data.corpus import load_corpus
+
+    return load_corpus(demo_folder)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory, demo_folder):
+    """Return the folder of one shrunken run of mel-cnn3, made by the command itself."""
+    from emokeras import train
+
+    folder = tmp_path_factory.mktemp("runs") / "mel-cnn3"
+    status = train.main(["mel-cnn3", "--corpus", str(demo_folder), "--run-dir", str(folder), *tiny_arguments()])
+    assert status == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory):
+    """Return WAV files of 1 s, 3.7 s and 10 s at 48 kHz: noise that swells and fades."""
+    folder = tmp_path_factory.mktemp("recordings")
+    files = []
+    for number, seconds in enumerate((1.0, 3.7, 10.0)):
+        samples = round(48000 * seconds)
+        swell = np.sin(np.linspace(0, (3 + number) * np.pi, samples)) ** 2
+        noise = np.random.default_rng(number).normal(scale=0.2, size=samples) * swell
+        files.append(folder / f"{seconds}.wav")
+        soundfile.write(files[-1], np.clip(noise, -1, 1), 48000, subtype="PCM_16")
+    return files
