@@ -14,7 +14,14 @@ class UsageError(EmokerasError):
 
 
 class AudioError(EmokerasError):
-    """A file cannot be read as sound, or what it holds is no usable sound."""
+    """A file cannot be read as sound, or what it holds is no usable sound.
+
+    `trouble` says why in a few words that follow "3 files, ..."; it is empty when the file might open another time.
+    """
+
+    def __init__(self, message: str, trouble: str = ""):
+        super().__init__(message)
+        self.trouble = trouble
 
 
 class CorpusError(EmokerasError):

@@ -37,7 +37,7 @@ def train(
     results: where to keep a copy of the figures, for RESULTS.md.
     """
     from emokeras.config import override, read_config
-    from emokeras.data.corpus import load_corpus, prepared_path
+    from emokeras.data.corpus import NAMES, load_corpus, prepared_path
     from emokeras.errors import UsageError
     from emokeras.recipes import DEFAULT_RECIPE, find_recipe
     from emokeras.reporting import runs
@@ -67,12 +67,14 @@ def train(
                 )
             else:
                 say("corpus: ravdess, as prepared on this machine (--corpus demo for the embedded one)")
+        if source not in NAMES:
+            source = Path(source).expanduser().absolute()  # A run may be resumed from another folder.
         config = override(config, {"experiment.corpus": str(source)} | values)
 
     import_tensorflow()
     from emokeras.training.fit import train_run
 
-    loaded = load_corpus(corpus or config.experiment.corpus)
+    loaded = load_corpus(config.experiment.corpus)
     say(f"corpus {loaded.name}: {len(loaded.clips)} clips, {len({clip.speaker for clip in loaded.clips})} speakers")
     for note in loaded.notes:
         say(f"  {note}")

@@ -160,7 +160,9 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(trained_run, demo_folder, 
 def test_a_test_subset_without_an_emotion_is_told(demo_folder, tmp_path, capsys):
     # A manifest whose test speaker never is angry.
     rows = list(csv.DictReader((demo_folder / "manifest.csv").open()))
-    speakers = {row["speaker"] for row in runs.read_split(_split(rows, demo_folder, tmp_path)) if row["subset"] == "test"}
+    speakers = {
+        row["speaker"] for row in runs.read_split(_split(rows, demo_folder, tmp_path)) if row["subset"] == "test"
+    }
     kept = [row for row in rows if not (row["speaker"] in speakers and row["emotion"] == "angry")]
     corpus = write_manifest(tmp_path / "partial", demo_folder, kept)
     assert train.main(["--corpus", str(corpus), "--run-dir", str(tmp_path / "run"), *tiny_arguments()]) == 0

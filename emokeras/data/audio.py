@@ -55,19 +55,23 @@ def decode(path: Path, member: str = "") -> tuple[np.ndarray, int]:
         else:
             source, empty = str(path), not os.path.getsize(path)
         if empty:
-            raise AudioError(f"{where} is an empty file (0 bytes): delete it or fetch it again")
+            raise AudioError(f"{where} is an empty file (0 bytes): delete it or fetch it again", "empty (0 bytes)")
         samples, sample_rate_hz = soundfile.read(source, dtype="float32", always_2d=True)
     except (OSError, KeyError) as error:
         raise AudioError(f"{where} cannot be read ({getattr(error, 'strerror', None) or error})") from error
     except (soundfile.SoundFileError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise AudioError(
-            f"{where} is no audio file that libsndfile reads: convert it to WAV or FLAC, or take it out"
+            f"{where} is no audio file that libsndfile reads: convert it to WAV or FLAC, or take it out",
+            "no audio that libsndfile reads",
         ) from error
     if not len(samples):
-        raise AudioError(f"{where} holds no samples: delete it or fetch it again")
+        raise AudioError(f"{where} holds no samples: delete it or fetch it again", "without a single sample")
     if not np.isfinite(samples).all():
         bad = int(np.size(samples) - np.isfinite(samples).sum())
-        raise AudioError(f"{where} holds {bad} samples that are not finite numbers (NaN or infinity): write it again")
+        raise AudioError(
+            f"{where} holds {bad} samples that are not finite numbers (NaN or infinity): write it again",
+            "with samples that are NaN or infinite",
+        )
     return samples, sample_rate_hz
 
 

@@ -52,14 +52,7 @@ CONTENTS_VERSION = 1
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov"})
 ADVICE = "give a folder or zip of RAVDESS or EMO-DB files, of folders named by emotion, or with a manifest.csv"
 
-# How `audio.decode` says what is wrong with a file, and what a note calls it.
-TROUBLES = {
-    "is an empty file": "empty (0 bytes)",
-    "is no audio file": "no audio that libsndfile reads",
-    "holds no samples": "without a single sample",
-    "not finite": "with samples that are NaN or infinite",
-    "is silent": "silent (every sample is 0)",
-}
+UNOPENED = "that cannot be opened"
 
 
 @dataclass(frozen=True)
@@ -433,7 +426,7 @@ def _contents(clips: Sequence[Clip]) -> list[tuple[str, str]]:
     except (OSError, ValueError, TypeError):
         pass  # No cache yet, or a damaged one.
     contents = _decode_all(clips)
-    if all(trouble in ("", *TROUBLES.values()) for _, trouble in contents):  # A locked file may open the next time.
+    if all(trouble != UNOPENED for _, trouble in contents):  # A locked file may open the next time.
         _write_cache(cache, json.dumps(contents))
     return contents
 
@@ -472,10 +465,10 @@ def _content(clip: Clip) -> tuple[str, str]:
     try:
         samples, sample_rate_hz = audio.decode(clip.path, clip.member)
         if not samples.any():
-            raise AudioError(f"{clip.path} is silent")
+            return "", "silent (every sample is 0)"
         return audio.content_hash(samples, sample_rate_hz), ""
     except AudioError as error:
-        return "", next((trouble for said, trouble in TROUBLES.items() if said in str(error)), "that cannot be opened")
+        return "", error.trouble or UNOPENED
 
 
 def _merge(clips: list[Clip]) -> tuple[list[Clip], list[str]]:

@@ -25,6 +25,13 @@ def mel_filterbank(config: SpectrogramConfig, sample_rate_hz: int) -> np.ndarray
     ).T.astype(np.float32)
 
 
+def band_centers_hz(config: SpectrogramConfig) -> np.ndarray:
+    """Return the frequency at which each mel triangle peaks, [bands]."""
+    import librosa
+
+    return librosa.mel_frequencies(config.num_bands + 2, fmin=config.low_hz, fmax=config.high_hz)[1:-1]
+
+
 def mel_spectrogram(waveforms: tf.Tensor, config: SpectrogramConfig, sample_rate_hz: int) -> tf.Tensor:
     """Return the mel power spectrogram of waveforms [batch, samples] as [batch, frames, bands].
 

@@ -15,12 +15,13 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emokeras.config import Config
+from emokeras.config import Config, read_config, to_json
 from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
 
@@ -268,6 +269,10 @@ def keep_results(run_folder: Path, results_root: Path = Path("results")) -> Path
     for name in RESULT_FILES:
         with replacing(folder / name) as temporary:
             shutil.copyfile(run_folder / name, temporary)
+    # Where the corpus lay is this machine's own business.
+    config = read_config(folder / "config.json")
+    config = replace(config, experiment=replace(config.experiment, corpus=metrics["corpus"]))
+    write_text(folder / "config.json", to_json(config))
     return folder
 
 

@@ -4,11 +4,12 @@ import contextlib
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
+from sklearn.metrics import confusion_matrix
 
 from emokeras.config import TrainingConfig
 from emokeras.errors import RunError
@@ -65,6 +66,41 @@ def all_variables(model: keras.Model) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 
 
+class TensorBoardPage:
+    """Writes pictures and hyper-parameters, beside the scalars and the graph of keras.callbacks.TensorBoard."""
+
+    def __init__(self, folder: Path, emotions: Sequence[str]):
+        import tensorflow as tf
+
+        self.writer = tf.summary.create_file_writer(str(folder / "tensorboard" / "validation"))
+        self.emotions = emotions
+
+    def write_figure(self, name: str, figure, step: int) -> None:
+        """Write a matplotlib figure as an image."""
+        import tensorflow as tf
+
+        with self.writer.as_default():
+            tf.summary.image(name, figures.to_image(figure)[np.newaxis], step)
+        self.writer.flush()
+
+    def write_confusion(self, labels: np.ndarray, predicted: np.ndarray, epoch: int) -> None:
+        """Write the confusion matrix of the validation clips, both arguments int [clips]."""
+        matrix = confusion_matrix(labels, predicted, labels=range(len(self.emotions)))
+        picture = figures.confusion_matrix(matrix, self.emotions, f"validation, epoch {epoch}")
+        self.write_figure("confusion_matrix", picture, epoch)
+
+    def write_hyperparameters(self, settings: Mapping[str, object], accuracy: float, step: int) -> None:
+        """Write the settings and the result they led to, for TensorBoard's HParams page."""
+        import tensorflow as tf
+        from tensorboard.plugins.hparams import api as hparams
+
+        plain = {path: value for path, value in settings.items() if isinstance(value, (bool, int, float, str))}
+        with self.writer.as_default():
+            hparams.hparams(plain)
+            tf.summary.scalar("test_accuracy", accuracy, step)
+        self.writer.flush()
+
+
 class Validation(keras.callbacks.Callback):
     """After each epoch: score the validation subset as serving would, write history.csv, keep the best weights, stop
     early, and write the state to resume from, last of all.
@@ -79,14 +115,15 @@ class Validation(keras.callbacks.Callback):
         folder: Path,
         config: TrainingConfig,
         first_epoch: int = 0,
-        on_score: Callable[[int, np.ndarray], None] | None = None,
+        page: TensorBoardPage | None = None,
     ):
         super().__init__()
         self.inputs, self.labels, self.folder, self.config = inputs, labels, folder, config
         self.history_path = folder / "history.csv"
         history = runs.read_history(self.history_path) if self.history_path.exists() else []
         self.history = [row for row in history if row["epoch"] <= first_epoch]
-        self.on_score = on_score
+        self.page = page
+        self.picture_every = max(1, config.epochs // 5)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
@@ -111,8 +148,8 @@ class Validation(keras.callbacks.Callback):
             self.history.append(row)
             if best_epoch(self.history, self.config.select_by) == epoch + 1:
                 save_variables(checkpoints / BEST, self.model.variables, epoch + 1)
-            if self.on_score:
-                self.on_score(epoch, probabilities)
+            if self.page and epoch % self.picture_every == 0:
+                self.page.write_confusion(self.labels, predicted, epoch + 1)
         runs.append_history(self.history_path, row)
         save_variables(checkpoints / STATE, all_variables(self.model), epoch + 1)
         if self.out_of_patience():
@@ -157,42 +194,3 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.bar.close()
-
-
-class TensorBoardImages:
-    """Writes the confusion matrix of the validation subset every few epochs, the spectrograms a network sees once,
-    and the hyper-parameters, beside the scalars and the graph that keras.callbacks.TensorBoard writes."""
-
-    def __init__(self, folder: Path, labels: np.ndarray, emotions: Sequence[str], every_epochs: int):
-        import tensorflow as tf
-
-        self.writer = tf.summary.create_file_writer(str(folder / "tensorboard" / "validation"))
-        self.labels, self.emotions, self.every_epochs = labels, emotions, every_epochs
-
-    def write_figure(self, name: str, figure, step: int) -> None:
-        """Write a matplotlib figure as an image."""
-        import tensorflow as tf
-
-        with self.writer.as_default():
-            tf.summary.image(name, figures.to_image(figure)[np.newaxis], step)
-        self.writer.flush()
-
-    def write_confusion(self, epoch: int, probabilities: np.ndarray) -> None:
-        """Write the confusion matrix of an epoch, of the first, the last and every few between."""
-        if epoch % self.every_epochs == 0:
-            size = range(len(self.emotions))
-            predicted = probabilities.argmax(axis=1)
-            matrix = np.array([[((self.labels == i) & (predicted == j)).sum() for j in size] for i in size])
-            figure = figures.confusion_matrix(matrix, self.emotions, f"validation, epoch {epoch + 1}")
-            self.write_figure("confusion_matrix", figure, epoch)
-
-    def write_hyperparameters(self, settings: Mapping[str, object], accuracy: float, step: int) -> None:
-        """Write the settings and the result they led to, for TensorBoard's HParams page."""
-        import tensorflow as tf
-        from tensorboard.plugins.hparams import api as hparams
-
-        plain = {path: value for path, value in settings.items() if isinstance(value, (bool, int, float, str))}
-        with self.writer.as_default():
-            hparams.hparams(plain)
-            tf.summary.scalar("test_accuracy", accuracy, step)
-        self.writer.flush()

@@ -3,39 +3,38 @@
 from dataclasses import replace
 
 import keras
-import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
 from emokeras.config import Config
-from emokeras.data import pipeline
+from emokeras.data import features, pipeline
 from emokeras.reporting import figures
+from emokeras.training.subsets import Subset
 
 NUM_EXAMPLES = 4
 
 
-def draw_examples(
-    model: keras.Model, config: Config, waveforms: list[np.ndarray], labels: np.ndarray, training: tf.data.Dataset
-) -> Figure:
+def draw_examples(model: keras.Model, config: Config, train: Subset, batches: tf.data.Dataset) -> Figure:
     """Draw the first training clips as they are and as augmented, normalised, as the network's body gets them.
 
-    `training` is the training subset's dataset from epoch 0 on, `waveforms` and `labels` [clips] what it was made of.
+    `batches` is the training dataset that was made of `train`, from epoch 0 on.
     """
     name = next(iter(config.encoders))
-    clips = pipeline.epoch_order(len(waveforms), 0, config).numpy()[:NUM_EXAMPLES]
+    clips = pipeline.epoch_order(len(train.clips), 0, config).numpy()[:NUM_EXAMPLES]
     one_window = replace(config, audio=replace(config.audio, num_windows=1))
-    plain = pipeline.stack(pipeline.evaluation_dataset([waveforms[clip] for clip in clips], one_window))
+    plain = pipeline.stack(pipeline.evaluation_dataset([train.waveforms[clip] for clip in clips], one_window))
     plain = {key: value[:, 0] for key, value in plain.items()}
-    batch, _, _ = next(iter(training))
+    batch, _, _ = next(iter(batches))
     augmented = {key: value.numpy()[:NUM_EXAMPLES] for key, value in batch.items()}
     heard = keras.Model(model.inputs, model.get_layer(f"{name}_spec_augment").output)
     mask = f"{name}_mask"
     return figures.spectrogram_batch(
         plain=list(keras.ops.convert_to_numpy(heard(plain, training=False))),
         augmented=list(keras.ops.convert_to_numpy(heard(augmented, training=True))),
-        titles=[config.experiment.emotions[labels[clip]] for clip in clips],
+        titles=[config.experiment.emotions[train.labels[clip]] for clip in clips],
         hop_seconds=config.spectrogram.hop_seconds,
         plain_masks=list(plain[mask] > 0),
         augmented_masks=list(augmented[mask] > 0),
+        band_centers_hz=features.band_centers_hz(config.spectrogram),
         unit="standard deviations from the training mean",
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from emokeras.config import override, read_config, to_json
 from emokeras.errors import RunError
 from emokeras.recipes import RECIPES
 from emokeras.reporting import runs
@@ -32,7 +33,9 @@ def finished_run(folder, protocol="luna", **changes):
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {"recipe": "mel-cnn3", "corpus": "ravdess", "protocol": protocol, "fold": 2, "seed": 7, "split_seed": 3}
     runs.write_json(folder / "metrics.json", metrics | changes)
-    for name in ("config.json", "predictions.csv", "validation_predictions.csv", "model.keras"):
+    config = override(RECIPES["mel-cnn3"].config, {"experiment.corpus": "/home/somebody/ravdess"})
+    (folder / "config.json").write_text(to_json(config))
+    for name in ("predictions.csv", "validation_predictions.csv", "model.keras"):
         (folder / name).write_text(name)
     return folder
 
@@ -227,7 +230,10 @@ def test_results_are_kept_under_their_name(tmp_path, protocol, name):
     assert kept == tmp_path / "results" / "ravdess" / protocol / "mel-cnn3" / name
     names = ["config.json", "metrics.json", "predictions.csv", "validation_predictions.csv"]
     assert sorted(os.listdir(kept)) == names
-    assert all((kept / name).read_bytes() == (run / name).read_bytes() for name in names)
+    assert all((kept / name).read_bytes() == (run / name).read_bytes() for name in names[1:])
+    # Where the corpus lay on the machine stays there; nothing else changes.
+    config = read_config(run / "config.json")
+    assert read_config(kept / "config.json") == override(config, {"experiment.corpus": "ravdess"})
 
 
 def test_results_of_a_run_replace_the_earlier_ones(tmp_path):

@@ -1,0 +1,76 @@
+"""How a network is told to learn: schedule, decay, loss, class weights."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn.utils.class_weight import compute_class_weight
+
+from emokeras.config import TrainingConfig
+from emokeras.training.compile import class_weights, compile_model, set_precision
+
+
+def compiled(config, steps_per_epoch=10):
+    inputs = keras.Input((4,))
+    frames = keras.layers.BatchNormalization()(keras.layers.Dense(5)(inputs))
+    model = keras.Model(inputs, {"emotion": keras.layers.Dense(3, name="emotion")(frames)})
+    compile_model(model, config, steps_per_epoch)
+    return model
+
+
+def test_cosine_schedule_rises_over_the_warm_up_and_ends_at_zero():
+    config = TrainingConfig(epochs=20, learning_rate=0.01, warmup_epochs=2, schedule="cosine")
+    model = compiled(config)
+    rates = []
+    for step in range(201):
+        model.optimizer.iterations.assign(step)
+        rates.append(float(model.optimizer.learning_rate))
+    assert rates[0] == pytest.approx(1e-4)
+    assert rates[20] == pytest.approx(0.01) == max(rates)
+    assert rates[110] == pytest.approx(0.005, rel=1e-3)  # half-way down, between step 20 and 200
+    assert rates[200] == pytest.approx(0, abs=1e-6)
+
+
+def test_constant_schedule_is_constant():
+    model = compiled(TrainingConfig(learning_rate=0.02, schedule="constant", optimizer="sgd"))
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.02)
+
+
+def test_weight_decay_leaves_biases_and_batch_normalisation_alone():
+    config = TrainingConfig(optimizer="adamw", schedule="constant", learning_rate=0.1, weight_decay=0.5)
+    model = compiled(config)
+    for variable in model.trainable_variables:
+        variable.assign(np.ones(variable.shape))
+    model.optimizer.apply([np.zeros(variable.shape, np.float32) for variable in model.trainable_variables])
+    for variable in model.trainable_variables:
+        expected = 0.95 if variable.name == "kernel" else 1.0
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6, err_msg=variable.path)
+
+
+def test_loss_takes_logits_and_smooths_labels():
+    model = compiled(TrainingConfig(label_smoothing=0.1))
+    logits, labels = np.array([[2.0, -1.0, 0.5]]), np.array([[1.0, 0.0, 0.0]])
+    smooth = labels * 0.9 + 0.1 / 3
+    expected = -(smooth * (logits - np.log(np.exp(logits).sum()))).sum()
+    loss = model.loss["emotion"](labels, logits)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_class_weights_are_scikit_learn_s_balanced_ones():
+    labels = np.array([0] * 10 + [1] * 30 + [2] * 5)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(class_weights(labels, 3, TrainingConfig()), expected)
+    assert class_weights(labels, 3, TrainingConfig()) @ np.bincount(labels) == pytest.approx(len(labels))
+    np.testing.assert_array_equal(class_weights(labels, 3, TrainingConfig(class_weights=False)), 1)
+
+
+def test_an_emotion_without_training_clips_does_not_shift_the_others():
+    weights = class_weights(np.array([0] * 4 + [2] * 4), 3, TrainingConfig())
+    np.testing.assert_allclose(weights[[0, 2]], 1)
+
+
+def test_mixed_precision_on_a_cpu_stays_float32_and_says_so():
+    said = []
+    set_precision(TrainingConfig(mixed_precision=True), said.append)
+    assert keras.config.dtype_policy().name == "float32"
+    assert len(said) == 1
+    assert "float32" in said[0]
