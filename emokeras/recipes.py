@@ -41,7 +41,7 @@ RECIPES = {
             encoders={"spectrogram": EncoderConfig(kind="cnn", filters=(24, 48, 96), dropout=0.1)},
             spectrogram=SpectrogramConfig(hop_seconds=0.016, num_bands=64),
             augment=replace(AUGMENTATION, time_mask_frames=16, band_mask_bands=8),
-            training=TrainingConfig(epochs=60, batch_size=16, learning_rate=2e-3, ema_momentum=0.99),
+            training=TrainingConfig(epochs=40, batch_size=16, learning_rate=2e-3, ema_momentum=0.99),
         ),
     ),
     "mel-resnet": Recipe(

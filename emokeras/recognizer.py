@@ -57,11 +57,11 @@ def recognize(network: keras.Model, config: Config, waveforms: tf.Tensor) -> dic
     inputs = features.extract(waveforms, config)  # [batch, windows, ...]
     windows = {name: tf.reshape(value, [-1, *value.shape[2:]]) for name, value in inputs.items()}
     logits = network(windows, training=False)["emotion"]  # [batch × windows, emotions]
-    emotions = tf.constant(config.experiment.emotions)
+    emotions = config.experiment.emotions
     logits = tf.reduce_mean(tf.reshape(logits, [-1, config.audio.num_windows, len(emotions)]), axis=1)
     return {
         "probabilities": tf.nn.softmax(logits),
-        "emotion": tf.gather(emotions, tf.argmax(logits, axis=1)),
+        "emotion": tf.gather(tf.constant(emotions), tf.argmax(logits, axis=1)),
     }
 
 

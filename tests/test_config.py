@@ -1,4 +1,4 @@
-"""Configurations: JSON keeps every number, `override` finds every setting, and what does not fit is told in one line."""
+"""Configurations: JSON keeps every number, `override` finds every setting, what does not fit is told in one line."""
 
 import dataclasses
 import json

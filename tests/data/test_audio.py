@@ -1,4 +1,4 @@
-"""Any file that libsndfile reads becomes a mono waveform; what is no sound is told in one line; the cache never lies."""
+"""Any file that libsndfile reads becomes a mono waveform; what is no sound is one line; the cache never lies."""
 
 import errno
 import os
@@ -270,7 +270,9 @@ def assert_same(waveforms, others):
 
 
 def test_waveforms_come_in_the_order_of_the_clips(clips):
-    assert_same(audio.load_waveforms(clips, 8000), [noise(count, seed=i)[:, 0] for i, count in enumerate((300, 500, 400))])
+    assert_same(
+        audio.load_waveforms(clips, 8000), [noise(count, seed=i)[:, 0] for i, count in enumerate((300, 500, 400))]
+    )
     assert_same(audio.load_waveforms(clips[::-1], RATE), [audio.load_waveform(clip.path, RATE) for clip in clips[::-1]])
 
 

@@ -26,10 +26,10 @@ def draws(**given: float) -> dict[str, tf.Tensor]:
     return {name: tf.constant(given.get(name, 0.5)) for name in augment.NAMES}
 
 
-def drawn(seed: int, epoch: int, clip: int) -> tuple[float, ...]:
-    """Return all that is drawn for a clip, as numbers."""
+def drawn(seed: int, epoch: int, clip: int) -> tuple:
+    """Return all that is drawn for a clip: the numbers, and last the seed of its noise."""
     numbers, noise_seed = augment.draw(seed, tf.constant(epoch, tf.int64), tf.constant(clip, tf.int64))
-    return (*(float(numbers[name]) for name in augment.NAMES), *noise_seed.numpy().tolist())
+    return (*(float(numbers[name]) for name in augment.NAMES), tuple(noise_seed.numpy().tolist()))
 
 
 # Draws
@@ -48,7 +48,7 @@ def test_another_seed_epoch_or_clip_draws_everything_anew():
 def all_draws(threads: int, order: np.ndarray) -> dict[int, tuple]:
     dataset = tf.data.Dataset.from_tensor_slices(order)
     dataset = dataset.map(lambda clip: (clip, augment.draw(7, tf.constant(2, tf.int64), clip)), threads)
-    return {int(clip): (*map(float, values.values()), *key.numpy()) for clip, (values, key) in dataset}
+    return {int(clip): (*map(float, values.values()), tuple(key.numpy())) for clip, (values, key) in dataset}
 
 
 def test_draws_do_not_depend_on_threads_or_order():
@@ -59,7 +59,7 @@ def test_draws_do_not_depend_on_threads_or_order():
 
 def test_draws_are_uniform_and_independent():
     clips = tf.range(500, dtype=tf.int64)
-    signature = {name: tf.float32 for name in augment.NAMES}
+    signature = dict.fromkeys(augment.NAMES, tf.float32)
     sample = tf.function(
         lambda: tf.map_fn(
             lambda clip: augment.draw(0, tf.constant(0, tf.int64), clip)[0], clips, fn_output_signature=signature

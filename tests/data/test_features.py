@@ -209,7 +209,9 @@ def test_windows_begin_at_their_positions():
     assert starts[2].tolist() == [3200, 3200 - 16000, 3200 - 32000]  # shorter: at the window's beginning ... its end
 
 
-@pytest.mark.parametrize(("count", "expected"), [(1, [0.5]), (2, [0, 1]), (3, [0, 0.5, 1]), (5, [0, 0.25, 0.5, 0.75, 1])])
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, [0.5]), (2, [0, 1]), (3, [0, 0.5, 1]), (5, [0, 0.25, 0.5, 0.75, 1])]
+)
 def test_serving_looks_at_evenly_spaced_positions(count, expected):
     np.testing.assert_allclose(features.even_positions(count), expected)
 
@@ -291,8 +293,9 @@ def test_extract_gives_the_windows_of_the_log_mel_spectrogram():
     first, stop = span(waveform)
     np.testing.assert_array_equal(inputs["spectrogram"][0, 0], log_mel[first // HOP : first // HOP + 256])
     np.testing.assert_array_equal(inputs["spectrogram"][0, 2], log_mel[stop // HOP - 256 : stop // HOP])
-    middle = round((first + stop - WINDOW) / 2) // HOP
-    np.testing.assert_array_equal(inputs["spectrogram"][0, 1], log_mel[middle : middle + 256])
+    middle = (first + stop - WINDOW) // 2 // HOP
+    candidates = [log_mel[begin : begin + 256] for begin in (middle, middle + 1)]  # It may lie between two frames.
+    assert any(np.array_equal(inputs["spectrogram"][0, 1], candidate) for candidate in candidates)
     assert inputs["spectrogram_mask"].all()
 
 

@@ -1,0 +1,151 @@
+"""Branch bodies: one step of the mask for each step of the frames, and the numbers that a configuration asks for."""
+
+import keras
+import numpy as np
+import pytest
+
+from emokeras.config import EncoderConfig
+from emokeras.models.encoders import ENCODERS, cnn, resnet
+
+BANDS = 16
+
+
+def body(config: EncoderConfig, steps: int = 20, bands: int = BANDS) -> keras.Model:
+    """Return a branch body as a model: [features, mask] -> [frames, mask]; no weight stands where it starts."""
+    keras.utils.set_random_seed(0)
+    features, mask = keras.Input((steps, bands)), keras.Input((steps, 1))
+    model = keras.Model([features, mask], list(ENCODERS[config.kind](features, mask, config)))
+    random = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        weight.assign(weight + random.normal(scale=0.1, size=weight.shape))
+    return model
+
+
+def features(steps: int = 20, lengths=(20, 7), seed: int = 0, bands: int = BANDS) -> tuple[np.ndarray, np.ndarray]:
+    mask = (np.arange(steps) < np.array(lengths)[:, np.newaxis]).astype(np.float32)[..., np.newaxis]
+    values = np.random.default_rng(seed).normal(size=(len(lengths), steps, bands)).astype(np.float32)
+    return values * mask, mask
+
+
+def of_kind(model: keras.Model, kind) -> list:
+    return [layer for layer in model.layers if isinstance(layer, kind)]
+
+
+CONFIGS = {
+    "cnn": EncoderConfig(kind="cnn", filters=(3, 5)),
+    "resnet": EncoderConfig(kind="resnet", filters=(3, 6, 6, 8)),
+    "resnet, squeeze": EncoderConfig(kind="resnet", filters=(3, 6, 8), squeeze_excitation=True),
+}
+
+
+def test_bodies_go_by_the_names_of_their_functions():
+    assert ENCODERS["cnn"] is cnn
+    assert ENCODERS["resnet"] is resnet
+
+
+@pytest.mark.parametrize("steps", [16, 19, 20, 21])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_mask_has_a_step_for_each_step_of_the_frames(name, steps):
+    frames, mask = body(CONFIGS[name], steps)(features(steps, (steps, 7)))
+    assert mask.shape == (*frames.shape[:2], 1)
+    assert set(np.unique(mask)) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(("steps", "valid"), [(20, 10), (20, 9), (21, 21), (20, 1)])
+def test_the_cnn_halves_steps_and_bands_a_block_and_folds_the_rest(steps, valid):
+    frames, mask = body(CONFIGS["cnn"], steps)(features(steps, (steps, valid)))
+    assert frames.shape == (2, steps // 4, BANDS // 4 * 5)
+    # A step stands for four frames, and is valid where one of them is.
+    expected = [valid > 4 * step for step in range(steps // 4)]
+    np.testing.assert_array_equal(np.array(mask)[1, :, 0], expected)
+
+
+@pytest.mark.parametrize(("steps", "valid"), [(20, 10), (20, 9), (21, 21), (20, 1)])
+def test_the_resnet_halves_steps_in_its_stem_and_where_channels_grow(steps, valid):
+    frames, mask = body(CONFIGS["resnet"], steps)(features(steps, (steps, valid)))
+    assert frames.shape == (2, -(-steps // 4), 8)  # The stem and the last block halve; the blocks of 6 keep.
+    expected = [valid > 4 * step for step in range(-(-steps // 4))]
+    np.testing.assert_array_equal(np.array(mask)[1, :, 0], expected)
+
+
+@pytest.mark.parametrize("name", ["resnet", "resnet, squeeze"])
+def test_padding_stays_zero_in_the_resnet(name):
+    frames, mask = (np.array(value) for value in body(CONFIGS[name])(features()))
+    assert (frames[mask[..., 0] == 0] == 0).all()
+    assert (frames[mask[..., 0] == 1] != 0).any()
+
+
+def test_a_block_of_fewer_channels_than_the_last_is_built_too():
+    frames, _ = body(EncoderConfig(kind="resnet", filters=(3, 8, 6)))(features())
+    assert frames.shape == (2, 10, 6)
+
+
+def test_one_block_of_the_cnn_is_convolution_relu_and_pooling():
+    """By hand, with a kernel of one value: each step is the larger of two frames, each band of two bands."""
+    model = body(EncoderConfig(kind="cnn", filters=(1,), kernel_size=1, batch_normalization=False))
+    (convolution,) = of_kind(model, keras.layers.Conv2D)
+    convolution.set_weights([np.full((1, 1, 1, 1), 2.0), np.full(1, 0.25)])
+    values, mask = features()
+    frames, _ = model((values, mask))
+    expected = np.maximum(2 * values + 0.25, 0).reshape(2, 10, 2, BANDS // 2, 2).max(axis=(2, 4))
+    np.testing.assert_allclose(frames, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_filters_and_kernels_are_the_configurations(name):
+    config = CONFIGS[name]
+    model = body(EncoderConfig(kind=config.kind, filters=config.filters, kernel_size=5))
+    planes = of_kind(model, keras.layers.Conv2D)
+    assert [layer.filters for layer in planes] == ([3, 5] if config.kind == "cnn" else [3, 3])
+    assert {layer.kernel_size for layer in planes} == {(5, 5)}
+    lines = [layer for layer in of_kind(model, keras.layers.Conv1D) if layer.kernel_size == (5,)]
+    assert [layer.filters for layer in lines] == (
+        [] if config.kind == "cnn" else [count for count in config.filters[1:] for _ in range(2)]
+    )
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_l2_is_that_of_every_kernel(name):
+    config = CONFIGS[name]
+    config = EncoderConfig(config.kind, config.filters, squeeze_excitation=config.squeeze_excitation, l2=0.01)
+    model = body(config)
+    kernels = [weight for weight in model.trainable_weights if weight.path.endswith("kernel")]
+    assert len(kernels) >= 2
+    expected = 0.01 * sum((np.array(kernel) ** 2).sum() for kernel in kernels)
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_batch_normalisation_takes_the_place_of_biases(name):
+    config = CONFIGS[name]
+    convolutions = (keras.layers.Conv1D, keras.layers.Conv2D)
+    with_it = body(config)
+    assert of_kind(with_it, keras.layers.BatchNormalization)
+    assert not any(layer.use_bias for layer in of_kind(with_it, convolutions))
+    without = body(EncoderConfig(config.kind, config.filters, batch_normalization=False))
+    assert not of_kind(without, keras.layers.BatchNormalization)
+    assert all(layer.use_bias for layer in of_kind(without, convolutions))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_dropout_works_in_training_alone(name):
+    config = CONFIGS[name]
+    model = body(EncoderConfig(config.kind, config.filters, batch_normalization=False, dropout=0.5))
+    inputs = features()
+    np.testing.assert_array_equal(model(inputs)[0], model(inputs)[0])
+    assert not np.array_equal(model(inputs, training=True)[0], model(inputs)[0])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_float16_runs_through_the_body(name):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = body(CONFIGS[name])
+    finally:
+        keras.config.set_dtype_policy(before)
+    frames, _ = model(features())
+    assert keras.backend.standardize_dtype(frames.dtype) == "float16"
+    assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
+    full, _ = body(CONFIGS[name])(features())
+    np.testing.assert_allclose(np.array(frames, np.float32), full, atol=0.02 * np.abs(full).max())
