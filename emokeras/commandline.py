@@ -6,9 +6,10 @@
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 
-from emokeras.errors import EmokerasError
+from emokeras.errors import EmokerasError, UsageError
 
 
 def make_parser(module_name: str, description: str) -> argparse.ArgumentParser:
@@ -22,17 +23,37 @@ def make_parser(module_name: str, description: str) -> argparse.ArgumentParser:
 
 def parse_settings(pairs: list[str]) -> dict[str, str]:
     """Turn ["section.key=value", ...] of `--set` into a dict. Raises UsageError for a pair without `=`."""
-    from emokeras.errors import UsageError
-
     for pair in pairs:
         if "=" not in pair:
             raise UsageError(f"--set {pair}: write it as section.key=value, for example --set training.epochs=10")
     return dict(pair.split("=", 1) for pair in pairs)
 
 
+def import_tensorflow() -> None:
+    """Import TensorFlow without the lines its C++ side writes to stderr before anyone can tell it not to.
+
+    It takes seconds, so what can be refused before should not wait for it. Should the import fail, the lines are shown.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as lines:
+        os.dup2(lines.fileno(), 2)
+        try:
+            import tensorflow
+
+            tensorflow.config.list_physical_devices()
+        except BaseException:
+            lines.seek(0)
+            os.write(stderr, lines.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 def run_command(work: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
     """Do the work; tell an expected error in one line on stderr. Returns the exit status."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up lines would hide ours.
     try:
         return work(arguments) or 0
     except EmokerasError as error:

@@ -136,6 +136,22 @@ class Config:
     training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self):
+        rate = self.audio.sample_rate_hz
+        if self.spectrogram.low_hz >= self.spectrogram.high_hz:
+            raise ValueError(
+                f"spectrogram.low_hz={self.spectrogram.low_hz:g} is not below "
+                f"spectrogram.high_hz={self.spectrogram.high_hz:g}: lower the one or raise the other"
+            )
+        if self.spectrogram.hop_seconds * rate < 1:
+            raise ValueError(
+                f"spectrogram.hop_seconds={self.spectrogram.hop_seconds:g} is less than a sample at "
+                f"audio.sample_rate_hz={rate}: raise it"
+            )
+        if self.audio.window_seconds < self.spectrogram.hop_seconds:
+            raise ValueError(
+                f"audio.window_seconds={self.audio.window_seconds:g} is less than one frame, "
+                f"spectrogram.hop_seconds={self.spectrogram.hop_seconds:g}: raise it"
+            )
         if self.spectrogram.high_hz > self.audio.sample_rate_hz / 2:
             raise ValueError(
                 f"spectrogram.high_hz={self.spectrogram.high_hz:g} lies above half of "
@@ -191,8 +207,6 @@ def settings(config: Config) -> dict[str, Any]:
                 flat.update({f"{prefix}.{key}": setting for key, setting in encoder.items()})
         elif isinstance(value, dict):
             flat.update({f"{section}.{key}": setting for key, setting in value.items()})
-        else:
-            flat[section] = value
     return flat
 
 
@@ -215,16 +229,13 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
         if path not in known:
             near = difflib.get_close_matches(path, known, 1, 0.0)
             raise UsageError(f"there is no setting '{path}'; did you mean '{near[0]}'?")
-        value = _parse(value)
         section, *middle, key = path.split(".")
-        if section == "encoder":
-            for encoder in tree["encoders"].values():
-                encoder[key] = value
-        else:
-            target = tree[section]
-            for name in middle:
-                target = target[name]
-            target[key] = value
+        targets = list(tree["encoders"].values()) if section == "encoder" else [tree[section]]
+        for name in middle:
+            targets = [targets[0][name]]
+        for target in targets:
+            # What is text stays text: a corpus may be called 2024.
+            target[key] = value if isinstance(target[key], str) else _parse(value)
     return _validated(tree, "--set")
 
 

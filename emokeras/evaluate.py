@@ -26,6 +26,7 @@ def evaluate(
 
     Raises CorpusError when a test clip was heard in training or validation.
     """
+    commandline.import_tensorflow()
     from emokeras.data.audio import load_waveforms
     from emokeras.data.corpus import load_corpus
     from emokeras.recognizer import load_recognizer

@@ -24,6 +24,7 @@ def export(run: Path, target: Path | None = None, say=print) -> Path:
     Raises RunError for what is no run, ExportError when the written model does not give what the one in memory gives
     (nothing is left behind then).
     """
+    commandline.import_tensorflow()
     from emokeras.recognizer import load_recognizer
 
     recognizer = load_recognizer(run)

@@ -20,6 +20,7 @@ def predict(files: Sequence[Path], model: Path) -> tuple[list[dict], list[str]]:
     -------
     For each readable file {"file", "emotion", "probabilities": {emotion: float}}, and one line for each that is not.
     """
+    commandline.import_tensorflow()
     from emokeras.data.audio import load_waveform
     from emokeras.recognizer import load_recognizer
 

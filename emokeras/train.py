@@ -71,7 +71,7 @@ def train(
             source = Path(source).expanduser().absolute()  # A run may be resumed from another folder.
         config = override(config, {"experiment.corpus": str(source)} | values)
 
-    import_tensorflow()
+    commandline.import_tensorflow()
     from emokeras.training.fit import train_run
 
     loaded = load_corpus(config.experiment.corpus)
@@ -84,11 +84,6 @@ def train(
     if results:
         say(f"figures kept in {runs.keep_results(folder, results)}")
     return metrics
-
-
-def import_tensorflow():
-    """Import TensorFlow; it takes seconds, so nothing that can be refused before should wait for it."""
-    import tensorflow  # noqa: F401
 
 
 def main(argv: list[str] | None = None) -> int:

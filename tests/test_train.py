@@ -191,7 +191,8 @@ def write_manifest(folder, demo_folder, rows):
 
 
 def test_help_needs_no_tensorflow():
-    code = "import sys; from emokeras.train import main\ntry: main(['--help'])\nfinally: print('tensorflow' in sys.modules)"
+    code = "import sys; from emokeras.train import main\n"
+    code += "try: main(['--help'])\nfinally: print('tensorflow' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.rstrip().endswith("False")
 

@@ -79,7 +79,8 @@ def to_waveform(samples: np.ndarray, from_rate_hz: int, sample_rate_hz: int) -> 
     """Mix [samples, channels] to mono (the channels' mean) and resample (soxr, high quality) to [samples], float32."""
     mono = samples.mean(axis=1, dtype=np.float32)
     if from_rate_hz != sample_rate_hz:
-        mono = soxr.resample(mono, from_rate_hz, sample_rate_hz, quality="HQ")
+        resampled = soxr.resample(mono, from_rate_hz, sample_rate_hz, quality="HQ")
+        mono = resampled if len(resampled) else mono[:1]  # One sample at 48 kHz is none at 16 kHz.
     return np.clip(mono, -1.0, 1.0).astype(np.float32)
 
 
@@ -121,14 +122,17 @@ def load_waveforms(clips: Sequence, sample_rate_hz: int) -> list[np.ndarray]:
     temporary = cache.with_suffix(f".{os.getpid()}.part")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(temporary, "w") as file:
-            file["samples"] = np.concatenate(waveforms)
-            file["ends"] = np.cumsum([len(waveform) for waveform in waveforms])
-        os.replace(temporary, cache)
+        try:
+            with h5py.File(temporary, "w") as file:
+                file["samples"] = np.concatenate(waveforms)
+                file["ends"] = np.cumsum([len(waveform) for waveform in waveforms])
+            os.replace(temporary, cache)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
         raise EmokerasError(
-            f"{cache.parent} cannot hold the waveform cache ({error}): free some space, "
+            f"{cache.parent} cannot hold the waveform cache ({reason}): free some space, "
             "or set EMOKERAS_HOME to a folder on another disk"
         ) from error
     return waveforms

@@ -36,11 +36,10 @@ def _fade():
 
 def draw(seed: int, epoch: tf.Tensor, clip: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """Return one number in [0, 1) for each of NAMES, and a seed [2] for what needs more: the same in every process."""
-    key = tf.random.experimental.stateless_fold_in(
-        tf.random.experimental.stateless_fold_in(tf.constant([seed, 0x5EED], tf.int64), epoch), clip
-    )
+    fold_in = tf.random.experimental.stateless_fold_in
+    key = fold_in(fold_in(tf.constant([seed, 0x5EED], tf.int64), epoch), clip)
     uniform = tf.unstack(tf.random.stateless_uniform([len(NAMES)], key))
-    return dict(zip(NAMES, uniform, strict=True)), tf.random.experimental.stateless_fold_in(key, 1)
+    return dict(zip(NAMES, uniform, strict=True)), fold_in(key, 1)
 
 
 def change_speed(waveform: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
@@ -56,6 +55,7 @@ def shift(waveform: tf.Tensor, shift_samples: tf.Tensor, fade_samples: int) -> t
     length = tf.shape(waveform)[0]
     amount = tf.minimum(tf.abs(shift_samples), length // 2)
     kept = tf.where(shift_samples < 0, waveform[amount:], waveform[: length - amount])
+    fade_samples = tf.minimum(fade_samples, (length - amount) // 2)
     kept = _fade()(kept, fade_samples, fade_samples, mode="linear")
     zeros = tf.zeros([amount])
     return tf.where(shift_samples < 0, tf.concat([kept, zeros], 0), tf.concat([zeros, kept], 0))
@@ -114,12 +114,13 @@ def mixup_share(draws: dict[str, tf.Tensor], seed: tf.Tensor, config: AugmentCon
     """Return how much of a clip stays its own: 1 where it is not mixed, else a number from Beta(alpha, alpha)."""
     if not config.mixup_alpha:
         return tf.constant(1.0)
+    seed = tf.random.experimental.stateless_fold_in(seed, 1)  # The noise has drawn from the seed itself.
     own, other = tf.unstack(tf.random.stateless_gamma([2], seed, config.mixup_alpha))
     return tf.where(draws["mixup"] < config.mixup_probability, own / (own + other), 1.0)
 
 
 def mix(inputs: dict[str, tf.Tensor], labels: tf.Tensor, shares: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Mix each clip of a batch with the next one (mixup, Zhang et al. 2018): `shares` [batch] stay its own.
+    """Mix each clip of a batch with the one before it (mixup, Zhang et al. 2018): `shares` [batch] stay its own.
 
     Where only one of the two has a frame, that one stands unmixed.
     """
@@ -129,7 +130,8 @@ def mix(inputs: dict[str, tf.Tensor], labels: tf.Tensor, shares: tf.Tensor) -> t
         own = shares[:, tf.newaxis, tf.newaxis] * mask
         other = (1.0 - shares)[:, tf.newaxis, tf.newaxis] * tf.roll(mask, 1, 0)
         own_share = tf.math.divide_no_nan(own, own + other)[..., tf.newaxis]
-        mixed[name] = own_share * inputs[name] + (1.0 - own_share) * tf.roll(inputs[name], 1, 0)
-        mixed[f"{name}_mask"] = tf.cast(own + other > 0, tf.float32)
+        mixed_mask = tf.cast(own + other > 0, tf.float32)
+        values = own_share * inputs[name] + (1.0 - own_share) * tf.roll(inputs[name], 1, 0)
+        mixed |= {name: values * mixed_mask[..., tf.newaxis], f"{name}_mask": mixed_mask}
     labels = shares[:, tf.newaxis] * labels + (1.0 - shares)[:, tf.newaxis] * tf.roll(labels, 1, 0)
     return mixed, labels

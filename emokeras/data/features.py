@@ -7,6 +7,7 @@ with zeros. All positions are in samples until the last step, so that inputs wit
 import functools
 
 import numpy as np
+import scipy.signal
 import tensorflow as tf
 
 from emokeras.config import AudioConfig, Config, SpectrogramConfig
@@ -40,9 +41,11 @@ def mel_spectrogram(waveforms: tf.Tensor, config: SpectrogramConfig, sample_rate
     """
     frame_samples = round(config.frame_seconds * sample_rate_hz)
     hop_samples = round(config.hop_seconds * sample_rate_hz)
-    padding = [[0, 0], [frame_samples // 2, frame_samples - frame_samples // 2]]
-    padded = tf.pad(waveforms, padding)  # [batch, samples + frame_samples]
-    spectrum = tf.signal.stft(padded, frame_samples, hop_samples, config.fft_size)  # [batch, frames, fft_bins]
+    before = config.fft_size // 2 - (config.fft_size - frame_samples) // 2
+    padded = tf.pad(waveforms, [[0, 0], [before, frame_samples - before]])  # [batch, samples + frame_samples]
+    # tf.signal's own Hann window is not periodic where its length is odd.
+    window = scipy.signal.get_window("hann", frame_samples).astype(np.float32)
+    spectrum = tf.signal.stft(padded, frame_samples, hop_samples, config.fft_size, lambda *_, **__: window)
     power = tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2
     return tf.matmul(power, mel_filterbank(config, sample_rate_hz))  # [batch, frames, bands]
 
@@ -58,18 +61,17 @@ def active_span(waveforms: tf.Tensor, config: AudioConfig) -> tf.Tensor:
 
     A frame (40 ms, every 10 ms) is active when its root mean square is less than `trim_decibels` below that of the
     loudest, as in `librosa.effects.trim`. Zeros after the last sample that is not zero are padding, never active.
-    A silent clip is active for one hop.
+    A silent clip is active for its first sample.
     """
     hop_samples = round(TRIM_HOP_SECONDS * config.sample_rate_hz)
     position = tf.range(tf.shape(waveforms)[1])
     lengths = tf.reduce_max(tf.where(waveforms != 0.0, position + 1, 0), axis=1, keepdims=True)  # [batch, 1]
     if config.trim_decibels == 0:
-        return tf.concat([tf.zeros_like(lengths), tf.maximum(lengths, hop_samples)], axis=1)
+        return tf.concat([tf.zeros_like(lengths), tf.maximum(lengths, 1)], axis=1)
     energy = _frame_energy(waveforms, hop_samples)  # [batch, frames]
     frame = tf.range(tf.shape(energy)[1])
-    own = frame * hop_samples <= lengths  # [batch, frames]: frames that a clip without padding would have
     threshold = tf.reduce_max(energy, axis=1, keepdims=True) * 10.0 ** (-config.trim_decibels / 10.0)
-    active = own & (energy > threshold)
+    active = energy > threshold
     first = tf.reduce_min(tf.where(active, frame, tf.shape(energy)[1]), axis=1, keepdims=True) * hop_samples
     stop = (tf.reduce_max(tf.where(active, frame, -1), axis=1, keepdims=True) + 1) * hop_samples
     first, stop = tf.where(lengths > 0, first, 0), tf.minimum(stop, lengths)
@@ -93,8 +95,8 @@ def _frame_energy(waveforms: tf.Tensor, hop_samples: int) -> tf.Tensor:
 def window_starts(spans: tf.Tensor, positions: tf.Tensor, config: AudioConfig) -> tf.Tensor:
     """Return where windows begin, in samples [batch, windows].
 
-    `positions` [batch, windows] run from 0 to 1. In a span longer than the window, 0 is its beginning and 1 the latest
-    window that still is full; in a shorter one the whole span lies in the window, at its end (0... later) or beginning.
+    `positions` [batch, windows] run from 0, where window and span begin together, to 1, where they end together. A span
+    that is shorter than the window lies within it at every position.
     """
     window_samples = round(config.window_seconds * config.sample_rate_hz)
     first = tf.cast(spans[:, :1], tf.float32)
@@ -115,12 +117,14 @@ def gather_windows(
     Returns the windows [batch, windows, num_frames, bands], 0 where there is no active frame, and the mask
     [batch, windows, num_frames], 1 where there is one.
     """
-    index = tf.math.floordiv(starts, hop_samples)[..., tf.newaxis] + tf.range(
-        num_frames
-    )  # [batch, windows, num_frames]
-    first = spans[:, :1, tf.newaxis] // hop_samples
-    last = (spans[:, 1:, tf.newaxis] - 1) // hop_samples
-    mask = (index >= first) & (index <= last)
+    first = spans[:, :1] // hop_samples
+    last = (spans[:, 1:] - 1) // hop_samples
+    # Rounded up, so that a window at the end of a span holds its last frame, whole or not.
+    begin = -tf.math.floordiv(-starts, hop_samples)
+    latest = last + 1 - num_frames
+    begin = tf.clip_by_value(begin, tf.minimum(first, latest), tf.maximum(first, latest))
+    index = begin[..., tf.newaxis] + tf.range(num_frames)  # [batch, windows, num_frames]
+    mask = (index >= first[..., tf.newaxis]) & (index <= last[..., tf.newaxis])
     windows = tf.gather(frames, tf.clip_by_value(index, 0, tf.shape(frames)[1] - 1), batch_dims=1)
     mask = tf.cast(mask, tf.float32)
     return windows * mask[..., tf.newaxis], mask

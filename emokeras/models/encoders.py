@@ -6,6 +6,7 @@ One function a kind, all with the same signature; `ENCODERS` finds them by the n
 import keras
 
 from emokeras.config import EncoderConfig
+from emokeras.errors import UsageError
 from emokeras.models.layers import SqueezeExcitation
 
 # An epoch has a few dozen batches here: at Keras's 0.99 the moving statistics would lag behind for many epochs.
@@ -17,6 +18,11 @@ def cnn(features, mask, config: EncoderConfig):
 
     What is left of the bands is folded into the channels: [steps, bands / 2^blocks × filters].
     """
+    if 2 ** len(config.filters) > min(features.shape[1:]):
+        frames, bands = features.shape[1:]
+        raise UsageError(
+            f"encoder.filters: {len(config.filters)} halvings leave nothing of {frames} frames, {bands} bands"
+        )
     frames = keras.layers.Reshape((*features.shape[1:], 1))(features)
     for filters in config.filters:
         frames = _convolution_2d(frames, filters, config)
@@ -32,6 +38,8 @@ def resnet(features, mask, config: EncoderConfig):
     The first of `filters` is the stem's, the others one block each; where a count is larger than the one before, the
     block halves the steps. With `squeeze_excitation` each block weighs its channels (Hu et al. 2018).
     """
+    if len(config.filters) < 2:
+        raise UsageError(f"encoder.filters={list(config.filters)}: a resnet needs the stem's filters and a block's")
     stem_filters, *block_filters = config.filters
     frames = keras.layers.Reshape((*features.shape[1:], 1))(features)
     frames = _convolution_2d(frames, stem_filters, config, strides=(1, 2))
@@ -48,8 +56,10 @@ def _residual_block(frames, mask, filters, config):
     strides = 2 if filters > frames.shape[-1] else 1
     shortcut = frames
     if strides == 2:
-        shortcut = _convolution_1d(keras.layers.AveragePooling1D(2, padding="same")(frames), filters, 1, config)
+        shortcut = keras.layers.AveragePooling1D(2, padding="same")(frames)
         mask = _shorten(mask)
+    if filters != frames.shape[-1]:
+        shortcut = _convolution_1d(shortcut, filters, 1, config)
     frames = _convolution_1d(frames, filters, config.kernel_size, config, strides)
     frames = keras.layers.ReLU()(frames)
     frames = keras.layers.Dropout(config.dropout)(frames)

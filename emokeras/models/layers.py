@@ -32,8 +32,8 @@ class SpecAugment(keras.layers.Layer):
     def _keep(self, features, size, num_masks, most):
         """Return [batch, size], 0 in each of `num_masks` stretches of 0 to `most`, else 1."""
         shape = (ops.shape(features)[0], num_masks, 1)
-        width = keras.random.uniform(shape, 0.0, float(most), seed=self.seed_generator)
-        start = keras.random.uniform(shape, seed=self.seed_generator) * (float(size) - width)
+        width = ops.floor(keras.random.uniform(shape, 0.0, float(most + 1), seed=self.seed_generator))
+        start = ops.floor(keras.random.uniform(shape, seed=self.seed_generator) * (float(size + 1) - width))
         position = ops.reshape(ops.arange(size, dtype="float32"), (1, 1, size))
         masked = ops.logical_and(position >= start, position < start + width)
         return 1.0 - ops.cast(ops.any(masked, axis=1), "float32")
@@ -141,6 +141,10 @@ class AttentionPooling(keras.layers.Layer):
 
 
 def masked_mean(frames, mask):
-    """Return the mean of frames [batch, steps, channels] over the steps where mask [batch, steps, 1] is 1."""
-    mask = ops.cast(mask, frames.dtype)
-    return ops.sum(frames * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)
+    """Return the mean of frames [batch, steps, channels] over the steps where mask [batch, steps, 1] is 1.
+
+    Summed in float32: a sum over many steps overflows float16.
+    """
+    values, mask = ops.cast(frames, "float32"), ops.cast(mask, "float32")
+    mean = ops.sum(values * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)
+    return ops.cast(mean, frames.dtype)

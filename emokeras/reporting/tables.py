@@ -76,7 +76,7 @@ def print_metrics(metrics: Mapping[str, Any], subset: str = "test", console: Con
         subset: whose emotions to show.
         console: where to; stdout by default. Where that is no terminal, the text is plain.
     """
-    console = console or Console()
+    console = console or _console()
     shown = [name for name in ("test", "validation") if name in metrics]
     if subset not in metrics:
         raise RunError(f"the metrics have no subset '{subset}', only {', '.join(shown) or 'none'}")
@@ -106,27 +106,32 @@ def print_metrics(metrics: Mapping[str, Any], subset: str = "test", console: Con
 
 
 def print_predictions(answers: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print what `emokeras.predict` answers: each file's emotion, its probability, and the next likely ones."""
-    console = console or Console()
-    table = _table(console, "", "file", "emotion", "%", "else")
-    for column, justify in zip(table.columns[1:], ("left", "right", "left"), strict=True):
-        column.justify = justify
+    """Print what `emokeras.predict` answers: each file's emotion with its probability, and the next likely one."""
+    console = console or _console()
+    table = _table(console, "", "file", "emotion", "%", "or", "%")
+    for column in (table.columns[1], table.columns[3]):
+        column.justify = "left"
     for answer in answers:
-        first, *others = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
-        rest = ", ".join(f"{emotion} {_percent(share)}" for emotion, share in others[:2])
-        table.add_row(escape(answer["file"]), escape(first[0]), _percent(first[1]), escape(rest))
+        (emotion, share), (other, other_share), *_ = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
+        table.add_row(escape(answer["file"]), escape(emotion), _percent(share), escape(other), _percent(other_share))
     console.print(table)
 
 
 def print_recipes(console: Console | None = None) -> None:
     """Print the recipes: name, where each comes from, and the figure its source reports."""
-    console = console or Console()
+    console = console or _console()
     table = _table(console, "recipes", "name", "source", "reported there, %")
     for column in table.columns[1:]:
         column.justify = "left"
     for name, recipe in recipes.RECIPES.items():
         table.add_row(escape(name), escape(recipe.source), escape(recipe.seed_figure or "-"))
     console.print(table)
+
+
+def _console() -> Console:
+    """A terminal has its own width; a file or a pipe gets whole lines."""
+    console = Console()
+    return console if console.is_terminal else Console(width=400)
 
 
 def _table(console: Console, title: str, first: str, *others: str) -> Table:
