@@ -67,13 +67,23 @@ def all_variables(model: keras.Model) -> list[keras.Variable]:
 
 
 class TensorBoardPage:
-    """Writes pictures and hyper-parameters, beside the scalars and the graph of keras.callbacks.TensorBoard."""
+    """Writes the graph, pictures and hyper-parameters, beside the scalars of keras.callbacks.TensorBoard."""
 
     def __init__(self, folder: Path, emotions: Sequence[str]):
         import tensorflow as tf
 
         self.writer = tf.summary.create_file_writer(str(folder / "tensorboard" / "validation"))
         self.emotions = emotions
+
+    def write_graph(self, model: keras.Model) -> None:
+        """Write the network's graph of operations. (TensorBoard cannot draw a Keras model whose outputs are a dict.)"""
+        import tensorflow as tf
+
+        inputs = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in model.input.items()}
+        graph = tf.function(model).get_concrete_function(inputs).graph
+        with self.writer.as_default():
+            tf.summary.graph(graph)
+        self.writer.flush()
 
     def write_figure(self, name: str, figure, step: int) -> None:
         """Write a matplotlib figure as an image."""

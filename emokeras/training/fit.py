@@ -92,6 +92,7 @@ def fit(
         page,
     )
     if first_epoch == 0:
+        page.write_graph(model)
         examples = draw_examples(model, config, train, batches)
         figures.save(examples, folder / "examples.png")
         page.write_figure("examples", examples, 0)
@@ -107,7 +108,7 @@ def fit(
             callbacks=[
                 validation,
                 callbacks.Progress(epochs, steps, first_epoch),
-                keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=first_epoch == 0),
+                keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
             ],
         )
     return callbacks.load_variables(checkpoints / callbacks.BEST, model.variables)
