@@ -103,8 +103,8 @@ class ModelConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
-    """How the network learns. `ema_momentum` 0: no moving average of the weights; `patience_epochs` 0: no early
-    stop."""
+    """How the network learns. `clip_norm` is of each variable's gradient. 0 turns a thing off: the clipping, the moving
+    average of the weights (`ema_momentum`), the early stop (`patience_epochs`)."""
 
     epochs: Count = 60
     batch_size: Count = 32

@@ -80,7 +80,11 @@ def train(
         say(f"  {note}")
     folder = Path(resume or run_dir or runs.default_run_dir(config, loaded.name))
     say(f"run folder: {folder}")
-    metrics = train_run(config, loaded, folder, bool(resume), say)
+    try:
+        metrics = train_run(config, loaded, folder, bool(resume), say)
+    except KeyboardInterrupt:
+        say(f"\nto go on with this run: python -m emokeras.train --resume {folder}")
+        raise
     if results:
         say(f"figures kept in {runs.keep_results(folder, results)}")
     return metrics

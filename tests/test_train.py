@@ -93,24 +93,36 @@ def test_early_stopping_ends_a_run_that_does_not_improve(demo_folder, tmp_path):
     assert (metrics["epochs_run"], metrics["best_epoch"]) == (3, 1)
 
 
+@pytest.fixture(scope="module")
+def unbroken(demo_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    assert run_train(demo_folder, folder, "--epochs", "6") == 0
+    return folder
+
+
 @pytest.mark.slow
-def test_killed_run_goes_on_to_the_metrics_of_the_unbroken_one(demo_folder, tmp_path):
-    assert run_train(demo_folder, tmp_path / "unbroken", "--epochs", "6") == 0
-    arguments = ["mel-cnn3", "--corpus", str(demo_folder), "--run-dir", str(tmp_path / "killed"), *tiny_arguments()]
-    process = subprocess.Popen([sys.executable, "-m", "emokeras.train", *arguments, "--epochs", "6"])
-    history = tmp_path / "killed" / "history.csv"
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT], ids=lambda ending: ending.name)
+def test_broken_run_goes_on_to_the_metrics_of_the_unbroken_one(demo_folder, unbroken, tmp_path, ending):
+    folder = tmp_path / "run"
+    arguments = ["mel-cnn3", "--corpus", str(demo_folder), "--run-dir", str(folder), *tiny_arguments()]
+    command = [sys.executable, "-m", "emokeras.train", *arguments, "--epochs", "6"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    history = folder / "history.csv"
     deadline = time.monotonic() + 120
     while not (history.exists() and len(runs.read_history(history)) >= 2):
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.poll() is None, "the run ended before it could be broken"
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed" / "metrics.json").exists()
-    assert train.main(["--resume", str(tmp_path / "killed")]) == 0
-    assert figures_of(tmp_path / "killed") == figures_of(tmp_path / "unbroken")
-    epochs = [row["epoch"] for row in runs.read_history(history)]
-    assert epochs == [1, 2, 3, 4, 5, 6]
+    process.send_signal(ending)
+    output, errors = process.communicate(timeout=60)
+    if ending == signal.SIGINT:
+        assert process.returncode == 130
+        assert f"--resume {folder}" in output
+        assert errors.splitlines()[-1] == "interrupted"
+    assert not (folder / "metrics.json").exists()
+    assert train.main(["--resume", str(folder)]) == 0
+    assert figures_of(folder) == figures_of(unbroken)
+    assert [row["epoch"] for row in runs.read_history(history)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_an_ended_run_is_not_trained_again(trained_run, capsys):

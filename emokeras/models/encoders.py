@@ -25,7 +25,8 @@ def cnn(features, mask, config: EncoderConfig):
         )
     frames = keras.layers.Reshape((*features.shape[1:], 1))(features)
     for filters in config.filters:
-        frames = _convolution_2d(frames, filters, config)
+        frames = _convolution(frames, filters, config.kernel_size, config)
+        frames = keras.layers.ReLU()(frames)
         frames = keras.layers.MaxPooling2D(2)(frames)
         frames = keras.layers.SpatialDropout2D(config.dropout)(frames)
         mask = keras.layers.MaxPooling1D(2)(mask)
@@ -42,10 +43,11 @@ def resnet(features, mask, config: EncoderConfig):
         raise UsageError(f"encoder.filters={list(config.filters)}: a resnet needs the stem's filters and a block's")
     stem_filters, *block_filters = config.filters
     frames = keras.layers.Reshape((*features.shape[1:], 1))(features)
-    frames = _convolution_2d(frames, stem_filters, config, strides=(1, 2))
-    frames = _convolution_2d(frames, stem_filters, config, strides=(2, 2))
+    for strides in ((1, 2), (2, 2)):  # Bands are halved twice, steps once.
+        frames = _convolution(frames, stem_filters, config.kernel_size, config, strides)
+        frames = keras.layers.ReLU()(frames)
     mask = _shorten(mask)
-    frames = _convolution_1d(_fold_bands(frames), block_filters[0], 1, config)
+    frames = _convolution(_fold_bands(frames), block_filters[0], 1, config)
     frames = keras.layers.ReLU()(frames)
     for filters in block_filters:
         frames, mask = _residual_block(frames, mask, filters, config)
@@ -59,11 +61,11 @@ def _residual_block(frames, mask, filters, config):
         shortcut = keras.layers.AveragePooling1D(2, padding="same")(frames)
         mask = _shorten(mask)
     if filters != frames.shape[-1]:
-        shortcut = _convolution_1d(shortcut, filters, 1, config)
-    frames = _convolution_1d(frames, filters, config.kernel_size, config, strides)
+        shortcut = _convolution(shortcut, filters, 1, config)
+    frames = _convolution(frames, filters, config.kernel_size, config, strides)
     frames = keras.layers.ReLU()(frames)
     frames = keras.layers.Dropout(config.dropout)(frames)
-    frames = _convolution_1d(frames, filters, config.kernel_size, config)
+    frames = _convolution(frames, filters, config.kernel_size, config)
     if config.squeeze_excitation:
         frames = SqueezeExcitation(kernel_regularizer=keras.regularizers.L2(config.l2))([frames, mask])
     frames = keras.layers.Add()([frames, shortcut])
@@ -71,23 +73,10 @@ def _residual_block(frames, mask, filters, config):
     return keras.layers.Multiply()([frames, mask]), mask  # Padding stays 0, whatever the batch normalisation adds.
 
 
-def _convolution_2d(frames, filters, config, strides=(1, 1)):
-    frames = keras.layers.Conv2D(
-        filters,
-        config.kernel_size,
-        strides,
-        padding="same",
-        use_bias=not config.batch_normalization,
-        kernel_initializer="he_normal",
-        kernel_regularizer=keras.regularizers.L2(config.l2),
-    )(frames)
-    if config.batch_normalization:
-        frames = keras.layers.BatchNormalization(momentum=MOMENTUM)(frames)
-    return keras.layers.ReLU()(frames)
-
-
-def _convolution_1d(frames, filters, kernel_size, config, strides=1):
-    frames = keras.layers.Conv1D(
+def _convolution(frames, filters, kernel_size, config, strides=1):
+    """Convolve [steps, channels] or [steps, bands, channels], and normalise the batch where the configuration says."""
+    layer = keras.layers.Conv1D if len(frames.shape) == 3 else keras.layers.Conv2D
+    frames = layer(
         filters,
         kernel_size,
         strides,
