@@ -19,7 +19,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
-InputName = Literal["spectrogram", "mfcc", "prosody", "tokens"]
+InputName = Literal["spectrogram", "mfcc"]
 ProtocolName = Literal["random", "random-10fold", "luna", "emobox", "speaker"]
 
 
@@ -57,11 +57,26 @@ class SpectrogramConfig:
     low_hz: NotNegative = 50.0
     high_hz: Positive = 8000.0
 
+    @property
+    def num_features(self) -> int:
+        return self.num_bands
+
+
+@dataclass(frozen=True, config=STRICT)
+class MfccConfig(SpectrogramConfig):
+    """Mel-frequency cepstral coefficients: the first of the discrete cosine transform of a log-mel spectrogram."""
+
+    num_coefficients: Count = 40
+
+    @property
+    def num_features(self) -> int:
+        return self.num_coefficients
+
 
 @dataclass(frozen=True, config=STRICT)
 class AugmentConfig:
-    """What happens to a training clip. 0 (or an empty range) turns a thing off. Bands and frames are those of the
-    spectrogram; the masks are SpecAugment's (Park et al. 2019), mixup is Zhang et al.'s (2018)."""
+    """What happens to a training clip. 0 turns a thing off. Bands and frames are those of the network's input; only a
+    spectrogram's bands are shifted. The masks are SpecAugment's (Park et al. 2019), mixup is Zhang et al.'s (2018)."""
 
     speed_change: Fraction = 0.0
     shift_seconds: NotNegative = 0.0
@@ -127,41 +142,51 @@ class Config:
     """One experiment. `encoders` has one body per input; what a recipe does not use stays at its default."""
 
     recipe: str
-    encoders: dict[InputName, EncoderConfig]
+    encoders: Annotated[dict[InputName, EncoderConfig], Field(min_length=1)]
     experiment: ExperimentConfig = ExperimentConfig()
     audio: AudioConfig = AudioConfig()
     spectrogram: SpectrogramConfig = SpectrogramConfig()
+    mfcc: MfccConfig = MfccConfig()
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self):
-        rate = self.audio.sample_rate_hz
-        if self.spectrogram.low_hz >= self.spectrogram.high_hz:
-            raise ValueError(
-                f"spectrogram.low_hz={self.spectrogram.low_hz:g} is not below "
-                f"spectrogram.high_hz={self.spectrogram.high_hz:g}: lower the one or raise the other"
-            )
-        if self.spectrogram.hop_seconds * rate < 1:
-            raise ValueError(
-                f"spectrogram.hop_seconds={self.spectrogram.hop_seconds:g} is less than a sample at "
-                f"audio.sample_rate_hz={rate}: raise it"
-            )
-        if self.audio.window_seconds < self.spectrogram.hop_seconds:
-            raise ValueError(
-                f"audio.window_seconds={self.audio.window_seconds:g} is less than one frame, "
-                f"spectrogram.hop_seconds={self.spectrogram.hop_seconds:g}: raise it"
-            )
-        if self.spectrogram.high_hz > self.audio.sample_rate_hz / 2:
-            raise ValueError(
-                f"spectrogram.high_hz={self.spectrogram.high_hz:g} lies above half of "
-                f"audio.sample_rate_hz={self.audio.sample_rate_hz}: lower the one or raise the other"
-            )
-        if self.spectrogram.frame_seconds * self.audio.sample_rate_hz > self.spectrogram.fft_size:
-            raise ValueError(
-                f"spectrogram.fft_size={self.spectrogram.fft_size} is shorter than a frame of "
-                f"{self.spectrogram.frame_seconds:g} s at {self.audio.sample_rate_hz} Hz: take a larger one"
-            )
+        for name in self.encoders:
+            _check_frames(name, getattr(self, name), self.audio)
+
+
+def _check_frames(name: str, frames: SpectrogramConfig, audio: AudioConfig) -> None:
+    """Raise ValueError, naming both settings, where those of an input do not go together."""
+    rate = audio.sample_rate_hz
+    if frames.low_hz >= frames.high_hz:
+        raise ValueError(
+            f"{name}.low_hz={frames.low_hz:g} is not below {name}.high_hz={frames.high_hz:g}: "
+            "lower the one or raise the other"
+        )
+    if frames.hop_seconds * rate < 1:
+        raise ValueError(
+            f"{name}.hop_seconds={frames.hop_seconds:g} is less than a sample at audio.sample_rate_hz={rate}: raise it"
+        )
+    if audio.window_seconds < frames.hop_seconds:
+        raise ValueError(
+            f"audio.window_seconds={audio.window_seconds:g} is less than one frame, "
+            f"{name}.hop_seconds={frames.hop_seconds:g}: raise it"
+        )
+    if frames.high_hz > rate / 2:
+        raise ValueError(
+            f"{name}.high_hz={frames.high_hz:g} lies above half of audio.sample_rate_hz={rate}: "
+            "lower the one or raise the other"
+        )
+    if frames.frame_seconds * rate > frames.fft_size:
+        raise ValueError(
+            f"{name}.fft_size={frames.fft_size} is shorter than a frame of {frames.frame_seconds:g} s at {rate} Hz: "
+            "take a larger one"
+        )
+    if frames.num_features > frames.num_bands:
+        raise ValueError(
+            f"{name}.num_coefficients={frames.num_features} is more than {name}.num_bands={frames.num_bands}: lower it"
+        )
 
 
 _ADAPTER = TypeAdapter(Config)

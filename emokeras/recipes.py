@@ -7,7 +7,15 @@ The sources A to E are five student reports on RAVDESS. A recipe keeps what its 
 import difflib
 from dataclasses import dataclass, replace
 
-from emokeras.config import AugmentConfig, Config, EncoderConfig, ModelConfig, SpectrogramConfig, TrainingConfig
+from emokeras.config import (
+    AugmentConfig,
+    Config,
+    EncoderConfig,
+    MfccConfig,
+    ModelConfig,
+    SpectrogramConfig,
+    TrainingConfig,
+)
 from emokeras.errors import UsageError
 
 
@@ -55,6 +63,18 @@ RECIPES = {
             augment=LIGHT_AUGMENTATION,
             model=ModelConfig(dropout=0.2),
             training=TrainingConfig(epochs=40, batch_size=16, learning_rate=2e-3, ema_momentum=0.99),
+        ),
+    ),
+    "mfcc-cnn2": Recipe(
+        "A: 2-layer CNN on MFCCs with dropout",
+        "62, validation",
+        Config(
+            recipe="mfcc-cnn2",
+            encoders={"mfcc": EncoderConfig(kind="cnn", filters=(32, 64), kernel_size=5, dropout=0.1, l2=1e-5)},
+            mfcc=MfccConfig(hop_seconds=0.016),
+            augment=replace(LIGHT_AUGMENTATION, band_mask_bands=4),
+            model=ModelConfig(dropout=0.2),
+            training=TrainingConfig(epochs=60, batch_size=16, learning_rate=2e-3, ema_momentum=0.99),
         ),
     ),
     "mel-resnet": Recipe(

@@ -11,6 +11,7 @@ from emokeras.config import (
     Config,
     EncoderConfig,
     ExperimentConfig,
+    MfccConfig,
     ModelConfig,
     SpectrogramConfig,
     TrainingConfig,
@@ -31,6 +32,7 @@ TWO_BRANCHES = Config(
     ExperimentConfig("demo", "luna", 3, 1, 2, ("calm", "angry")),
     AudioConfig(22050, 30.0, 1.5, 5),
     SpectrogramConfig(0.025, 0.0125, 2048, 64, 20.0, 11025.0),
+    MfccConfig(num_bands=40, num_coefficients=13),
     AugmentConfig(speed_change=0.1, noise_snr_decibels=(1.5, 2.5)),
     ModelConfig("mean", (64, 32), 0.1),
     TrainingConfig(epochs=3, mixed_precision=True),
@@ -110,7 +112,7 @@ def without_recipe(config: Config) -> dict:
 
 
 def test_settings_name_every_field_once():
-    sections = ("experiment", "audio", "spectrogram", "augment", "model", "training")
+    sections = ("experiment", "audio", "spectrogram", "mfcc", "augment", "model", "training")
     fields = sum(len(dataclasses.fields(getattr(ONE_BRANCH, section))) for section in sections)
     encoder_fields = len(dataclasses.fields(EncoderConfig))
     assert len(without_recipe(ONE_BRANCH)) == fields + encoder_fields

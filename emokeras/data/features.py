@@ -7,10 +7,11 @@ with zeros. All positions are in samples until the last step, so that inputs wit
 import functools
 
 import numpy as np
+import scipy.fft
 import scipy.signal
 import tensorflow as tf
 
-from emokeras.config import AudioConfig, Config, SpectrogramConfig
+from emokeras.config import AudioConfig, Config, MfccConfig, SpectrogramConfig
 
 SMALLEST_POWER = 1e-10  # -100 dB: the floor of the decibel scale
 TRIM_HOP_SECONDS, TRIM_HOPS_PER_FRAME = 0.010, 4
@@ -54,6 +55,16 @@ def log_mel_spectrogram(waveforms: tf.Tensor, config: SpectrogramConfig, sample_
     """Return the log-mel spectrogram [batch, frames, bands] in decibels re 1, with no maximum over clip or batch."""
     power = mel_spectrogram(waveforms, config, sample_rate_hz)
     return (10.0 / np.log(10.0)) * tf.math.log(tf.maximum(power, SMALLEST_POWER))
+
+
+def mfcc(waveforms: tf.Tensor, config: MfccConfig, sample_rate_hz: int) -> tf.Tensor:
+    """Return mel-frequency cepstral coefficients [batch, frames, coefficients] of waveforms [batch, samples].
+
+    The orthonormal discrete cosine transform (DCT-II) of the decibels of `log_mel_spectrogram`: what
+    `librosa.feature.mfcc` gives for such a spectrogram.
+    """
+    cosines = scipy.fft.dct(np.eye(config.num_bands), norm="ortho")[:, : config.num_coefficients]
+    return tf.matmul(log_mel_spectrogram(waveforms, config, sample_rate_hz), cosines.astype(np.float32))
 
 
 def active_span(waveforms: tf.Tensor, config: AudioConfig) -> tf.Tensor:
@@ -130,9 +141,7 @@ def gather_windows(
     return windows * mask[..., tf.newaxis], mask
 
 
-def num_frames(config: Config) -> int:
-    """Return the frames of one spectrogram window."""
-    return round(config.audio.window_seconds / config.spectrogram.hop_seconds)
+FEATURES = {"spectrogram": log_mel_spectrogram, "mfcc": mfcc}
 
 
 def extract(
@@ -147,7 +156,8 @@ def extract(
 
     Returns
     -------
-    {"spectrogram": [batch, windows, frames, bands] in decibels, "spectrogram_mask": [batch, windows, frames]}
+    For each of the configuration's inputs, here "spectrogram": {"spectrogram": [batch, windows, frames, bands] in
+    decibels, "spectrogram_mask": [batch, windows, frames]}; "mfcc" has coefficients for bands.
     """
     if spans is None:
         spans = active_span(waveforms, config.audio)
@@ -157,9 +167,10 @@ def extract(
     starts = window_starts(spans, positions, config.audio)
     rate = config.audio.sample_rate_hz
     inputs = {}
-    if "spectrogram" in config.encoders:
-        frames = log_mel_spectrogram(waveforms, config.spectrogram, rate)
-        hop_samples = round(config.spectrogram.hop_seconds * rate)
-        windows, mask = gather_windows(frames, spans, starts, num_frames(config), hop_samples)
-        inputs |= {"spectrogram": windows, "spectrogram_mask": mask}
+    for name in config.encoders:
+        settings = getattr(config, name)
+        frames = FEATURES[name](waveforms, settings, rate)
+        num_frames = round(config.audio.window_seconds / settings.hop_seconds)
+        windows, mask = gather_windows(frames, spans, starts, num_frames, round(settings.hop_seconds * rate))
+        inputs |= {name: windows, f"{name}_mask": mask}
     return inputs

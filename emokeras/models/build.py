@@ -12,17 +12,23 @@ from emokeras.models.layers import SpecAugment
 def build_model(config: Config) -> keras.Model:
     """Build the network that a configuration describes.
 
-    Inputs: {"spectrogram": [batch, frames, bands] in decibels, "spectrogram_mask": [batch, frames]}.
+    Inputs: {"spectrogram": [batch, frames, bands] in decibels, "spectrogram_mask": [batch, frames]}, "mfcc" likewise.
     Output: {"emotion": logits [batch, emotions]}, float32.
+
+    Raises UsageError for an encoder that there is not, or that these settings cannot build.
     """
-    name = "spectrogram"
-    encoder = config.encoders[name]
+    if len(config.encoders) > 1:
+        raise UsageError(
+            f"encoders: a network has one branch, not {len(config.encoders)} ({', '.join(config.encoders)})"
+        )
+    ((name, encoder),) = config.encoders.items()
     if encoder.kind not in ENCODERS:
         raise UsageError(f"encoder.kind: there is no encoder '{encoder.kind}'; there are {', '.join(ENCODERS)}")
 
     # Inputs
-    frames = round(config.audio.window_seconds / config.spectrogram.hop_seconds)
-    features = keras.Input((frames, config.spectrogram.num_bands), name=name)
+    settings = getattr(config, name)
+    frames = round(config.audio.window_seconds / settings.hop_seconds)
+    features = keras.Input((frames, settings.num_features), name=name)
     mask = keras.Input((frames,), name=f"{name}_mask")
     inputs = {name: features, f"{name}_mask": mask}
 

@@ -20,6 +20,7 @@ def draw_examples(model: keras.Model, config: Config, train: Subset, batches: tf
     `batches` is the training dataset that was made of `train`, from epoch 0 on.
     """
     name = next(iter(config.encoders))
+    settings = getattr(config, name)
     clips = pipeline.epoch_order(len(train.clips), 0, config).numpy()[:NUM_EXAMPLES]
     one_window = replace(config, audio=replace(config.audio, num_windows=1))
     plain = pipeline.stack(pipeline.evaluation_dataset([train.waveforms[clip] for clip in clips], one_window))
@@ -32,9 +33,9 @@ def draw_examples(model: keras.Model, config: Config, train: Subset, batches: tf
         plain=list(keras.ops.convert_to_numpy(heard(plain, training=False))),
         augmented=list(keras.ops.convert_to_numpy(heard(augmented, training=True))),
         titles=[config.experiment.emotions[train.labels[clip]] for clip in clips],
-        hop_seconds=config.spectrogram.hop_seconds,
+        hop_seconds=settings.hop_seconds,
         plain_masks=list(plain[mask] > 0),
         augmented_masks=list(augmented[mask] > 0),
-        band_centers_hz=features.band_centers_hz(config.spectrogram),
+        band_centers_hz=features.band_centers_hz(settings) if name == "spectrogram" else None,
         unit="standard deviations from the training mean",
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from emokeras.config import AudioConfig, Config, EncoderConfig, SpectrogramConfig
+from emokeras.config import AudioConfig, Config, EncoderConfig, MfccConfig, SpectrogramConfig
 from emokeras.data import features
 from emokeras.data.audio import load_waveform
 
@@ -348,8 +348,35 @@ def test_positions_and_spans_can_be_given():
 def test_the_number_of_windows_and_frames_is_the_configurations():
     audio = AudioConfig(window_seconds=1.2, num_windows=5)
     config = replace(CONFIG, audio=audio, spectrogram=replace(CONFIG.spectrogram, hop_seconds=0.02, num_bands=30))
-    assert features.num_frames(config) == 60
     assert extract(voiced(2.0)[np.newaxis], config)["spectrogram"].shape == (1, 5, 60, 30)
+
+
+@pytest.mark.parametrize("num_coefficients", [13, 40])
+def test_mfcc_are_librosas(num_coefficients):
+    waveform = voiced(1.5)
+    config = MfccConfig(num_bands=64, num_coefficients=num_coefficients)
+    spectrogram = features.log_mel_spectrogram(waveform[np.newaxis], config, RATE)[0].numpy()
+    expected = librosa.feature.mfcc(S=spectrogram.T, n_mfcc=num_coefficients).T
+    found = features.mfcc(waveform[np.newaxis], config, RATE)[0].numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-3)  # of hundreds of decibels
+    directly = librosa.feature.mfcc(
+        y=waveform, sr=RATE, n_mfcc=num_coefficients, n_fft=1024, win_length=512, hop_length=160, n_mels=64, fmin=50,
+        fmax=8000, pad_mode="constant",
+    ).T  # fmt: skip
+    # librosa.feature.mfcc cuts 80 dB below the loudest, which concerns the silence only.
+    loud = spectrogram.min(axis=1) > spectrogram.max() - 80
+    assert loud.sum() > 20
+    np.testing.assert_allclose(found[loud], directly[loud], atol=2e-2)
+
+
+def test_mfcc_and_spectrogram_of_one_clip_show_the_same_windows():
+    waveform = voiced(3.0)[np.newaxis]
+    both = Config("both", {"spectrogram": EncoderConfig(), "mfcc": EncoderConfig()})
+    inputs = features.extract(tf.constant(waveform), both)
+    np.testing.assert_array_equal(inputs["mfcc_mask"], inputs["spectrogram_mask"])
+    spectrogram, mask = inputs["spectrogram"][0, 1].numpy(), inputs["mfcc_mask"][0, 1].numpy() > 0
+    expected = librosa.feature.mfcc(S=spectrogram.T, n_mfcc=40).T
+    np.testing.assert_allclose(inputs["mfcc"][0, 1].numpy()[mask], expected[mask], atol=1e-2)
 
 
 def test_features_are_the_same_in_a_graph_of_unknown_shape():

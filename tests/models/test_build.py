@@ -17,8 +17,11 @@ SMALL = {
     "audio.window_seconds": 0.32,
     "spectrogram.hop_seconds": 0.01,
     "spectrogram.num_bands": BANDS,
+    "mfcc.hop_seconds": 0.01,
+    "mfcc.num_bands": BANDS,
+    "mfcc.num_coefficients": BANDS,
 }
-FILTERS = {"mel-cnn3": [4, 6, 8], "mel-resnet": [4, 6, 6, 8]}
+FILTERS = {"mel-cnn3": [4, 6, 8], "mfcc-cnn2": [4, 6], "mel-resnet": [4, 6, 6, 8]}
 
 
 def small(recipe: str = "mel-cnn3", **values) -> Config:
@@ -33,7 +36,7 @@ def network(config: Config) -> keras.Model:
     keras.utils.set_random_seed(0)
     model = build_model(config)
     heard = np.random.default_rng(1).normal(-40, 15, (1, 500, BANDS))
-    model.get_layer("spectrogram_normalization").adapt(heard)
+    model.get_layer(f"{input_of(model)}_normalization").adapt(heard)
     random = np.random.default_rng(2)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -41,6 +44,16 @@ def network(config: Config) -> keras.Model:
             layer.moving_variance.assign(random.uniform(0.5, 2, size=layer.moving_variance.shape))
             layer.beta.assign(random.normal(size=layer.beta.shape))
     return model
+
+
+def input_of(model: keras.Model) -> str:
+    """Return the name of the features that a network takes beside their mask."""
+    return next(name for name in model.input if not name.endswith("_mask"))
+
+
+def named(model: keras.Model, inputs: dict) -> dict:
+    """Return inputs of `batch` under the names that a network of another input has for them."""
+    return {name.replace("spectrogram", input_of(model)): value for name, value in inputs.items()}
 
 
 def batch(lengths=(32, 20, 9, 1), seed: int = 0) -> dict[str, np.ndarray]:
@@ -51,7 +64,7 @@ def batch(lengths=(32, 20, 9, 1), seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def logits(model: keras.Model, inputs: dict) -> np.ndarray:
-    return keras.ops.convert_to_numpy(model(inputs)["emotion"])
+    return keras.ops.convert_to_numpy(model(named(model, inputs))["emotion"])
 
 
 # What goes in and what comes out
@@ -61,12 +74,11 @@ def logits(model: keras.Model, inputs: dict) -> np.ndarray:
 def test_every_recipe_builds_as_it_stands(recipe):
     config = replace(RECIPES[recipe].config, experiment=ExperimentConfig(emotions=EMOTIONS))
     model = build_model(config)
-    frames = round(config.audio.window_seconds / config.spectrogram.hop_seconds)
+    (name,) = config.encoders
+    frames = round(config.audio.window_seconds / getattr(config, name).hop_seconds)
+    size = config.mfcc.num_coefficients if name == "mfcc" else config.spectrogram.num_bands
     shapes = {tensor.name: tuple(tensor.shape) for tensor in model.inputs}
-    assert shapes == {
-        "spectrogram": (None, frames, config.spectrogram.num_bands),
-        "spectrogram_mask": (None, frames),
-    }
+    assert shapes == {name: (None, frames, size), f"{name}_mask": (None, frames)}
     assert model.output["emotion"].shape == (None, 3)
     assert model.name == recipe.replace("-", "_")
 
@@ -171,9 +183,9 @@ def test_normalisation_and_logits_stay_float32_under_mixed_precision(recipe):
         model = network(small(recipe))
     finally:
         keras.config.set_dtype_policy(before)
-    for name in ("spectrogram_normalization", "spectrogram_spec_augment", "emotion"):
+    for name in (f"{input_of(model)}_normalization", f"{input_of(model)}_spec_augment", "emotion"):
         assert model.get_layer(name).compute_dtype == "float32", name
-    front = keras.Model(model.inputs, model.get_layer("spectrogram_spec_augment").output)
+    front = keras.Model(model.inputs, model.get_layer(f"{input_of(model)}_spec_augment").output)
     assert keras.backend.standardize_dtype(front.output.dtype) == "float32"
     bodies = [layer for layer in model.layers if isinstance(layer, (keras.layers.Conv1D, keras.layers.Conv2D))]
     assert {layer.compute_dtype for layer in bodies} == {"float16"}
@@ -221,6 +233,7 @@ def test_a_network_learns_a_small_task_by_heart(recipe):
     model.compile(keras.optimizers.Adam(1e-2), loss={"emotion": loss}, jit_compile=False)
     before = [np.array(weight) for weight in model.trainable_weights]
     inputs, labels = task()
+    inputs = named(model, inputs)
     first = float(model.train_on_batch(inputs, labels))
     for weight, old in zip(model.trainable_weights, before, strict=True):
         assert np.isfinite(np.array(weight)).all(), weight.path
@@ -265,3 +278,8 @@ def test_the_smallest_configuration_is_a_network():
     model = build_model(override(config, SMALL))
     # One kernel of 3 × 3 for two filters and their biases; 8 bands × 2 filters to three logits and their biases.
     assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == 3 * 3 * 2 + 2 + 8 * 2 * 3 + 3
+
+
+def test_a_network_has_one_branch():
+    config = replace(small(), encoders={"spectrogram": EncoderConfig(), "mfcc": EncoderConfig()})
+    assert "one branch, not 2 (spectrogram, mfcc)" in refusal(config)
