@@ -49,14 +49,17 @@ def write(recognizer, run: Path, folder: Path) -> None:
     import keras
     import tensorflow as tf
 
+    from emokeras.config import to_json
+    from emokeras.reporting import runs
+
     archive = keras.export.ExportArchive()
     archive.track(recognizer.network)
     signature = [tf.TensorSpec([None, None], tf.float32, "waveform")]
     archive.add_endpoint("serving_default", recognizer.serve.python_function, input_signature=signature)
     archive.write_out(str(folder), verbose=False)
     (folder / "assets.extra").mkdir()
-    for name in ("config.json", "split.csv"):
-        shutil.copyfile(run / name, folder / "assets.extra" / name)
+    runs.write_text(folder / "assets.extra" / "config.json", to_json(runs.shareable_config(run)))
+    shutil.copyfile(run / "split.csv", folder / "assets.extra" / "split.csv")
 
 
 def check(recognizer, folder: Path) -> float:

@@ -42,7 +42,7 @@ class Recognizer:
 
         batches = range(0, len(waveforms), CLIPS_PER_BATCH)
         probabilities = []
-        for start in tqdm(batches, "recognising", unit="batch", leave=False, disable=len(batches) < 8):
+        for start in tqdm(batches, "recognising", unit="batch", leave=False, disable=None):
             batch = waveforms[start : start + CLIPS_PER_BATCH]
             padded = np.zeros((len(batch), max(len(waveform) for waveform in batch)), np.float32)
             for row, waveform in zip(padded, batch, strict=True):

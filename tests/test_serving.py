@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from emokeras import evaluate, export, predict
+from emokeras.config import override, read_config
 from emokeras.reporting import runs
 
 WITHOUT_EMOKERAS = """
@@ -60,12 +61,13 @@ def test_predict_answers_alike_with_run_and_export_alone_and_together(exported, 
                 assert probability == pytest.approx(answer["probabilities"][emotion], abs=1e-5)
 
 
-def test_evaluate_gives_the_figures_of_the_run(trained_run, exported, tmp_path):
+def test_evaluate_gives_the_figures_of_the_run(trained_run, exported, demo_folder, tmp_path):
     metrics = runs.read_metrics(trained_run)
     for model in (trained_run, exported):
         for subset in ("test", "validation"):
             output = tmp_path / f"{model.name}-{subset}"
-            assert evaluate.main([str(model), "--subset", subset, "--output", str(output)]) == 0
+            arguments = [str(model), "--corpus", str(demo_folder), "--subset", subset, "--output", str(output)]
+            assert evaluate.main(arguments) == 0
             scores = runs.read_metrics(output)
             assert scores["confusion_matrix"] == metrics[subset]["confusion_matrix"]
             assert scores["cross_entropy"] == pytest.approx(metrics[subset]["cross_entropy"], abs=1e-5)
@@ -96,8 +98,11 @@ def test_evaluate_maps_emotions_by_name_and_tells_what_it_left_out(trained_run, 
 def test_export_counts_its_versions_and_keeps_what_evaluate_needs(exported, trained_run):
     assert export.main([str(trained_run), str(exported)]) == 0
     assert sorted(folder.name for folder in exported.iterdir()) == ["1", "2"]
-    for name in ("config.json", "split.csv"):
-        assert (exported / "2" / "assets.extra" / name).read_bytes() == (trained_run / name).read_bytes()
+    extra = exported / "2" / "assets.extra"
+    assert (extra / "split.csv").read_bytes() == (trained_run / "split.csv").read_bytes()
+    # The corpus goes by its name: where it lay is nobody's business.
+    own = override(read_config(trained_run / "config.json"), {"experiment.corpus": "demo"})
+    assert read_config(extra / "config.json") == own
 
 
 def test_export_that_differs_is_an_error_and_leaves_nothing(trained_run, tmp_path, monkeypatch, capsys):

@@ -144,4 +144,4 @@ def decode_all(clips: Sequence, sample_rate_hz: int) -> list[np.ndarray]:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         waveforms = pool.map(lambda clip: load_waveform(clip.path, sample_rate_hz, clip.member), clips)
-        return list(tqdm(waveforms, "decoding", len(clips), unit="clip", leave=False, disable=len(clips) < 50))
+        return list(tqdm(waveforms, "decoding", len(clips), unit="clip", leave=False, disable=None))

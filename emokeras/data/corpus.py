@@ -458,7 +458,7 @@ def _decode_all(clips: Sequence[Clip]) -> list[tuple[str, str]]:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         contents = pool.map(_content, clips)
-        return list(tqdm(contents, "reading clips", len(clips), unit="clip", leave=False, disable=len(clips) < 50))
+        return list(tqdm(contents, "reading clips", len(clips), unit="clip", leave=False, disable=None))
 
 
 def _content(clip: Clip) -> tuple[str, str]:

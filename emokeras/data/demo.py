@@ -746,7 +746,11 @@ def make_demo_corpus(folder: Path, num_speakers: int = 20, takes: int = 4, seed:
         for number in speakers:
             (temporary / f"Actor_{number:02d}").mkdir(parents=True)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            rows = list(tqdm(pool.map(write, clips), "making the demo corpus", len(clips), unit="clip", leave=False))
+            rows = list(
+                tqdm(
+                    pool.map(write, clips), "making the demo corpus", len(clips), unit="clip", leave=False, disable=None
+                )
+            )
         with (temporary / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerows([("path", "emotion", "speaker", "transcript"), *rows])

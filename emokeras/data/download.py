@@ -155,7 +155,7 @@ def _copy(response: http.client.HTTPResponse, part: Path, start: int, total: int
 
     with (
         part.open("ab" if start else "wb") as file,
-        tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, leave=False) as bar,
+        tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, leave=False, disable=None) as bar,
     ):
         while chunk := response.read(CHUNK_BYTES):
             file.write(chunk)
@@ -206,4 +206,4 @@ def _refuse_too_large(archive: Path, members: Iterable[zipfile.ZipInfo], folder:
 def _with_progress(members: list[zipfile.ZipInfo]) -> Iterable[zipfile.ZipInfo]:
     from tqdm import tqdm
 
-    return tqdm(members, "unpacking", unit="file", leave=False, disable=len(members) < 50)
+    return tqdm(members, "unpacking", unit="file", leave=False, disable=None)

@@ -269,11 +269,14 @@ def keep_results(run_folder: Path, results_root: Path = Path("results")) -> Path
     for name in RESULT_FILES:
         with replacing(folder / name) as temporary:
             shutil.copyfile(run_folder / name, temporary)
-    # Where the corpus lay is this machine's own business.
-    config = read_config(folder / "config.json")
-    config = replace(config, experiment=replace(config.experiment, corpus=metrics["corpus"]))
-    write_text(folder / "config.json", to_json(config))
+    write_text(folder / "config.json", to_json(shareable_config(run_folder)))
     return folder
+
+
+def shareable_config(run_folder: Path) -> Config:
+    """Return a run's configuration with the corpus's name for its path: where it lay is its owner's own business."""
+    config = read_config(Path(run_folder) / "config.json")
+    return replace(config, experiment=replace(config.experiment, corpus=read_metrics(run_folder)["corpus"]))
 
 
 def results_folder(metrics: Mapping[str, Any], results_root: Path, where: Path) -> Path:
