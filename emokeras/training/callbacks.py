@@ -196,8 +196,8 @@ class Progress(keras.callbacks.Callback):
         self.bar.update()
 
     def on_epoch_end(self, epoch, logs=None):
-        names = {"loss": "loss", "accuracy": "accuracy", "val_loss": "validation loss", "val_accuracy": "accuracy"}
-        text = "  ".join(f"{label} {logs[name]:.3f}" for name, label in names.items())
+        text = f"loss {logs['loss']:.3f} (validation {logs['val_loss']:.3f})  "
+        text += f"accuracy {logs['accuracy']:.1%} (validation {logs['val_accuracy']:.1%})"
         self.bar.set_description_str(f"epoch {epoch + 1}/{self.epochs}  {text}")
         if not self.on_terminal:
             print(f"epoch {epoch + 1}/{self.epochs}  {text}", flush=True)
