@@ -100,7 +100,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, metavar="S", help="draws weights and augmentation (default: 0)")
     parser.add_argument("--split-seed", type=int, metavar="S", help="draws the split (default: 0)")
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs at most (default: the recipe's)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change any setting")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change any setting (where it has a flag of its own, that one prevails)",
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="a config.json instead of a recipe")
     parser.add_argument("--run-dir", type=Path, metavar="D", help="the run folder (default: a new one under runs/)")
     parser.add_argument("--resume", type=Path, metavar="D", help="go on with an interrupted run")
@@ -133,7 +139,7 @@ def _work(arguments: argparse.Namespace) -> None:
         arguments.run_dir,
         arguments.resume,
         arguments.config,
-        given | commandline.parse_settings(arguments.set),
+        commandline.parse_settings(arguments.set) | given,
         arguments.results,
     )
     tables.print_metrics(metrics)
