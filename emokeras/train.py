@@ -32,7 +32,8 @@ def train(
     corpus: "ravdess", "emodb", "demo", a folder, zip or manifest.csv; by default what the configuration says, else
         RAVDESS where it has been prepared, else the demo corpus.
     run_dir: the run folder; a new one under runs/ by default.
-    resume: the folder of an interrupted run: it goes on after its last whole epoch, its configuration unchanged.
+    resume: the folder of an interrupted run: it goes on after its last whole epoch, its configuration unchanged. Give
+        `corpus` beside it where the corpus has moved; other clips are refused.
     values: settings by dotted path, as `config.override` takes them.
     results: where to keep a copy of the figures, for RESULTS.md.
     """
@@ -51,8 +52,9 @@ def train(
         runs.create_run(resume, resume=True)
         config = read_config(Path(resume) / "config.json")
         if (Path(resume) / "metrics.json").exists():
-            say(f"{resume} has ended already; nothing to do")
-            return runs.read_metrics(resume)
+            say(f"{resume} has ended already; nothing to train")
+            return _kept(resume, runs.read_metrics(resume), results, say)
+        source = corpus or config.experiment.corpus
     else:
         if recipe and config_file:
             raise UsageError("give a recipe or --config, not both")
@@ -67,9 +69,9 @@ def train(
                 )
             else:
                 say("corpus: ravdess, as prepared on this machine (--corpus demo for the embedded one)")
-        if source not in NAMES:
-            source = Path(source).expanduser().absolute()  # A run may be resumed from another folder.
-        config = override(config, {"experiment.corpus": str(source)} | values)
+    if source not in NAMES:
+        source = Path(source).expanduser().absolute()  # A run may be resumed from another folder.
+    config = override(config, {"experiment.corpus": str(source)} | values)
 
     commandline.import_tensorflow()
     from emokeras.training.fit import train_run
@@ -85,7 +87,14 @@ def train(
     except KeyboardInterrupt:
         say(f"\nto go on with this run: python -m emokeras.train --resume {folder}")
         raise
+    return _kept(folder, metrics, results, say)
+
+
+def _kept(folder: Path, metrics: dict, results: Path | None, say) -> dict:
+    """Keep a copy of an ended run's figures where that was asked for; return the metrics."""
     if results:
+        from emokeras.reporting import runs
+
         say(f"figures kept in {runs.keep_results(folder, results)}")
     return metrics
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,14 +121,18 @@ def test_broken_run_goes_on_to_the_metrics_of_the_unbroken_one(demo_folder, unbr
         assert f"--resume {folder}" in output
         assert errors.splitlines()[-1] == "interrupted"
     assert not (folder / "metrics.json").exists()
-    assert train.main(["--resume", str(folder)]) == 0
+    # The corpus may have moved meanwhile, and may not have changed.
+    moved = shutil.copytree(demo_folder, tmp_path / "moved" / "demo")
+    assert train.main(["--resume", str(folder), "--corpus", str(moved / "Actor_01")]) == 1
+    assert train.main(["--resume", str(folder), "--corpus", str(moved)]) == 0
     assert figures_of(folder) == figures_of(unbroken)
     assert [row["epoch"] for row in runs.read_history(history)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_an_ended_run_is_not_trained_again(trained_run, capsys):
+def test_an_ended_run_is_not_trained_again_but_its_figures_can_be_kept(trained_run, tmp_path, capsys):
     before = (trained_run / "model.keras").stat().st_mtime_ns
-    assert train.main(["--resume", str(trained_run)]) == 0
+    assert train.main(["--resume", str(trained_run), "--results", str(tmp_path)]) == 0
+    assert (tmp_path / "demo" / "speaker" / "mel-cnn3" / "split-0-seed-0" / "metrics.json").is_file()
     assert "has ended already" in capsys.readouterr().out
     assert (trained_run / "model.keras").stat().st_mtime_ns == before
 
