@@ -212,6 +212,7 @@ def spectrogram_batch(
     augmented_masks: Sequence[np.ndarray] | None = None,
     band_centers_hz: Sequence[float] | None = None,
     unit: str = "dB",
+    feature_name: str = "band",
 ) -> Figure:
     """Draw what the network sees: one column a clip, the plain features above, the augmented below.
 
@@ -223,6 +224,7 @@ def spectrogram_batch(
         plain_masks, augmented_masks: which frames are no padding, [clips] of bool [frames]; padding is drawn grey.
         band_centers_hz: centre frequency of each band, [bands], rising; None: the bands are numbered.
         unit: what the colour means.
+        feature_name: what is numbered where there are no frequencies.
     """
     rows = [("plain", plain, plain_masks)]
     if augmented is not None:
@@ -257,7 +259,7 @@ def spectrogram_batch(
                 axes.spines[:].set_visible(False)
                 if band_centers_hz is not None:
                     _frequency_ticks(axes, np.asarray(band_centers_hz, dtype=np.float64))
-            quantity = "band" if band_centers_hz is None else "frequency (kHz)"
+            quantity = feature_name if band_centers_hz is None else "frequency (kHz)"
             axes_row[0].set_ylabel(f"{name}\n{quantity}")
         for axes, text in zip(grid[0], titles, strict=False):
             axes.set_title(text)

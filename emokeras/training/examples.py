@@ -37,5 +37,6 @@ def draw_examples(model: keras.Model, config: Config, train: Subset, batches: tf
         plain_masks=list(plain[mask] > 0),
         augmented_masks=list(augmented[mask] > 0),
         band_centers_hz=features.band_centers_hz(settings) if name == "spectrogram" else None,
+        feature_name="coefficient" if name == "mfcc" else "band",
         unit="standard deviations from the training mean",
     )
