@@ -107,7 +107,14 @@ def test_broken_run_goes_on_to_the_metrics_of_the_unbroken_one(demo_folder, unbr
     folder = tmp_path / "run"
     arguments = ["mel-cnn3", "--corpus", str(demo_folder), "--run-dir", str(folder), *tiny_arguments()]
     command = [sys.executable, "-m", "emokeras.train", *arguments, "--epochs", "6"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A job in the background, as CI may be, hands down that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     history = folder / "history.csv"
     deadline = time.monotonic() + 120
     while not (history.exists() and len(runs.read_history(history)) >= 2):
