@@ -44,8 +44,11 @@ def evaluate(
     if not known:
         names = ", ".join(recognizer.emotions)
         raise CorpusError(f"{loaded.name} has no clip of an emotion that {model} knows: {names}")
-    say(f"{len(known)} clips of {loaded.name}")
-    probabilities = recognizer.predict(load_waveforms(known, recognizer.sample_rate_hz))
+    others = len(loaded.clips) - len(known)
+    say(f"{len(known)} clips of {loaded.name}" + (f"; its {others} others are not scored" if others else ""))
+    # Of the whole corpus, as training reads it: one cache serves both.
+    waveforms = dict(zip(loaded.clips, load_waveforms(loaded.clips, recognizer.sample_rate_hz), strict=True))
+    probabilities = recognizer.predict([waveforms[clip] for clip in known])
     scores = score_clips(known, recognizer.emotions, probabilities)
     if output:
         output.mkdir(parents=True, exist_ok=True)
