@@ -136,7 +136,7 @@ class Validation(keras.callbacks.Callback):
         self.picture_every = max(1, config.epochs // 5)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.started = time.perf_counter()
+        self.started, self.cpu_started = time.perf_counter(), time.process_time()
 
     def on_epoch_end(self, epoch, logs=None):
         checkpoints = self.folder / "checkpoints"
@@ -151,10 +151,11 @@ class Validation(keras.callbacks.Callback):
                     f"{self.folder}: the loss of epoch {epoch + 1} is not finite: lower training.learning_rate, "
                     "or set training.clip_norm"
                 )
-            seconds = time.perf_counter() - self.started
+            seconds, cpu_seconds = time.perf_counter() - self.started, time.process_time() - self.cpu_started
             row = {"epoch": epoch + 1, "loss": logs["loss"], "accuracy": logs["accuracy"]}
             row |= {name: logs[name] for name in ("val_loss", "val_accuracy", "val_balanced_accuracy")}
-            row |= {"learning_rate": float(self.model.optimizer.learning_rate), "seconds": round(seconds, 3)}
+            row |= {"learning_rate": float(self.model.optimizer.learning_rate)}
+            row |= {"seconds": round(seconds, 3), "cpu_seconds": round(cpu_seconds, 3)}
             self.history.append(row)
             if best_epoch(self.history, self.config.select_by) == epoch + 1:
                 save_variables(checkpoints / BEST, self.model.variables, epoch + 1)

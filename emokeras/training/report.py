@@ -44,6 +44,7 @@ def write_report(
         "best_epoch": best_epoch,
         "num_parameters": model.count_params(),
         "train_seconds": round(sum(row["seconds"] for row in history), 1),
+        "train_cpu_seconds": round(sum(row["cpu_seconds"] for row in history), 1),
     }
     for name, file in (("test", "predictions.csv"), ("validation", "validation_predictions.csv")):
         runs.write_predictions(folder / file, subsets[name].clips, experiment.emotions, probabilities[name])
