@@ -6,9 +6,9 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from emokeras.errors import UsageError
@@ -19,7 +19,8 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
-InputName = Literal["spectrogram", "mfcc"]
+InputName = Literal["spectrogram", "mfcc", "prosody", "tokens"]
+Variant = Literal["pitch-up", "pitch-down", "slow", "fast", "noise"]
 ProtocolName = Literal["random", "random-10fold", "luna", "emobox", "speaker"]
 
 
@@ -74,9 +75,44 @@ class MfccConfig(SpectrogramConfig):
 
 
 @dataclass(frozen=True, config=STRICT)
+class ProsodyConfig:
+    """Pitch, loudness and brightness of frames. Pitch is sought from `low_hz` to `high_hz`: a frame should hold two
+    periods of the lowest. Below `voicing_threshold` of YIN's aperiodicity a frame counts as voiced."""
+
+    frame_seconds: Positive = 0.064
+    hop_seconds: Positive = 0.020
+    fft_size: Count = 1024
+    low_hz: Positive = 65.0
+    high_hz: Positive = 600.0
+    voicing_threshold: Positive = 0.3
+
+    @property
+    def num_features(self) -> int:
+        return 8
+
+
+@dataclass(frozen=True, config=STRICT)
+class TokensConfig:
+    """Transcripts as numbers. `tokenizer` is "words", whose vocabulary is fitted on the training clips, or "pretrained":
+    that of the transformers model in `model.weights`."""
+
+    tokenizer: Literal["words", "pretrained"] = "words"
+    max_words: Count = 6
+    vocabulary_size: Annotated[int, Field(ge=3)] = 200
+    embedding_units: Count = 64
+
+
+@dataclass(frozen=True, config=STRICT)
 class AugmentConfig:
     """What happens to a training clip. 0 turns a thing off. Bands and frames are those of the network's input; only a
-    spectrogram's bands are shifted. The masks are SpecAugment's (Park et al. 2019), mixup is Zhang et al.'s (2018)."""
+    spectrogram's bands are shifted. The masks are SpecAugment's (Park et al. 2019), mixup is Zhang et al.'s (2018).
+
+    `variants` are made once per clip and kept: a clip sounds in each epoch as itself or as one of them."""
+
+    variants: tuple[Variant, ...] = ()
+    variant_semitones: Positive = 2.0
+    variant_stretch: Fraction = 0.15
+    variant_snr_decibels: float = 20.0
 
     speed_change: Fraction = 0.0
     shift_seconds: NotNegative = 0.0
@@ -93,36 +129,142 @@ class AugmentConfig:
     band_shift_bands: Number = 0
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class EncoderConfig:
-    """The body of one branch: features and mask -> frames [steps, channels]. `kind` names the function in
-    `models.encoders` that builds it."""
+    """What the bodies of all branches have. A body turns features and mask into frames [steps, channels]; its `kind`
+    names the function in `models.encoders` that builds it."""
 
-    kind: str = "cnn"
-    filters: tuple[Count, ...] = (32, 64, 128)
-    kernel_size: Count = 3
     batch_normalization: bool = True
-    squeeze_excitation: bool = False
     dropout: Fraction = 0.2
     l2: NotNegative = 1e-4
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CnnConfig(EncoderConfig):
+    """Blocks of 2-D convolution and max-pooling; one a filter count."""
+
+    kind: Literal["cnn"] = "cnn"
+    filters: tuple[Count, ...] = (32, 64, 128)
+    kernel_size: Count = 3
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CrnnConfig(EncoderConfig):
+    """The same, and a bidirectional GRU over what it leaves."""
+
+    kind: Literal["crnn"] = "crnn"
+    filters: tuple[Count, ...] = (32, 64, 128)
+    kernel_size: Count = 3
+    recurrent_units: tuple[Count, ...] = (96,)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ResnetConfig(EncoderConfig):
+    """Residual blocks over time after a 2-D stem. The first filter count is the stem's."""
+
+    kind: Literal["resnet"] = "resnet"
+    filters: tuple[Count, ...] = (32, 128, 192)
+    kernel_size: Count = 3
+    squeeze_excitation: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TcnConfig(EncoderConfig):
+    """Dilated causal convolutions over time, in both directions; one block a dilation, in steps."""
+
+    kind: Literal["tcn"] = "tcn"
+    filters: Count = 96
+    kernel_size: Annotated[int, Field(ge=2)] = 2
+    dilations: tuple[Count, ...] = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TransformerConfig(EncoderConfig):
+    """Patches of a spectrogram, their positions, and blocks of self-attention."""
+
+    kind: Literal["transformer"] = "transformer"
+    patch_frames: Count = 16
+    patch_bands: Count = 16
+    units: Count = 128
+    num_heads: Count = 4
+    num_blocks: Count = 4
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ImagenetConfig(EncoderConfig):
+    """A ResNet of keras.applications that was trained on photographs; `model.weights` says where its weights are."""
+
+    kind: Literal["imagenet"] = "imagenet"
+    backbone: Literal["ResNet50", "ResNet101", "ResNet152", "ResNet50V2"] = "ResNet50"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RecurrentConfig(EncoderConfig):
+    """Recurrent layers, one a unit count."""
+
+    kind: Literal["recurrent"] = "recurrent"
+    cell: Literal["lstm", "gru"] = "lstm"
+    units: tuple[Count, ...] = (64,)
+    bidirectional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BertConfig(EncoderConfig):
+    """The encoder of a BERT. Its sizes are taken from the model in `model.weights`; these are BERT base's."""
+
+    kind: Literal["bert"] = "bert"
+    dropout: Fraction = 0.1
+    vocabulary_size: Count = 30522
+    num_positions: Count = 512
+    units: Count = 768
+    num_heads: Count = 12
+    num_blocks: Count = 12
+    hidden_units: Count = 3072
+
+
+ENCODER_CONFIGS = {
+    encoder.kind: encoder
+    for encoder in (
+        CnnConfig,
+        CrnnConfig,
+        ResnetConfig,
+        TcnConfig,
+        TransformerConfig,
+        ImagenetConfig,
+        RecurrentConfig,
+        BertConfig,
+    )
+}
+Encoder = Annotated[
+    Union[tuple(Annotated[encoder, Tag(kind)] for kind, encoder in ENCODER_CONFIGS.items())],  # noqa: UP007
+    Discriminator(lambda value: value.get("kind", "cnn") if isinstance(value, Mapping) else getattr(value, "kind", "")),
+]
+
+
 @dataclass(frozen=True, config=STRICT)
 class ModelConfig:
-    """From frames to logits: how time is pooled, and the dense layers after it."""
+    """From frames to logits: how time is pooled, and the dense layers after it. `weights` are those that a pretrained
+    body starts from: a file, a folder or a name of a hub."""
 
     pooling: Literal["mean", "max", "mean-max", "attention", "attentive-statistics", "flatten"] = "attentive-statistics"
     hidden_units: tuple[Count, ...] = (128,)
     dropout: Fraction = 0.3
+    weights: str = ""
 
 
 @dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
     """How the network learns. `clip_norm` is of each variable's gradient. 0 turns a thing off: the clipping, the moving
-    average of the weights (`ema_momentum`), the early stop (`patience_epochs`)."""
+    average of the weights (`ema_momentum`), the early stop (`patience_epochs`), the freezing.
+
+    With `accumulated_batches` so many batches' gradients make one update; schedule and moving average count batches all
+    the same. For `frozen_epochs` a pretrained body stands still, then all learns at `unfrozen_learning_rate`."""
 
     epochs: Count = 60
     batch_size: Count = 32
+    accumulated_batches: Count = 1
+    frozen_epochs: Number = 0
+    unfrozen_learning_rate: Positive = 1e-4
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: Positive = 1e-3
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -142,21 +284,35 @@ class Config:
     """One experiment. `encoders` has one body per input; what a recipe does not use stays at its default."""
 
     recipe: str
-    encoders: Annotated[dict[InputName, EncoderConfig], Field(min_length=1)]
+    encoders: Annotated[dict[InputName, Encoder], Field(min_length=1)]
     experiment: ExperimentConfig = ExperimentConfig()
     audio: AudioConfig = AudioConfig()
     spectrogram: SpectrogramConfig = SpectrogramConfig()
     mfcc: MfccConfig = MfccConfig()
+    prosody: ProsodyConfig = ProsodyConfig()
+    tokens: TokensConfig = TokensConfig()
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self):
-        for name in self.encoders:
+        for name in self.audio_inputs:
             _check_frames(name, getattr(self, name), self.audio)
+        for name, encoder in self.encoders.items():
+            if encoder.kind == "bert" and (name != "tokens" or self.tokens.tokenizer != "pretrained"):
+                raise ValueError(f"encoders.{name}: a bert reads tokens of tokens.tokenizer=pretrained, nothing else")
+
+    @property
+    def audio_inputs(self) -> tuple[InputName, ...]:
+        """The inputs that are made from the waveform."""
+        return tuple(name for name in self.encoders if name != "tokens")
+
+    @property
+    def reads_transcripts(self) -> bool:
+        return "tokens" in self.encoders
 
 
-def _check_frames(name: str, frames: SpectrogramConfig, audio: AudioConfig) -> None:
+def _check_frames(name: str, frames: SpectrogramConfig | ProsodyConfig, audio: AudioConfig) -> None:
     """Raise ValueError, naming both settings, where those of an input do not go together."""
     rate = audio.sample_rate_hz
     if frames.low_hz >= frames.high_hz:
@@ -183,7 +339,12 @@ def _check_frames(name: str, frames: SpectrogramConfig, audio: AudioConfig) -> N
             f"{name}.fft_size={frames.fft_size} is shorter than a frame of {frames.frame_seconds:g} s at {rate} Hz: "
             "take a larger one"
         )
-    if frames.num_features > frames.num_bands:
+    if name == "prosody" and frames.low_hz * frames.frame_seconds < 2:
+        raise ValueError(
+            f"{name}.frame_seconds={frames.frame_seconds:g} holds less than two periods of {name}.low_hz="
+            f"{frames.low_hz:g}: raise the one or the other"
+        )
+    if name == "mfcc" and frames.num_features > frames.num_bands:
         raise ValueError(
             f"{name}.num_coefficients={frames.num_features} is more than {name}.num_bands={frames.num_bands}: lower it"
         )
@@ -244,24 +405,43 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
     Raises UsageError for an unknown path, with its nearest neighbour, and for a value that does not fit.
     """
     tree = dataclasses.asdict(config)
-    known = {f"{section}.{key}" for section, value in tree.items() if isinstance(value, dict) for key in value}
-    known = {path for path in known if not path.startswith("encoders.")}
-    fields = [field.name for field in dataclasses.fields(EncoderConfig)]
-    known |= {f"encoder.{key}" for key in fields} | {
-        f"encoders.{name}.{key}" for name in tree["encoders"] for key in fields
-    }
-    for path, value in values.items():
+    # A change of kind comes first: it decides which settings there are.
+    for path, value in sorted(values.items(), key=lambda item: not item[0].endswith(".kind")):
+        known = _targets(tree)
         if path not in known:
             near = difflib.get_close_matches(path, known, 1, 0.0)
             raise UsageError(f"there is no setting '{path}'; did you mean '{near[0]}'?")
-        section, *middle, key = path.split(".")
-        targets = list(tree["encoders"].values()) if section == "encoder" else [tree[section]]
-        for name in middle:
-            targets = [targets[0][name]]
-        for target in targets:
+        key = path.rpartition(".")[2]
+        for target in known[path]:
+            if key == "kind":
+                _change_kind(target, value)
             # What is text stays text: a corpus may be called 2024.
             target[key] = value if isinstance(target[key], str) else _parse(value)
     return _validated(tree, "--set")
+
+
+def _targets(tree: dict[str, Any]) -> dict[str, list[dict]]:
+    """Return, for each dotted path that can be set, the parts of the tree in which its last key stands."""
+    targets: dict[str, list[dict]] = {}
+    for section, value in tree.items():
+        if section == "encoders":
+            for name, encoder in value.items():
+                for key in encoder:
+                    targets[f"encoders.{name}.{key}"] = [encoder]
+                    targets.setdefault(f"encoder.{key}", []).append(encoder)
+        elif isinstance(value, dict):
+            targets |= {f"{section}.{key}": [value] for key in value}
+    return targets
+
+
+def _change_kind(encoder: dict[str, Any], kind: str) -> None:
+    """Make a body of one kind one of another: what both have stays, the rest is the other's default."""
+    if kind not in ENCODER_CONFIGS:
+        raise UsageError(f"encoder.kind: there is no encoder '{kind}'; there are {', '.join(ENCODER_CONFIGS)}")
+    defaults = dataclasses.asdict(ENCODER_CONFIGS[kind]())
+    kept = {key: value for key, value in encoder.items() if key in defaults and type(value) is type(defaults[key])}
+    encoder.clear()
+    encoder.update(defaults | kept)
 
 
 def _parse(value: Any) -> Any:
@@ -278,7 +458,10 @@ def _validated(tree: Any, where: str) -> Config:
         return _ADAPTER.validate_python(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"])
+        # Pydantic puts the kind of a body between its input and its key.
+        path = ".".join(
+            str(part) for index, part in enumerate(first["loc"]) if (first["loc"][0], index) != ("encoders", 2)
+        )
         given = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
         message = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{where}: {path + ': ' if path else ''}{message}{given}") from error

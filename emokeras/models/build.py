@@ -2,7 +2,7 @@
 
 import keras
 
-from emokeras.config import Config
+from emokeras.config import Config, InputName
 from emokeras.errors import UsageError
 from emokeras.models.encoders import ENCODERS
 from emokeras.models.fusion import head, pool
@@ -12,31 +12,36 @@ from emokeras.models.layers import SpecAugment
 def build_model(config: Config) -> keras.Model:
     """Build the network that a configuration describes.
 
-    Inputs: {"spectrogram": [batch, frames, bands] in decibels, "spectrogram_mask": [batch, frames]}, "mfcc" likewise.
+    Inputs: {"spectrogram": [batch, frames, bands] in decibels, "spectrogram_mask": [batch, frames]}, "mfcc" and
+    "prosody" likewise; "tokens": int [batch, words], 0 where there is none.
     Output: {"emotion": logits [batch, emotions]}, float32.
 
-    Raises UsageError for an encoder that there is not, or that these settings cannot build.
+    Raises UsageError for settings of which no network can be built.
     """
     if len(config.encoders) > 1:
         raise UsageError(
             f"encoders: a network has one branch, not {len(config.encoders)} ({', '.join(config.encoders)})"
         )
     ((name, encoder),) = config.encoders.items()
-    if encoder.kind not in ENCODERS:
-        raise UsageError(f"encoder.kind: there is no encoder '{encoder.kind}'; there are {', '.join(ENCODERS)}")
+    inputs, frames, mask = read_tokens(config) if name == "tokens" else read_frames(name, config)
+    frames, mask = ENCODERS[encoder.kind](frames, mask, encoder)
+    logits = head(pool(frames, mask, config.model), len(config.experiment.emotions), config.model, encoder)
+    return keras.Model(inputs, {"emotion": logits}, name=config.recipe.replace("-", "_"))
 
-    # Inputs
+
+def read_frames(name: InputName, config: Config) -> tuple[dict, keras.KerasTensor, keras.KerasTensor]:
+    """Return a branch's inputs, its frames as the body gets them [frames, features], and their mask [frames, 1]."""
     settings = getattr(config, name)
-    frames = round(config.audio.window_seconds / settings.hop_seconds)
-    features = keras.Input((frames, settings.num_features), name=name)
-    mask = keras.Input((frames,), name=f"{name}_mask")
+    num_frames = round(config.audio.window_seconds / settings.hop_seconds)
+    features = keras.Input((num_frames, settings.num_features), name=name)
+    mask = keras.Input((num_frames,), name=f"{name}_mask")
     inputs = {name: features, f"{name}_mask": mask}
 
     # Normalisation with the training subset's statistics; padding is 0 after it
-    mask = keras.layers.Reshape((frames, 1))(mask)
-    x = keras.layers.Normalization(axis=-1, dtype="float32", name=f"{name}_normalization")(features)
-    x = keras.layers.Multiply(dtype="float32")([x, mask])
-    x = SpecAugment(
+    mask = keras.layers.Reshape((num_frames, 1))(mask)
+    frames = keras.layers.Normalization(axis=-1, dtype="float32", name=f"{name}_normalization")(features)
+    frames = keras.layers.Multiply(dtype="float32")([frames, mask])
+    frames = SpecAugment(
         config.augment.num_time_masks,
         config.augment.time_mask_frames,
         config.augment.num_band_masks,
@@ -44,9 +49,19 @@ def build_model(config: Config) -> keras.Model:
         seed=config.experiment.seed,
         dtype="float32",
         name=f"{name}_spec_augment",
-    )(x)
+    )(frames)
+    return inputs, frames, mask
 
-    # Body, pooling, head
-    x, mask = ENCODERS[encoder.kind](x, mask, encoder)
-    logits = head(pool(x, mask, config.model), len(config.experiment.emotions), config.model, encoder)
-    return keras.Model(inputs, {"emotion": logits}, name=config.recipe.replace("-", "_"))
+
+def read_tokens(config: Config) -> tuple[dict, keras.KerasTensor, keras.KerasTensor]:
+    """Return the input of transcripts, their words as the body gets them, and the mask [words, 1].
+
+    The words are vectors [words, units]; a BERT gets the numbers themselves, it has vectors of its own.
+    """
+    tokens = keras.Input((config.tokens.max_words,), dtype="int32", name="tokens")
+    mask = keras.ops.cast(keras.ops.expand_dims(tokens, -1) > 0, "float32")
+    if config.encoders["tokens"].kind == "bert":
+        return {"tokens": tokens}, tokens, mask
+    embedding = keras.layers.Embedding(config.tokens.vocabulary_size, config.tokens.embedding_units)
+    words = keras.layers.Multiply()([embedding(tokens), mask])
+    return {"tokens": tokens}, words, mask

@@ -1,19 +1,22 @@
 """The body of one branch: features [frames, bands] and mask [frames, 1] -> frames [steps, channels] and their mask.
 
-One function a kind, all with the same signature; `ENCODERS` finds them by the name a configuration gives.
+One function a kind; `ENCODERS` finds them by the name a configuration gives. Those that attend are in `attention`,
+those that start from weights of others in `pretrained`.
 """
 
 import keras
 
-from emokeras.config import EncoderConfig
+from emokeras.config import CnnConfig, CrnnConfig, EncoderConfig, RecurrentConfig, ResnetConfig, TcnConfig
 from emokeras.errors import UsageError
-from emokeras.models.layers import SqueezeExcitation
+from emokeras.models.attention import transformer
+from emokeras.models.layers import SqueezeExcitation, WeightedSum
+from emokeras.models.pretrained import bert, imagenet
 
 # An epoch has a few dozen batches here: at Keras's 0.99 the moving statistics would lag behind for many epochs.
 MOMENTUM = 0.95
 
 
-def cnn(features, mask, config: EncoderConfig):
+def cnn(features, mask, config: CnnConfig | CrnnConfig):
     """Stack blocks of convolution, batch normalisation, ReLU, 2 × 2 max-pooling and dropout; one block a filter count.
 
     What is left of the bands is folded into the channels: [steps, bands / 2^blocks × filters].
@@ -33,7 +36,79 @@ def cnn(features, mask, config: EncoderConfig):
     return _fold_bands(frames), mask
 
 
-def resnet(features, mask, config: EncoderConfig):
+def crnn(features, mask, config: CrnnConfig):
+    """Stack the blocks of `cnn`, then bidirectional GRUs over the steps that they leave (Choi et al. 2017)."""
+    frames, mask = cnn(features, mask, config)
+    for units in config.recurrent_units:
+        layer = _recurrent_layer("gru", units, config)
+        frames = keras.layers.Bidirectional(layer)(frames, mask=_steps_of(mask))
+        frames = keras.layers.Dropout(config.dropout)(frames)
+    return frames, mask
+
+
+def recurrent(features, mask, config: RecurrentConfig):
+    """Stack LSTMs or GRUs over frames, of words or of sound; the steps stay as many."""
+    frames = keras.layers.Dropout(config.dropout)(features)
+    for units in config.units:
+        layer = _recurrent_layer(config.cell, units, config)
+        layer = keras.layers.Bidirectional(layer) if config.bidirectional else layer
+        frames = layer(frames, mask=_steps_of(mask))
+        frames = keras.layers.Dropout(config.dropout)(frames)
+    return frames, mask
+
+
+def _recurrent_layer(cell: str, units: int, config: EncoderConfig):
+    layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[cell]
+    return layer(units, return_sequences=True, kernel_regularizer=keras.regularizers.L2(config.l2))
+
+
+def _steps_of(mask):
+    """Return a mask [steps, 1] as recurrent layers want it: bool [steps]."""
+    return keras.ops.squeeze(mask, -1) > 0
+
+
+def tcn(features, mask, config: TcnConfig):
+    """A bidirectional temporal convolutional network in the line of TIM-Net (Ye et al. 2023).
+
+    Each direction is a chain of blocks of two dilated causal convolutions whose sigmoid gates what came in; what the
+    two directions give at one dilation is added, and the dilations are summed by learned weights.
+    """
+    frames = keras.layers.ReLU()(_convolution(features, config.filters, 3, config))
+    frames = keras.layers.Multiply()([frames, mask])
+    ahead = _gated_chain(frames, mask, config)
+    back = _gated_chain(keras.ops.flip(frames, 1), keras.ops.flip(mask, 1), config)
+    scales = [keras.layers.Add()([one, keras.ops.flip(other, 1)]) for one, other in zip(ahead, back, strict=True)]
+    return WeightedSum()(scales) if len(scales) > 1 else scales[0], mask
+
+
+def _gated_chain(frames, mask, config):
+    """Return the frames after each block, all [steps, filters]."""
+    scales = []
+    for dilation in config.dilations:
+        gate = frames
+        for _ in range(2):
+            gate = keras.layers.ReLU()(_causal_convolution(gate, dilation, config))
+            gate = keras.layers.SpatialDropout1D(config.dropout)(gate)
+            gate = keras.layers.Multiply()([gate, mask])
+        frames = keras.layers.Multiply()([frames, keras.layers.Activation("sigmoid")(gate)])
+        scales.append(frames)
+    return scales
+
+
+def _causal_convolution(frames, dilation, config):
+    """Convolve [steps, channels] with what is 0, 1, 2 ... dilations before each step.
+
+    Written as one dense layer over shifted copies: dilated Conv1D is several times slower on a CPU.
+    """
+    copies = [frames]
+    for tap in range(1, config.kernel_size):
+        steps = min(tap * dilation, frames.shape[1])
+        shifted = keras.layers.ZeroPadding1D((steps, 0))(frames)
+        copies.append(keras.layers.Cropping1D((0, steps))(shifted))
+    return _convolution(keras.layers.Concatenate()(copies), config.filters, 1, config)
+
+
+def resnet(features, mask, config: ResnetConfig):
     """A residual network over time (He et al. 2016): a stem of two 2-D convolutions, then 1-D residual blocks.
 
     The first of `filters` is the stem's, the others one block each; where a count is larger than the one before, the
@@ -99,4 +174,6 @@ def _shorten(mask):
     return keras.layers.MaxPooling1D(2, padding="same")(mask)
 
 
-ENCODERS = {function.__name__: function for function in (cnn, resnet)}
+ENCODERS = {
+    function.__name__: function for function in (cnn, crnn, resnet, tcn, transformer, imagenet, recurrent, bert)
+}

@@ -90,6 +90,7 @@ class MaskedPooling(keras.layers.Layer):
     def __init__(self, mode="mean", **kwargs):
         super().__init__(**kwargs)
         self.mode = mode
+        self.supports_masking = True  # It gets the mask beside the frames, and ends it.
 
     def call(self, inputs):
         frames, mask = inputs
@@ -102,6 +103,9 @@ class MaskedPooling(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"mode": self.mode}
+
+    def compute_mask(self, inputs, previous_mask):
+        return None
 
 
 @keras.saving.register_keras_serializable("emokeras")
@@ -116,6 +120,7 @@ class AttentionPooling(keras.layers.Layer):
     def __init__(self, units=64, with_deviation=True, **kwargs):
         super().__init__(**kwargs)
         self.units, self.with_deviation = units, with_deviation
+        self.supports_masking = True  # It gets the mask beside the frames, and ends it.
 
     def build(self, input_shape):
         channels = input_shape[0][-1]
@@ -138,6 +143,38 @@ class AttentionPooling(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"units": self.units, "with_deviation": self.with_deviation}
+
+    def compute_mask(self, inputs, previous_mask):
+        return None
+
+
+@keras.saving.register_keras_serializable("emokeras")
+class WeightedSum(keras.layers.Layer):
+    """Add several tensors of one shape, each times a learned weight of its own; all weights begin equal, with sum 1.
+
+    TIM-Net's dynamic fusion of its temporal scales (Ye et al. 2023). Call with a list; returns a tensor of its shape.
+    """
+
+    def build(self, input_shape):
+        count = len(input_shape)
+        self.weight = self.add_weight(shape=(count,), initializer=keras.initializers.Constant(1 / count), name="weight")
+
+    def call(self, inputs):
+        weights = ops.cast(self.weight, self.compute_dtype)
+        return sum(weights[index] * value for index, value in enumerate(inputs))
+
+
+@keras.saving.register_keras_serializable("emokeras")
+class PositionEmbedding(keras.layers.Layer):
+    """Add to each step of frames [batch, steps, channels] a learned vector of its position."""
+
+    def build(self, input_shape):
+        self.positions = self.add_weight(
+            shape=input_shape[1:], initializer=keras.initializers.TruncatedNormal(stddev=0.02), name="positions"
+        )
+
+    def call(self, inputs):
+        return inputs + ops.cast(self.positions, inputs.dtype)
 
 
 def masked_mean(frames, mask):

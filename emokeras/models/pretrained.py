@@ -1,0 +1,190 @@
+"""Bodies that start from the weights of others: a ResNet trained on photographs, a BERT trained on text."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+
+from emokeras.config import BertConfig, Config, ImagenetConfig
+from emokeras.errors import UsageError
+from emokeras.models.attention import attend
+
+BACKBONE = "backbone"  # Layers whose names begin so are what is frozen at first.
+PIXEL_DEVIATION = 58.0  # of ImageNet's pixels about their mean, where white is 255
+BERT_SIZES = {
+    "vocabulary_size": "vocab_size",
+    "num_positions": "max_position_embeddings",
+    "units": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "num_blocks": "num_hidden_layers",
+    "hidden_units": "intermediate_size",
+}
+
+
+def imagenet(features, mask, config: ImagenetConfig):
+    """A ResNet of keras.applications (He et al. 2016) over the spectrogram as a grey picture.
+
+    Frames and bands are halved five times; what is left of the bands is averaged.
+    """
+    frames, bands = features.shape[1:]
+    if min(frames, bands) < 32:
+        raise UsageError(f"an imagenet body needs 32 frames and 32 bands, there are {frames} and {bands}: take more")
+    picture = keras.layers.Reshape((frames, bands, 1))(features)
+    picture = keras.layers.Rescaling(PIXEL_DEVIATION)(picture)
+    picture = keras.layers.Concatenate()([picture] * 3)
+    body = getattr(keras.applications, config.backbone)(
+        include_top=False, weights=None, input_shape=(frames, bands, 3), name=BACKBONE
+    )
+    maps = body(picture)  # [steps, bands, channels]
+    for _ in range(5):
+        mask = keras.layers.MaxPooling1D(2, padding="same")(mask)
+    return keras.layers.Dropout(config.dropout)(keras.ops.mean(maps, axis=2)), mask
+
+
+def bert(tokens, mask, config: BertConfig):
+    """The encoder of BERT (Devlin et al. 2019) over a tokenizer's ids [words], as transformers' BertModel computes it:
+    normalised after each addition."""
+    words = tokens.shape[1]
+    if words > config.num_positions:
+        raise UsageError(f"tokens.max_words={words} is more than the {config.num_positions} positions of the BERT")
+    positions = keras.ops.zeros_like(tokens) + keras.ops.arange(words, dtype=tokens.dtype)
+    frames = keras.layers.Add()(
+        [
+            keras.layers.Embedding(config.vocabulary_size, config.units, name=f"{BACKBONE}_words")(tokens),
+            keras.layers.Embedding(config.num_positions, config.units, name=f"{BACKBONE}_positions")(positions),
+            # A transcript is one sentence: type 0 of BERT's two.
+            keras.layers.Embedding(2, config.units, name=f"{BACKBONE}_types")(keras.ops.zeros_like(tokens)),
+        ]
+    )
+    frames = _norm("embeddings")(frames)
+    frames = keras.layers.Dropout(config.dropout)(frames)
+    for number in range(config.num_blocks):
+        attended = attend(frames, mask, config.num_heads, config.dropout, name=f"{BACKBONE}_{number}_attention")
+        attended = keras.layers.Dropout(config.dropout)(attended)
+        frames = _norm(f"{number}_attention")(keras.layers.Add()([frames, attended]))
+        hidden = keras.layers.Dense(config.hidden_units, activation="gelu", name=f"{BACKBONE}_{number}_hidden")(frames)
+        hidden = keras.layers.Dense(config.units, name=f"{BACKBONE}_{number}_output")(hidden)
+        hidden = keras.layers.Dropout(config.dropout)(hidden)
+        frames = _norm(f"{number}_output")(keras.layers.Add()([frames, hidden]))
+    return frames, mask
+
+
+def _norm(name: str):
+    return keras.layers.LayerNormalization(epsilon=1e-12, name=f"{BACKBONE}_{name}_norm")
+
+
+# Weights
+
+
+def with_pretrained_sizes(config: Config) -> Config:
+    """Return the configuration with the sizes of the BERT in `model.weights`, where it has one."""
+    encoders = dict(config.encoders)
+    for name, encoder in encoders.items():
+        if encoder.kind == "bert":
+            sizes = bert_settings(config.model.weights)
+            encoders[name] = replace(encoder, **{ours: sizes[theirs] for ours, theirs in BERT_SIZES.items()})
+    return replace(config, encoders=encoders)
+
+
+def load_pretrained(model: keras.Model, config: Config) -> None:
+    """Give the pretrained bodies of a network, if it has any, the weights that `model.weights` names.
+
+    Raises UsageError, saying how to give them, when they cannot be fetched, or are another network's.
+    """
+    for encoder in config.encoders.values():
+        if encoder.kind == "imagenet":
+            _load_imagenet(model.get_layer(BACKBONE), encoder.backbone, config.model.weights)
+        elif encoder.kind == "bert":
+            _load_bert(model, encoder, config.model.weights)
+
+
+def freeze(model: keras.Model, frozen: bool) -> None:
+    """Let the pretrained bodies stand still, or learn."""
+    for layer in model.layers:
+        if layer.name.startswith(BACKBONE):
+            layer.trainable = not frozen
+
+
+def _load_imagenet(body: keras.Model, backbone: str, weights: str) -> None:
+    if weights == "imagenet":
+        try:
+            source = getattr(keras.applications, backbone)(
+                include_top=False, weights="imagenet", input_shape=body.input_shape[1:]
+            )
+        except Exception as error:  # keras.utils.get_file raises a bare Exception.
+            reason = f"cannot be fetched ({_first_line(error)})"
+            raise UsageError(f"the weights of {backbone} {reason}: {_how_to_give('a .weights.h5 file')}") from error
+        body.set_weights(source.get_weights())
+        return
+    if not Path(weights).is_file():
+        raise UsageError(f"model.weights={weights or repr('')} is no file: {_how_to_give('a .weights.h5 file')}")
+    try:
+        body.load_weights(weights)
+    except (ValueError, OSError, KeyError) as error:
+        raise UsageError(
+            f"model.weights={weights} does not fit {backbone} without its top ({_first_line(error)})"
+        ) from error
+
+
+def _load_bert(model: keras.Model, config: BertConfig, weights: str) -> None:
+    from safetensors.numpy import load_file
+
+    tensors = load_file(_bert_file(weights, "model.safetensors"))
+    # Checkpoints of a BERT with a head have a prefix before every name; old ones call scale and shift gamma and beta.
+    tensors = {
+        name.removeprefix("bert.").replace("gamma", "weight").replace("beta", "bias"): value
+        for name, value in tensors.items()
+    }
+
+    def give(layer: str, *values) -> None:
+        layer = model.get_layer(f"{BACKBONE}_{layer}")
+        shapes = [weight.shape for weight in layer.weights]
+        layer.set_weights([value.reshape(shape) for value, shape in zip(values, shapes, strict=True)])
+
+    def both(name: str, transpose: bool = True) -> list:
+        kernel = tensors[f"{name}.weight"]
+        return [kernel.T if transpose else kernel, tensors[f"{name}.bias"]]
+
+    try:
+        for ours, theirs in (("words", "word"), ("positions", "position"), ("types", "token_type")):
+            give(ours, tensors[f"embeddings.{theirs}_embeddings.weight"])
+        give("embeddings_norm", *both("embeddings.LayerNorm", False))
+        for number in range(config.num_blocks):
+            block = f"encoder.layer.{number}"
+            attention = [both(f"{block}.attention.self.{part}") for part in ("query", "key", "value")]
+            attention.append(both(f"{block}.attention.output.dense"))
+            give(f"{number}_attention", *(value for pair in attention for value in pair))
+            give(f"{number}_attention_norm", *both(f"{block}.attention.output.LayerNorm", False))
+            give(f"{number}_hidden", *both(f"{block}.intermediate.dense"))
+            give(f"{number}_output", *both(f"{block}.output.dense"))
+            give(f"{number}_output_norm", *both(f"{block}.output.LayerNorm", False))
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"model.weights={weights} is no BERT of these sizes ({_first_line(error)})") from error
+
+
+def bert_settings(weights: str) -> dict:
+    """Return the config.json of the BERT that `model.weights` names, a folder or a name of the Hugging Face hub."""
+    import json
+
+    settings = json.loads(Path(_bert_file(weights, "config.json")).read_text(encoding="utf-8"))
+    if settings.get("model_type") != "bert" or settings.get("type_vocab_size") != 2:
+        raise UsageError(f"model.weights={weights} is no BERT: {_how_to_give('a folder of a BertModel')}")
+    return settings
+
+
+def _bert_file(weights: str, name: str) -> str:
+    from transformers.utils import cached_file
+
+    try:
+        return cached_file(weights, name)
+    except (OSError, ValueError) as error:
+        what = "a folder that transformers' save_pretrained wrote, with its tokenizer"
+        raise UsageError(f"{name} of {weights} cannot be had ({_first_line(error)}): {_how_to_give(what)}") from error
+
+
+def _how_to_give(what: str) -> str:
+    return f"give {what} by --set model.weights=PATH"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
