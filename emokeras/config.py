@@ -76,10 +76,10 @@ class MfccConfig(SpectrogramConfig):
 
 @dataclass(frozen=True, config=STRICT)
 class ProsodyConfig:
-    """Pitch, loudness and brightness of frames. Pitch is sought from `low_hz` to `high_hz`: a frame should hold two
-    periods of the lowest. Below `voicing_threshold` of YIN's aperiodicity a frame counts as voiced."""
+    """Pitch, loudness and brightness of frames. Pitch is sought from `low_hz` to `high_hz`: a frame should hold three
+    periods of the lowest, and must hold two. Below `voicing_threshold` of YIN's aperiodicity it counts as voiced."""
 
-    frame_seconds: Positive = 0.064
+    frame_seconds: Positive = 0.048
     hop_seconds: Positive = 0.020
     fft_size: Count = 1024
     low_hz: Positive = 65.0
@@ -93,8 +93,8 @@ class ProsodyConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class TokensConfig:
-    """Transcripts as numbers. `tokenizer` is "words", whose vocabulary is fitted on the training clips, or "pretrained":
-    that of the transformers model in `model.weights`."""
+    """Transcripts as numbers. `tokenizer` is "words", its vocabulary fitted on the training clips, or "pretrained": that
+    of the transformers model in `model.weights`."""
 
     tokenizer: Literal["words", "pretrained"] = "words"
     max_words: Count = 6
@@ -298,6 +298,8 @@ class Config:
     def __post_init__(self):
         for name in self.audio_inputs:
             _check_frames(name, getattr(self, name), self.audio)
+        if not self.audio_inputs and (self.augment.mixup_alpha or self.augment.variants):
+            raise ValueError("augment: mixup and variants are of sounds, this network hears none: leave them out")
         for name, encoder in self.encoders.items():
             if encoder.kind == "bert" and (name != "tokens" or self.tokens.tokenizer != "pretrained"):
                 raise ValueError(f"encoders.{name}: a bert reads tokens of tokens.tokenizer=pretrained, nothing else")
@@ -310,6 +312,11 @@ class Config:
     @property
     def reads_transcripts(self) -> bool:
         return "tokens" in self.encoders
+
+    @property
+    def num_windows(self) -> int:
+        """How many windows of a clip the network is shown in serving."""
+        return self.audio.num_windows if self.audio_inputs else 1
 
 
 def _check_frames(name: str, frames: SpectrogramConfig | ProsodyConfig, audio: AudioConfig) -> None:
@@ -458,7 +465,6 @@ def _validated(tree: Any, where: str) -> Config:
         return _ADAPTER.validate_python(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        # Pydantic puts the kind of a body between its input and its key.
         path = ".".join(
             str(part) for index, part in enumerate(first["loc"]) if (first["loc"][0], index) != ("encoders", 2)
         )

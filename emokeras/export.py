@@ -4,6 +4,7 @@
 
 It is laid out as TensorFlow Serving wants it, saved_models/NAME/VERSION/, each export one version up. Its signature
 serving_default(waveform: float32 [batch, samples]) -> {probabilities, emotion} takes any length at the model's rate.
+A model with a text branch takes transcript: string [batch], or a pretrained tokenizer's tokens: int [batch, words].
 """
 
 import argparse
@@ -15,6 +16,7 @@ from emokeras import commandline
 from emokeras.errors import ExportError, RunError
 
 CHECKED_SECONDS = (0.05, 1.0, 3.7, 10.0)
+CHECKED_SENTENCES = ("Kids are talking by the door.", "", "What?!", "I never said that, and you know it very well")
 TOLERANCE = 1e-5
 
 
@@ -45,26 +47,31 @@ def export(run: Path, target: Path | None = None, say=print) -> Path:
 
 
 def write(recognizer, run: Path, folder: Path) -> None:
-    """Write the SavedModel, and beside it config.json and split.csv in assets.extra/."""
+    """Write the SavedModel, and in assets.extra/ beside it the run's configuration, split and tokenizer."""
     import keras
-    import tensorflow as tf
 
     from emokeras.config import to_json
+    from emokeras.data.text import copy_tokenizer
+    from emokeras.recognizer import serving_function, signature
     from emokeras.reporting import runs
 
     archive = keras.export.ExportArchive()
     archive.track(recognizer.network)
-    signature = [tf.TensorSpec([None, None], tf.float32, "waveform")]
-    archive.add_endpoint("serving_default", recognizer.serve.python_function, input_signature=signature)
+    if isinstance(recognizer.tokenize, keras.Layer):
+        archive.track(recognizer.tokenize)  # It holds the vocabulary's table.
+    serve = serving_function(recognizer.network, recognizer.config, recognizer.tokenize)
+    archive.add_endpoint("serving_default", serve, input_signature=signature(recognizer.config))
     archive.write_out(str(folder), verbose=False)
     (folder / "assets.extra").mkdir()
     runs.write_text(folder / "assets.extra" / "config.json", to_json(runs.shareable_config(run)))
     shutil.copyfile(run / "split.csv", folder / "assets.extra" / "split.csv")
+    if recognizer.config.reads_transcripts:
+        copy_tokenizer(run, folder / "assets.extra")
 
 
 def check(recognizer, folder: Path) -> float:
     """Return the largest difference of probabilities between the written and the living model, on noise of several
-    lengths, alone and as a batch. Raises ExportError above TOLERANCE."""
+    lengths and on sentences, alone and as a batch. Raises ExportError above TOLERANCE."""
     import numpy as np
 
     from emokeras.recognizer import load_recognizer
@@ -73,8 +80,10 @@ def check(recognizer, folder: Path) -> float:
     rate = recognizer.sample_rate_hz
     sounds = [generator.normal(scale=0.1, size=round(seconds * rate)).astype(np.float32) for seconds in CHECKED_SECONDS]
     written = load_recognizer(folder)
-    alone = np.concatenate([written.predict([sound]) for sound in sounds])
-    difference = max(np.abs(alone - recognizer.predict(sounds)).max(), np.abs(alone - written.predict(sounds)).max())
+    examples = list(zip(sounds, CHECKED_SENTENCES, strict=True))
+    alone = np.concatenate([written.predict([sound], [sentence]) for sound, sentence in examples])
+    together = [model.predict(sounds, CHECKED_SENTENCES) for model in (recognizer, written)]
+    difference = max(np.abs(alone - probabilities).max() for probabilities in together)
     if not difference <= TOLERANCE:  # NaN is no agreement either.
         raise ExportError(f"the exported model differs by {difference:.1e} from the one in memory: nothing was written")
     return float(difference)

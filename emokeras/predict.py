@@ -4,6 +4,7 @@ python -m emokeras.predict clip.wav --model runs/mel-resnet/ravdess-random-split
 """
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -13,8 +14,14 @@ from emokeras import commandline
 from emokeras.errors import AudioError, UsageError
 
 
-def predict(files: Sequence[Path], model: Path) -> tuple[list[dict], list[str]]:
-    """Recognise audio files with a run or an exported model.
+def predict(
+    files: Sequence[Path], model: Path, transcripts: Sequence[str] | None = None
+) -> tuple[list[dict], list[str]]:
+    """Recognise audio files, with what is said in them, with a run or an exported model.
+
+    Parameters
+    ----------
+    transcripts: one a file, for a model that reads them. A model that reads alone needs no files.
 
     Returns
     -------
@@ -25,20 +32,28 @@ def predict(files: Sequence[Path], model: Path) -> tuple[list[dict], list[str]]:
     from emokeras.recognizer import load_recognizer
 
     recognizer = load_recognizer(model)
-    read, waveforms, problems = [], [], []
-    for file in files:
+    if files and transcripts and len(files) != len(transcripts):
+        raise UsageError(f"{len(files)} files and {len(transcripts)} transcripts: give one --transcript a file")
+    if recognizer.config.reads_transcripts and not transcripts:
+        raise UsageError(f"{model} reads what is said: give --transcript TEXT, one a file")
+    if recognizer.config.audio_inputs and not files:
+        raise UsageError(f"{model} hears: give audio files")
+    names, waveforms, said, problems = [], [], [], []
+    for file, transcript in itertools.zip_longest(files, transcripts or []):
         try:
-            waveforms.append(load_waveform(file, recognizer.sample_rate_hz))
-            read.append(file)
+            if recognizer.config.audio_inputs:
+                waveforms.append(load_waveform(file, recognizer.sample_rate_hz))
+            names.append(str(file or transcript))
+            said.append(transcript)
         except AudioError as error:
             problems.append(str(error))
-    if not read:
+    if not names:
         return [], problems
     answers = []
-    for file, row in zip(read, recognizer.predict(waveforms), strict=True):
+    for name, row in zip(names, recognizer.predict(waveforms, said), strict=True):
         probabilities = {emotion: float(value) for emotion, value in zip(recognizer.emotions, row, strict=True)}
         emotion = max(probabilities, key=probabilities.get)
-        answers.append({"file": str(file), "emotion": emotion, "probabilities": probabilities})
+        answers.append({"file": name, "emotion": emotion, "probabilities": probabilities})
     return answers, problems
 
 
@@ -55,18 +70,23 @@ def newest_run(root: Path = Path("runs")) -> Path:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = commandline.make_parser("emokeras.predict", __doc__)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio files")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio files")
+    parser.add_argument(
+        "--transcript", action="append", metavar="TEXT", help="what is said, for a model that reads it; one a file"
+    )
     parser.add_argument("--model", type=Path, help="a run folder or an exported model (default: the newest run)")
     parser.add_argument("--json", action="store_true", help="print JSON, one object a file")
     return commandline.run_command(_work, parser.parse_args(argv))
 
 
 def _work(arguments: argparse.Namespace) -> int:
+    if not arguments.files and not arguments.transcript:
+        raise UsageError("there is nothing to recognise: give audio files, or --transcript for a model that reads")
     model = arguments.model
     if model is None:
         model = newest_run()
         print(f"model: {model}", file=sys.stderr)
-    answers, problems = predict(arguments.files, model)
+    answers, problems = predict(arguments.files, model, arguments.transcript)
     if arguments.json:
         for answer in answers:
             print(json.dumps(answer))

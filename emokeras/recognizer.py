@@ -1,4 +1,5 @@
-"""A trained run to one recogniser: waveform in, probabilities out. predict, evaluate and export all use this one."""
+"""A trained run to one recogniser: waveform and transcript in, probabilities out. predict, evaluate and export all use
+this one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ import tensorflow as tf
 
 from emokeras.config import Config, read_config
 from emokeras.data import features
-from emokeras.errors import RunError
+from emokeras.data.text import load_tokenizer
+from emokeras.errors import RunError, UsageError
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
 from emokeras.reporting import runs
 
@@ -19,13 +21,19 @@ CLIPS_PER_BATCH = 16
 
 @dataclass(frozen=True)
 class Recognizer:
-    """`serve` takes waveforms [batch, samples], float32 at `sample_rate_hz`, shorter ones padded with zeros, and
-    returns {"probabilities": [batch, emotions], "emotion": string [batch]}. `split` has the rows of the run's
-    split.csv, so that a test clip that was heard in training can be refused."""
+    """`serve` takes what the network hears and reads, and returns {"probabilities": [batch, emotions], "emotion": string
+    [batch]}:
+
+    waveform: [batch, samples], float32 at `sample_rate_hz`, shorter ones padded with zeros;
+    transcript: string [batch]; or, where a pretrained tokenizer makes them, `tokens`: int [batch, words].
+
+    `split` has the rows of the run's split.csv, so that a test clip that was heard in training can be refused;
+    `tokenize` turns transcripts into tokens [batch, words]."""
 
     config: Config
     split: tuple[dict[str, str], ...]
-    serve: Callable[[tf.Tensor], dict[str, tf.Tensor]]
+    serve: Callable[..., dict[str, tf.Tensor]]
+    tokenize: Callable | None = None
     network: keras.Model | None = None
 
     @property
@@ -36,29 +44,69 @@ class Recognizer:
     def emotions(self) -> tuple[str, ...]:
         return self.config.experiment.emotions
 
-    def predict(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the probabilities [clips, emotions] of waveforms [samples] each, at `sample_rate_hz`."""
+    def predict(
+        self, waveforms: Sequence[np.ndarray] | None = None, transcripts: Sequence[str] | None = None
+    ) -> np.ndarray:
+        """Return the probabilities [clips, emotions] of waveforms [samples] each, at `sample_rate_hz`, and of their
+        transcripts. What the network does not take may be left out; UsageError when something is that it takes."""
         from tqdm import tqdm
 
-        batches = range(0, len(waveforms), CLIPS_PER_BATCH)
+        if self.config.audio_inputs and waveforms is None:
+            raise UsageError("this model hears: give it recordings")
+        if self.config.reads_transcripts and transcripts is None:
+            raise UsageError("this model reads what is said: give it a transcript for each recording")
+        num_clips = len(waveforms if self.config.audio_inputs else transcripts)
         probabilities = []
-        for start in tqdm(batches, "recognising", unit="batch", leave=False, disable=None):
-            batch = waveforms[start : start + CLIPS_PER_BATCH]
-            padded = np.zeros((len(batch), max(len(waveform) for waveform in batch)), np.float32)
-            for row, waveform in zip(padded, batch, strict=True):
-                row[: len(waveform)] = waveform
-            probabilities.append(self.serve(tf.constant(padded))["probabilities"].numpy())
+        for start in tqdm(range(0, num_clips, CLIPS_PER_BATCH), "recognising", unit="batch", leave=False, disable=None):
+            chosen = slice(start, start + CLIPS_PER_BATCH)
+            inputs = {"waveform": _padded(waveforms[chosen])} if self.config.audio_inputs else {}
+            if self.config.reads_transcripts and self.config.tokens.tokenizer == "words":
+                inputs["transcript"] = tf.constant(list(transcripts[chosen]))
+            elif self.config.reads_transcripts:
+                inputs["tokens"] = tf.constant(self.tokenize(transcripts[chosen]))
+            probabilities.append(self.serve(**inputs)["probabilities"].numpy())
         return np.concatenate(probabilities)
 
 
-def recognize(network: keras.Model, config: Config, waveforms: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Return probabilities and emotion for waveforms [batch, samples]: features, a network's logits, their mean over
-    the windows, softmax. All of it is graph, so that an export holds the very same."""
-    inputs = features.extract(waveforms, config)  # [batch, windows, ...]
+def _padded(waveforms: Sequence[np.ndarray]) -> tf.Tensor:
+    padded = np.zeros((len(waveforms), max(len(waveform) for waveform in waveforms)), np.float32)
+    for row, waveform in zip(padded, waveforms, strict=True):
+        row[: len(waveform)] = waveform
+    return tf.constant(padded)
+
+
+def signature(config: Config) -> list[tf.TensorSpec]:
+    """Return what `serve` takes for this configuration, in order."""
+    specs = [tf.TensorSpec([None, None], tf.float32, "waveform")] if config.audio_inputs else []
+    if config.reads_transcripts and config.tokens.tokenizer == "words":
+        specs.append(tf.TensorSpec([None], tf.string, "transcript"))
+    elif config.reads_transcripts:
+        specs.append(tf.TensorSpec([None, config.tokens.max_words], tf.int32, "tokens"))
+    return specs
+
+
+def serving_function(network: keras.Model, config: Config, tokenize: Callable | None) -> Callable:
+    """Return a function of what `signature` lists, in its order, that a graph can be made of."""
+    names = [spec.name for spec in signature(config)]
+
+    def serve(*given):
+        inputs = dict(zip(names, given, strict=True))
+        tokens = tokenize(inputs["transcript"]) if "transcript" in inputs else inputs.get("tokens")
+        return recognize(network, config, inputs.get("waveform"), tokens)
+
+    return serve
+
+
+def recognize(
+    network: keras.Model, config: Config, waveforms: tf.Tensor | None, tokens: tf.Tensor | None
+) -> dict[str, tf.Tensor]:
+    """Return probabilities and emotion for waveforms [batch, samples] and tokens [batch, words]: features, a network's
+    logits, their mean over the windows, softmax. All of it is graph, so that an export holds the very same."""
+    inputs = features.serving_inputs(config, waveforms, tokens)  # [batch, windows, ...]
     windows = {name: tf.reshape(value, [-1, *value.shape[2:]]) for name, value in inputs.items()}
     logits = network(windows, training=False)["emotion"]  # [batch × windows, emotions]
     emotions = config.experiment.emotions
-    logits = tf.reduce_mean(tf.reshape(logits, [-1, config.audio.num_windows, len(emotions)]), axis=1)
+    logits = tf.reduce_mean(tf.reshape(logits, [-1, config.num_windows, len(emotions)]), axis=1)
     return {
         "probabilities": tf.nn.softmax(logits),
         "emotion": tf.gather(tf.constant(emotions), tf.argmax(logits, axis=1)),
@@ -91,11 +139,16 @@ def _load_run(folder: Path) -> Recognizer:
         network = keras.saving.load_model(folder / "model.keras", compile=False)
     except (ValueError, OSError, TypeError, KeyError) as error:
         raise RunError(f"{folder / 'model.keras'} cannot be loaded ({_first_line(error)}): train it again") from error
-    serve = tf.function(
-        lambda waveform: recognize(network, config, waveform),
-        input_signature=[tf.TensorSpec([None, None], tf.float32, "waveform")],
+    tokenize = load_tokenizer(folder, config) if config.reads_transcripts else None
+    graph = tf.function(serving_function(network, config, tokenize), input_signature=signature(config))
+    names = [spec.name for spec in signature(config)]
+    return Recognizer(
+        config,
+        tuple(runs.read_split(folder)),
+        lambda **inputs: graph(*(inputs[name] for name in names)),
+        tokenize,
+        network,
     )
-    return Recognizer(config, tuple(runs.read_split(folder)), serve, network)
 
 
 def _load_export(folder: Path) -> Recognizer:
@@ -106,12 +159,14 @@ def _load_export(folder: Path) -> Recognizer:
         loaded = tf.saved_model.load(str(folder))
     except (ValueError, OSError, tf.errors.OpError) as error:
         raise RunError(f"{folder} cannot be loaded ({_first_line(error)}): export it again") from error
-    signature = loaded.signatures["serving_default"]
+    served = loaded.signatures["serving_default"]
 
-    def serve(waveform, keep=loaded):  # The signature lives only as long as what was loaded.
-        return signature(waveform=waveform)
+    def serve(keep=loaded, **inputs):  # The signature lives only as long as what was loaded.
+        return served(**inputs)
 
-    return Recognizer(read_config(extra / "config.json"), tuple(runs.read_split(extra)), serve)
+    config = read_config(extra / "config.json")
+    tokenize = load_tokenizer(extra, config) if config.reads_transcripts else None
+    return Recognizer(config, tuple(runs.read_split(extra)), serve, tokenize)
 
 
 def _first_line(error: Exception) -> str:

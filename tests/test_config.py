@@ -8,11 +8,12 @@ import pytest
 from emokeras.config import (
     AudioConfig,
     AugmentConfig,
+    CnnConfig,
     Config,
-    EncoderConfig,
     ExperimentConfig,
     MfccConfig,
     ModelConfig,
+    ResnetConfig,
     SpectrogramConfig,
     TrainingConfig,
     from_json,
@@ -25,17 +26,17 @@ from emokeras.config import (
 from emokeras.errors import UsageError
 from emokeras.recipes import DEFAULT_RECIPE, RECIPES, find_recipe
 
-ONE_BRANCH = Config("one", {"spectrogram": EncoderConfig(l2=0.25)})
+ONE_BRANCH = Config("one", {"spectrogram": CnnConfig(l2=0.25)})
 TWO_BRANCHES = Config(
     "two",
-    {"spectrogram": EncoderConfig(filters=(8,)), "mfcc": EncoderConfig(kind="resnet", dropout=0.5)},
+    {"spectrogram": CnnConfig(filters=(8,)), "mfcc": ResnetConfig(dropout=0.5)},
     ExperimentConfig("demo", "luna", 3, 1, 2, ("calm", "angry")),
     AudioConfig(22050, 30.0, 1.5, 5),
     SpectrogramConfig(0.025, 0.0125, 2048, 64, 20.0, 11025.0),
     MfccConfig(num_bands=40, num_coefficients=13),
-    AugmentConfig(speed_change=0.1, noise_snr_decibels=(1.5, 2.5)),
-    ModelConfig("mean", (64, 32), 0.1),
-    TrainingConfig(epochs=3, mixed_precision=True),
+    augment=AugmentConfig(speed_change=0.1, noise_snr_decibels=(1.5, 2.5)),
+    model=ModelConfig("mean", (64, 32), 0.1),
+    training=TrainingConfig(epochs=3, mixed_precision=True),
 )
 CONFIGS = {name: recipe.config for name, recipe in RECIPES.items()} | {"one": ONE_BRANCH, "two": TWO_BRANCHES}
 
@@ -78,9 +79,7 @@ def test_json_holds_every_field_as_it_is():
 
 
 def test_what_json_leaves_out_stays_at_its_default():
-    assert from_json('{"recipe": "r", "encoders": {"spectrogram": {}}}') == Config(
-        "r", {"spectrogram": EncoderConfig()}
-    )
+    assert from_json('{"recipe": "r", "encoders": {"spectrogram": {}}}') == Config("r", {"spectrogram": CnnConfig()})
 
 
 def test_read_config_reads_a_file(tmp_path):
@@ -112,11 +111,11 @@ def without_recipe(config: Config) -> dict:
 
 
 def test_settings_name_every_field_once():
-    sections = ("experiment", "audio", "spectrogram", "mfcc", "augment", "model", "training")
+    sections = [field.name for field in dataclasses.fields(Config) if field.name not in ("recipe", "encoders")]
     fields = sum(len(dataclasses.fields(getattr(ONE_BRANCH, section))) for section in sections)
-    encoder_fields = len(dataclasses.fields(EncoderConfig))
-    assert len(without_recipe(ONE_BRANCH)) == fields + encoder_fields
-    assert len(without_recipe(TWO_BRANCHES)) == fields + 2 * encoder_fields
+    cnn_fields, resnet_fields = len(dataclasses.fields(CnnConfig)), len(dataclasses.fields(ResnetConfig))
+    assert len(without_recipe(ONE_BRANCH)) == fields + cnn_fields
+    assert len(without_recipe(TWO_BRANCHES)) == fields + cnn_fields + resnet_fields
     assert settings(ONE_BRANCH)["encoder.l2"] == 0.25
     assert settings(TWO_BRANCHES)["encoders.mfcc.dropout"] == 0.5
     assert settings(TWO_BRANCHES)["training.epochs"] == 3
@@ -143,7 +142,7 @@ def test_override_accepts_every_path_of_settings(config):
         ("training.optimizer", "sgd", "sgd"),
         ("encoder.filters", "[8, 16]", (8, 16)),
         ("encoder.filters", [8, 16], (8, 16)),
-        ("encoder.squeeze_excitation", "true", True),
+        ("encoder.batch_normalization", "false", False),
         ("model.hidden_units", "[]", ()),
         ("augment.noise_snr_decibels", "[5, 10.5]", (5.0, 10.5)),
         ("experiment.corpus", "demo", "demo"),

@@ -1,7 +1,8 @@
 """Audio files to waveforms: decode with libsndfile, mix to mono, resample with soxr; and the cache of waveforms.
 
-The cache is the only thing of the data that is kept: one HDF5 file per corpus and sample rate, named by a hash of the
-clips' contents and of the parameters, so that a changed clip or another rate never meets a stale waveform.
+The cache is the only thing of the data that is kept: one HDF5 file per corpus and sample rate (and per kind of variant,
+see `variants`), named by a hash of the clips' contents and of the parameters, so that a changed clip or another rate
+never meets a stale waveform.
 """
 
 import functools
@@ -10,7 +11,7 @@ import io
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -105,20 +106,41 @@ def load_waveforms(clips: Sequence, sample_rate_hz: int) -> list[np.ndarray]:
 
     A cache that cannot be written (a full disk) is a one-line EmokerasError, and leaves no half file behind.
     """
-    import h5py
+    cache = cache_path(clips, sample_rate_hz)
+    waveforms = read_cache(cache)
+    if waveforms is None:
+        waveforms = decode_all(clips, sample_rate_hz)
+        write_cache(cache, waveforms)
+    return waveforms
 
-    key = hashlib.sha256(f"{CACHE_VERSION} {sample_rate_hz} soxr-HQ".encode())
+
+def cache_path(clips: Sequence, sample_rate_hz: int, change: str = "") -> Path:
+    """Return where these clips' waveforms are kept. `change` names what was done to them since, with its parameters."""
+    key = hashlib.sha256(f"{CACHE_VERSION} {sample_rate_hz} soxr-HQ{change}".encode())
     for clip in clips:
         key.update(clip.content.encode())
-    cache = home() / "waveforms" / f"{key.hexdigest()[:24]}.h5"
-    if cache.exists():
-        try:
-            with h5py.File(cache, "r") as file:
-                samples, ends = file["samples"][:], file["ends"][:]
-            return np.split(samples, ends[:-1])
-        except (OSError, KeyError):
-            cache.unlink()  # A damaged cache is worth nothing: it is made again.
-    waveforms = decode_all(clips, sample_rate_hz)
+    return home() / "waveforms" / f"{key.hexdigest()[:24]}.h5"
+
+
+def read_cache(cache: Path) -> list[np.ndarray] | None:
+    """Return the waveforms [samples] that a cache holds, None where there is none. A damaged one is removed."""
+    import h5py
+
+    if not cache.exists():
+        return None
+    try:
+        with h5py.File(cache, "r") as file:
+            samples, ends = file["samples"][:], file["ends"][:]
+        return np.split(samples, ends[:-1])
+    except (OSError, KeyError):
+        cache.unlink()  # A damaged cache is worth nothing: it is made again.
+    return None
+
+
+def write_cache(cache: Path, waveforms: list[np.ndarray]) -> None:
+    """Keep waveforms [samples] for `read_cache`. Raises EmokerasError where they cannot be; no half file is left."""
+    import h5py
+
     temporary = cache.with_suffix(f".{os.getpid()}.part")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -135,13 +157,19 @@ def load_waveforms(clips: Sequence, sample_rate_hz: int) -> list[np.ndarray]:
             f"{cache.parent} cannot hold the waveform cache ({reason}): free some space, "
             "or set EMOKERAS_HOME to a folder on another disk"
         ) from error
-    return waveforms
 
 
 def decode_all(clips: Sequence, sample_rate_hz: int) -> list[np.ndarray]:
     """Decode clips to waveforms in parallel, with a progress bar."""
+    return in_parallel(lambda clip: load_waveform(clip.path, sample_rate_hz, clip.member), "decoding", clips)
+
+
+def in_parallel(work: Callable, what: str, clips: Sequence, *more: Sequence) -> list:
+    """Return what `work` gives for each of the clips, made by as many threads as there are cores; a bar says `what`.
+
+    `work` takes a clip, and what stands at its place in each of `more`.
+    """
     from tqdm import tqdm
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waveforms = pool.map(lambda clip: load_waveform(clip.path, sample_rate_hz, clip.member), clips)
-        return list(tqdm(waveforms, "decoding", len(clips), unit="clip", leave=False, disable=None))
+        return list(tqdm(pool.map(work, clips, *more), what, len(clips), unit="clip", leave=False, disable=None))

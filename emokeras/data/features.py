@@ -12,6 +12,7 @@ import scipy.signal
 import tensorflow as tf
 
 from emokeras.config import AudioConfig, Config, MfccConfig, SpectrogramConfig
+from emokeras.data.prosody import prosody
 
 SMALLEST_POWER = 1e-10  # -100 dB: the floor of the decibel scale
 TRIM_HOP_SECONDS, TRIM_HOPS_PER_FRAME = 0.010, 4
@@ -141,7 +142,7 @@ def gather_windows(
     return windows * mask[..., tf.newaxis], mask
 
 
-FEATURES = {"spectrogram": log_mel_spectrogram, "mfcc": mfcc}
+FEATURES = {"spectrogram": log_mel_spectrogram, "mfcc": mfcc, "prosody": prosody}
 
 
 def extract(
@@ -167,10 +168,23 @@ def extract(
     starts = window_starts(spans, positions, config.audio)
     rate = config.audio.sample_rate_hz
     inputs = {}
-    for name in config.encoders:
+    for name in config.audio_inputs:
         settings = getattr(config, name)
         frames = FEATURES[name](waveforms, settings, rate)
         num_frames = round(config.audio.window_seconds / settings.hop_seconds)
         windows, mask = gather_windows(frames, spans, starts, num_frames, round(settings.hop_seconds * rate))
         inputs |= {name: windows, f"{name}_mask": mask}
+    return inputs
+
+
+def serving_inputs(
+    config: Config, waveforms: tf.Tensor | None = None, tokens: tf.Tensor | None = None
+) -> dict[str, tf.Tensor]:
+    """Return a network's inputs for waveforms [batch, samples], tokens [batch, words], or both: [batch, windows, ...].
+
+    Every window of a clip has all of its words.
+    """
+    inputs = extract(waveforms, config) if config.audio_inputs else {}
+    if config.reads_transcripts:
+        inputs["tokens"] = tf.repeat(tokens[:, tf.newaxis], config.num_windows, axis=1)
     return inputs

@@ -1,8 +1,11 @@
 """Clips and a configuration to batches: the one place where a tf.data.Dataset is made.
 
-Training:   clip numbers, shuffled anew each epoch -> waveform -> speed, shift -> where it is active -> noise, gain
-            -> batch -> features, one random window a clip -> band shift -> mixup -> (inputs, labels, weights)
-Evaluation: clip numbers in order -> waveform -> batch -> features, all windows of serving -> (inputs, labels)
+Training:   clip numbers, shuffled anew each epoch -> waveform, or a variant of it -> speed, shift -> where it is active
+            -> noise, gain -> batch -> features, one random window a clip -> band shift -> mixup
+            -> (inputs, labels, weights)
+Evaluation: clip numbers in order -> waveform -> batch -> features, all windows of serving -> inputs
+
+The tokens of a transcript go beside the waveform, unchanged.
 
 All that is random is drawn from (seed, epoch, clip), so that an epoch is the same whether it was reached in one go or
 after a kill, and however many threads made it.
@@ -45,46 +48,67 @@ def epoch_order(num_clips: int, epoch: tf.Tensor | int, config: Config) -> tf.Te
 
 
 def training_dataset(
-    waveforms: list[np.ndarray], labels: np.ndarray, config: Config, weights: np.ndarray, first_epoch: int = 0
+    waveforms: list[np.ndarray],
+    labels: np.ndarray,
+    config: Config,
+    weights: np.ndarray,
+    first_epoch: int = 0,
+    tokens: np.ndarray | None = None,
+    variants: list[list[np.ndarray]] | None = None,
 ) -> tf.data.Dataset:
     """Return the batches of all epochs from `first_epoch` on, one epoch after the other.
 
     Parameters
     ----------
-    waveforms: [samples] each, float32 at the configuration's rate. labels: int [clips].
+    waveforms: [samples] each, float32 at the configuration's rate; none where the configuration hears none.
+    labels: int [clips].
     weights: float [emotions], the weight of each emotion's clips in the loss.
+    tokens: int [clips, words], where the configuration reads transcripts.
+    variants: for each clip the waveforms that may stand for its own, equally many each.
 
     Yields
     ------
-    ({"spectrogram": [batch, frames, bands], "spectrogram_mask": [batch, frames]},
+    ({"spectrogram": [batch, frames, bands], "spectrogram_mask": [batch, frames], "tokens": [batch, words]},
     {"emotion": one-hot or mixed, [batch, emotions]}, {"emotion": weights [batch]})
     """
-    store = Waveforms(waveforms)
     one_hot = tf.one_hot(labels, len(weights))
     weights = tf.constant(weights, tf.float32)[:, tf.newaxis]
     seed, rate = config.experiment.seed, config.audio.sample_rate_hz
-    batch_size = min(config.training.batch_size, len(store))
+    batch_size = min(config.training.batch_size, len(labels))
+    versions = 1 + len(variants[0]) if variants else 1
+    if config.audio_inputs:
+        others = variants or [[]] * len(waveforms)
+        store = Waveforms([version for own, more in zip(waveforms, others, strict=True) for version in (own, *more)])
 
     def order(epoch):
-        clips = epoch_order(len(store), epoch, config)
+        clips = epoch_order(len(labels), epoch, config)
         return tf.data.Dataset.from_tensor_slices((tf.repeat(epoch, tf.size(clips)), clips))
 
     def load(epoch, clip):
         draws, noise_seed = augment.draw(seed, epoch, clip)
-        waveform = augment.reshape_waveform(store[clip], draws, config.augment, rate)
-        span = features.active_span(waveform[tf.newaxis], config.audio)[0]
-        waveform = augment.recolour_waveform(waveform, draws, noise_seed, config.augment)
         draws["share"] = augment.mixup_share(draws, noise_seed, config.augment)
-        return waveform, span, draws, one_hot[clip]
+        example = {"draws": draws, "label": one_hot[clip]}
+        if config.audio_inputs:
+            version = tf.cast(draws["variant"] * versions, tf.int64)
+            waveform = augment.reshape_waveform(store[clip * versions + version], draws, config.augment, rate)
+            example["span"] = features.active_span(waveform[tf.newaxis], config.audio)[0]
+            example["waveform"] = augment.recolour_waveform(waveform, draws, noise_seed, config.augment)
+        if config.reads_transcripts:
+            example["tokens"] = tf.gather(tokens, clip)
+        return example
 
-    def assemble(waveform, span, draws, label):
-        inputs = features.extract(waveform, config, draws["crop"][:, tf.newaxis], span)
-        if config.augment.band_shift_bands and "spectrogram" in inputs:
-            shifted = augment.shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
-            inputs["spectrogram"] = shifted
-        if config.augment.mixup_alpha:
-            inputs, label = augment.mix(inputs, label, draws["share"])
-        inputs = {name: tf.squeeze(value, 1) for name, value in inputs.items()}
+    def assemble(example):
+        inputs, label, draws = {}, example["label"], example["draws"]
+        if config.audio_inputs:
+            inputs = features.extract(example["waveform"], config, draws["crop"][:, tf.newaxis], example["span"])
+            if config.augment.band_shift_bands and "spectrogram" in inputs:
+                shifted = augment.shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
+                inputs["spectrogram"] = shifted
+            if config.augment.mixup_alpha:
+                inputs, label = augment.mix(inputs, label, draws["share"])
+            inputs = {name: tf.squeeze(value, 1) for name, value in inputs.items()}
+        if config.reads_transcripts:
+            inputs["tokens"] = example["tokens"]
         return inputs, {"emotion": label}, {"emotion": tf.squeeze(label @ weights, 1)}
 
     dataset = tf.data.Dataset.range(first_epoch, config.training.epochs).flat_map(order)
@@ -93,13 +117,24 @@ def training_dataset(
     return dataset.map(assemble, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
 
 
-def evaluation_dataset(waveforms: list[np.ndarray], config: Config) -> tf.data.Dataset:
+def evaluation_dataset(
+    waveforms: list[np.ndarray], config: Config, tokens: np.ndarray | None = None
+) -> tf.data.Dataset:
     """Return batches of every clip's serving windows, in order, none lost: the network's inputs as
-    {"spectrogram": [batch, windows, frames, bands], "spectrogram_mask": [batch, windows, frames]}."""
-    store = Waveforms(waveforms)
-    dataset = tf.data.Dataset.range(len(store)).map(lambda clip: store[clip], num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.padded_batch(EVALUATION_BATCH)
-    return dataset.map(lambda batch: features.extract(batch, config), num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
+    {"spectrogram": [batch, windows, frames, bands], "spectrogram_mask": [batch, windows, frames], "tokens": [batch,
+    windows, words]}."""
+    store = Waveforms(waveforms) if config.audio_inputs else None
+
+    def load(clip):
+        example = {"waveform": store[clip]} if config.audio_inputs else {}
+        return example | ({"tokens": tf.gather(tokens, clip)} if config.reads_transcripts else {})
+
+    def assemble(example):
+        return features.serving_inputs(config, example.get("waveform"), example.get("tokens"))
+
+    dataset = tf.data.Dataset.range(len(waveforms) if config.audio_inputs else len(tokens))
+    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE).padded_batch(EVALUATION_BATCH)
+    return dataset.map(assemble, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
 
 
 def stack(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:

@@ -40,6 +40,8 @@ RUN_FILES = (
     "checkpoints",
     "tensorboard",
     "members",
+    "vocabulary.txt",
+    "tokenizer",
 )
 RESULT_FILES = ("metrics.json", "config.json", "predictions.csv", "validation_predictions.csv")
 SPLIT_COLUMNS = ("clip", "content", "speaker", "emotion", "subset")
@@ -274,8 +276,11 @@ def keep_results(run_folder: Path, results_root: Path = Path("results")) -> Path
 
 
 def shareable_config(run_folder: Path) -> Config:
-    """Return a run's configuration with the corpus's name for its path: where it lay is its owner's own business."""
+    """Return a run's configuration with the corpus's and the weights' names for their paths: where they lay is their
+    owner's own business."""
     config = read_config(Path(run_folder) / "config.json")
+    if Path(config.model.weights).exists():
+        config = replace(config, model=replace(config.model, weights=Path(config.model.weights).name))
     return replace(config, experiment=replace(config.experiment, corpus=read_metrics(run_folder)["corpus"]))
 
 

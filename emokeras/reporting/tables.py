@@ -9,7 +9,7 @@ import shlex
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from emokeras import recipes
+from emokeras.config import Config, to_json
 from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
 from emokeras.reporting import metrics as figures_of
@@ -36,8 +37,12 @@ CHECKED_FIGURES = (
     "expected_calibration_error",
 )
 TOLERANCE = 1e-6
+# What training takes from the weights that a body starts from, by the body's kind.
+SIZES_OF_WEIGHTS = {
+    "bert": {"vocabulary_size", "num_positions", "units", "num_heads", "num_blocks", "hidden_units"},
+}
 FIRST_CORPORA, LAST_CORPORA = ("ravdess", "emodb"), ("demo",)
-SEEDS_CORPUS = "ravdess"  # what the seeds' reports measured on
+SEEDS_CORPUS, SEEDS_PROTOCOL = "ravdess", "random"  # what the seeds' reports measured on, and how
 
 PREAMBLE = """\
 <!-- Written by `python -m emokeras.reporting.tables` from the files under results/. Do not edit: change a run. -->
@@ -55,10 +60,16 @@ PREAMBLE = """\
 - A **protocol** says which clips are tested. Where speakers are on all sides of the split (`random`, `random-10fold`) a
   network can recognise the voice, and its figures say little of strangers; `luna`, `emobox` and `speaker` test speakers
   it has never heard.
-- **Minutes** are the wall-clock minutes that the epochs of one run took on the machine that trained it.
+- **Minutes** are the wall-clock minutes that the epochs of one run took on the machine that trained it, which may have
+  done other work beside it; **CPU-minutes** are the minutes its processor cores worked for them, all cores together.
 - Every figure is computed from `results/<corpus>/<protocol>/<recipe>/<run>/predictions.csv`. With `--results results`
-  a command below makes its run's files anew, and `python -m emokeras.reporting.tables` this page.
+  a command below makes its run's files anew, and `python -m emokeras.reporting.tables` this page;
+  `python -m emokeras.benchmark` does both, for many runs one after another.
 """
+CHANCE = (
+    "RAVDESS crosses two fixed sentences with every emotion: a script transcript carries no label information, and "
+    "chance (about 13 %) is the honest result of a recipe that reads nothing else, as {names} here."
+)
 SEEDS_PREAMBLE = """\
 - **Report** is the accuracy in percent that the student report behind a recipe (A to E) states, and the subset it was
   measured on. The reports drew their own splits, and an accuracy on validation clips has chosen its own epoch.
@@ -114,6 +125,25 @@ def print_predictions(answers: Sequence[Mapping[str, Any]], console: Console | N
     for answer in answers:
         (emotion, share), (other, other_share), *_ = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
         table.add_row(escape(answer["file"]), escape(emotion), _percent(share), escape(other), _percent(other_share))
+    console.print(table)
+
+
+def print_benchmark(groups: Mapping[str, Sequence["Run"]], console: Console | None = None) -> None:
+    """Print what a benchmark measured: one line a recipe, over its runs, the most accurate first.
+
+    Args:
+        groups: for each recipe the runs of it to average, as `read_run` reads them; of one corpus and protocol.
+        console: where to; stdout by default. Where that is no terminal, the text is plain.
+    """
+    console = console or _console()
+    measured = next(group[0].metrics for group in groups.values())
+    columns = ("runs", "WA %", "UA %", "pooled WA % [95 %]", "F1 %", "minutes")
+    title = f"{measured['corpus']}, protocol {measured['protocol']}"
+    table = _table(console, title, "recipe", *columns)
+    table.columns[1].justify = "left"
+    for recipe in _by_accuracy(groups):
+        row = _row(measured["protocol"], groups[recipe])
+        table.add_row(escape(recipe), *(escape(row[column]) for column in columns))
     console.print(table)
 
 
@@ -261,37 +291,76 @@ def _computed_again(folder: Path, file: str, metrics: Mapping, subset: str) -> t
 
 def _protocol_section(corpus: str, protocol: str, rows: Mapping[str, list[Run]]) -> str:
     with_reports = corpus == SEEDS_CORPUS
-    header = ["recipe", "runs", "test clips", "WA %", "UA %", "pooled WA % [95 %]", "P %", "R %", "F1 %"]
-    header += ["parameters", "minutes", *(["report"] if with_reports else [])]
-    by_accuracy = sorted(rows, key=lambda recipe: (-_mean(rows[recipe], "accuracy"), recipe))
+    by_accuracy = _by_accuracy(rows)
     body = []
     for recipe in by_accuracy:
         _same_settings(rows[recipe])
-        body.append([f"`{recipe}`", *_row(protocol, rows[recipe]), *([_report(recipe)] if with_reports else [])])
-    alignment = ["---", "---", *["---:"] * 9, *(["---"] if with_reports else [])]
+        row = {"recipe": f"`{recipe}`"} | _row(protocol, rows[recipe])
+        body.append(row | ({"report": _report(recipe)} if with_reports else {}))
+    header = list(body[0])
+    alignment = ["---" if name in ("recipe", "runs", "report") else "---:" for name in header]
     lines = [f"### {protocol}", ""]
     if protocol in PROTOCOLS:
         lines += [f"Protocol: {PROTOCOLS[protocol].description}.", ""]
-    lines += [*(_markdown_row(cells) for cells in (header, alignment, *body)), ""]
+    lines += [*(_markdown_row(cells) for cells in (header, alignment, *(row.values() for row in body))), ""]
+    if with_reports:
+        lines += _chance_lines(rows)
+    if (corpus, protocol) == (SEEDS_CORPUS, SEEDS_PROTOCOL):
+        lines += _unmeasured_lines(rows)
     lines += ["```bash", *(command for recipe in by_accuracy for command in commands(rows[recipe])), "```", ""]
     return "\n".join(lines)
 
 
-def _row(protocol: str, group: Sequence[Run]) -> list[str]:
+def _chance_lines(rows: Mapping[str, Sequence[Run]]) -> list[str]:
+    """Say what the accuracy of a network that reads transcripts alone is worth on RAVDESS, where one stands there."""
+    text_only = [name for name, group in rows.items() if list(group[0].settings.get("encoders", {})) == ["tokens"]]
+    return [CHANCE.format(names=", ".join(f"`{name}`" for name in sorted(text_only))), ""] if text_only else []
+
+
+def _unmeasured_lines(rows: Mapping[str, Sequence[Run]]) -> list[str]:
+    """List the recipes that have no row: those that need weights of others each with the reason."""
+    lacking = {name: recipe for name, recipe in recipes.RECIPES.items() if name not in rows}
+    lines, waiting = [], []
+    for name, recipe in lacking.items():
+        if recipe.config.model.weights:
+            lines.append(
+                f"- `{name}`: not measured: needs the weights of `{recipe.config.model.weights}` "
+                "(`--set model.weights=PATH`), which could not be fetched where these rows were measured"
+            )
+        else:
+            waiting.append(f"`{name}`")
+    if waiting:
+        lines.append(f"- not measured yet: {', '.join(waiting)}")
+    return ["Recipes without a row:", "", *lines, ""] if lines else []
+
+
+def _by_accuracy(rows: Mapping[str, Sequence[Run]]) -> list[str]:
+    return sorted(rows, key=lambda recipe: (-_mean(rows[recipe], "accuracy"), recipe))
+
+
+def _row(protocol: str, group: Sequence[Run]) -> dict[str, str]:
+    """Return the figures of a recipe over its runs, by the names of the columns."""
     correct = np.concatenate([run.correct for run in group])
     clips = [clip for run in group for clip in run.clips]
     parameters = sorted({run.metrics["num_parameters"] for run in group})
-    minutes = statistics.mean(run.metrics["train_seconds"] / 60 for run in group)
-    return [
-        _runs_text(protocol, group),
-        f"{len(set(clips)):,}",
-        _mean_and_deviation([run.test["accuracy"] for run in group]),
-        _mean_and_deviation([run.test["balanced_accuracy"] for run in group]),
-        _with_interval(float(correct.mean()), figures_of.accuracy_interval(correct, clips)),
-        *(_percent(_mean(group, key)) for key in ("precision_weighted", "recall_weighted", "f1_weighted")),
-        "–".join(f"{count:,}" for count in dict.fromkeys((parameters[0], parameters[-1]))),
-        f"{minutes:.1f}",
-    ]
+    return {
+        "runs": _runs_text(protocol, group),
+        "test clips": f"{len(set(clips)):,}",
+        "WA %": _mean_and_deviation([run.test["accuracy"] for run in group]),
+        "UA %": _mean_and_deviation([run.test["balanced_accuracy"] for run in group]),
+        "pooled WA % [95 %]": _with_interval(float(correct.mean()), figures_of.accuracy_interval(correct, clips)),
+        "P %": _percent(_mean(group, "precision_weighted")),
+        "R %": _percent(_mean(group, "recall_weighted")),
+        "F1 %": _percent(_mean(group, "f1_weighted")),
+        "parameters": "–".join(f"{count:,}" for count in dict.fromkeys((parameters[0], parameters[-1]))),
+        "minutes": _minutes([run.metrics["train_seconds"] for run in group]),
+        "CPU-minutes": _minutes([run.metrics.get("train_cpu_seconds") for run in group]),
+    }
+
+
+def _minutes(seconds: Sequence[float | None]) -> str:
+    """Return the mean in minutes; nothing where a run did not count them."""
+    return "–" if None in seconds else f"{statistics.mean(seconds) / 60:.1f}"
 
 
 def _runs_text(protocol: str, group: Sequence[Run]) -> str:
@@ -330,9 +399,30 @@ def _changed_settings(run: Run) -> dict[str, Any]:
     recipe = recipes.RECIPES.get(run.metrics["recipe"])
     if recipe is None:
         return {}
-    own = _flat(run.settings)
-    named = _flat(json.loads(json.dumps(asdict(recipe.config))))
-    return {key: own[key] for key in sorted(own.keys() & named.keys()) if own[key] != named[key]}
+    return {key: own for key, (own, _) in differing_settings(run.settings, recipe.config).items()}
+
+
+def differing_settings(settings: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:
+    """Compare what a config.json holds with a configuration, but for which run it is (recipe and experiment).
+
+    A setting that the file lacks is younger than the run, which was trained as the setting's default says; one that
+    the configuration lacks is gone, and is not compared. Neither are sizes that follow from `model.weights`.
+
+    Returns {dotted path: (value in the file, value in the configuration)} of those that differ, by their names.
+    """
+    own, other = _flat(settings), _flat(json.loads(to_json(config)))
+    for name, encoder in config.encoders.items():
+        for key in SIZES_OF_WEIGHTS.get(encoder.kind, ()):
+            other.pop(f"encoders.{name}.{key}", None)
+    defaults = {section: asdict(type(value)()) for section, value in vars(config).items() if is_dataclass(value)}
+    encoders = settings.get("encoders", {})
+    defaults["encoders"] = {
+        name: asdict(type(encoder)())
+        for name, encoder in config.encoders.items()
+        if encoders.get(name, {}).get("kind") == encoder.kind  # Another kind has other settings.
+    }
+    own = _flat(json.loads(json.dumps(defaults))) | own
+    return {key: (own[key], other[key]) for key in sorted(own.keys() & other.keys()) if own[key] != other[key]}
 
 
 def _same_settings(group: Sequence[Run]) -> None:

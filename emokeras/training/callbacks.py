@@ -61,6 +61,17 @@ def load_variables(path: Path, variables: Sequence[keras.Variable]) -> int:
         raise RunError(f"{path} cannot be resumed from ({error}): start again in a new --run-dir") from error
 
 
+def saved_epoch(path: Path) -> int:
+    """Return the epochs that led to the variables in a file of `save_variables`; 0 when there is none."""
+    if not path.exists():
+        return 0
+    try:
+        with np.load(path) as file:
+            return int(file["epoch"])
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path} cannot be resumed from ({error}): start again in a new --run-dir") from error
+
+
 def all_variables(model: keras.Model) -> list[keras.Variable]:
     """Return every variable of model and optimizer, dropout's seeds and the moving average included."""
     return [*model.variables, *model.optimizer.variables]

@@ -29,6 +29,8 @@ def compile_model(model: keras.Model, config: TrainingConfig, steps_per_epoch: i
             warmup_steps=warmup_steps,
         )
     options = {"clipnorm": config.clip_norm or None}
+    if config.accumulated_batches > 1:
+        options["gradient_accumulation_steps"] = config.accumulated_batches
     if config.ema_momentum:
         options |= {"use_ema": True, "ema_momentum": config.ema_momentum}
     match config.optimizer:

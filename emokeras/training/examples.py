@@ -19,11 +19,13 @@ def draw_examples(model: keras.Model, config: Config, train: Subset, batches: tf
 
     `batches` is the training dataset that was made of `train`, from epoch 0 on.
     """
-    name = next(iter(config.encoders))
+    name = config.audio_inputs[0]
     settings = getattr(config, name)
     clips = pipeline.epoch_order(len(train.clips), 0, config).numpy()[:NUM_EXAMPLES]
     one_window = replace(config, audio=replace(config.audio, num_windows=1))
-    plain = pipeline.stack(pipeline.evaluation_dataset([train.waveforms[clip] for clip in clips], one_window))
+    tokens = train.tokens[clips] if config.reads_transcripts else None
+    chosen = [train.waveforms[clip] for clip in clips]
+    plain = pipeline.stack(pipeline.evaluation_dataset(chosen, one_window, tokens))
     plain = {key: value[:, 0] for key, value in plain.items()}
     batch, _, _ = next(iter(batches))
     augmented = {key: value.numpy()[:NUM_EXAMPLES] for key, value in batch.items()}
@@ -37,6 +39,6 @@ def draw_examples(model: keras.Model, config: Config, train: Subset, batches: tf
         plain_masks=list(plain[mask] > 0),
         augmented_masks=list(augmented[mask] > 0),
         band_centers_hz=features.band_centers_hz(settings) if name == "spectrogram" else None,
-        feature_name="coefficient" if name == "mfcc" else "band",
+        feature_name={"spectrogram": "band", "mfcc": "coefficient"}.get(name, "feature"),
         unit="standard deviations from the training mean",
     )

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
-from emokeras.config import Config, to_json
+from emokeras.config import Config, TrainingConfig, to_json
 from emokeras.data import pipeline
 from emokeras.data.corpus import Corpus
 from emokeras.models.build import build_model
+from emokeras.models.pretrained import freeze, load_pretrained, with_pretrained_sizes
 from emokeras.reporting import figures, runs
 from emokeras.training import callbacks
 from emokeras.training.compile import class_weights, compile_model, set_precision
@@ -32,35 +34,71 @@ def train_run(config: Config, corpus: Corpus, folder: Path, resume: bool = False
     Returns the metrics, as in metrics.json. Raises CorpusError for a split that cannot be trained on.
     """
     config = replace(config, experiment=replace(config.experiment, emotions=corpus.emotions))
+    config = with_pretrained_sizes(config)
+    set_precision(config.training, say)
+    state = Path(folder) / "checkpoints" / callbacks.STATE
+    model = make_network(config, pretrained=not state.exists())  # Before the folder: weights may be out of reach.
+
     folder = runs.create_run(folder, resume)
     (folder / "checkpoints").mkdir(exist_ok=True)
     runs.write_text(folder / "config.json", to_json(config))
     subsets = take_subsets(config, corpus, folder, say)
     page = callbacks.TensorBoardPage(folder, config.experiment.emotions)
-
-    set_precision(config.training, say)
-    model = make_network(config, subsets["train"])
-    compile_model(model, config.training, pipeline.steps_per_epoch(len(subsets["train"].clips), config))
+    adapt_normalization(model, config, subsets["train"])
     say(f"{config.recipe}: {model.count_params():,} parameters")
     best_epoch = fit(model, config, subsets, folder, page, say)
 
     probabilities = {}
     for name in ("validation", "test"):
-        inputs = pipeline.stack(pipeline.evaluation_dataset(subsets[name].waveforms, config))
+        inputs = serving_inputs(subsets[name], config)
         probabilities[name] = to_probabilities(predict_logits(model, inputs))
     return write_report(model, config, corpus.name, subsets, probabilities, best_epoch, folder, page)
 
 
-def make_network(config: Config, train: Subset) -> keras.Model:
-    """Build the network, its weights drawn from the seed, its normalisation adapted on the training clips' frames."""
+def make_network(config: Config, pretrained: bool) -> keras.Model:
+    """Build the network, its weights drawn from the seed; `pretrained` bodies, if it has any, get theirs."""
     keras.utils.set_random_seed(config.experiment.seed)
     model = build_model(config)
-    one_window = replace(config, audio=replace(config.audio, num_windows=1))
-    inputs = pipeline.stack(pipeline.evaluation_dataset(train.waveforms, one_window))
-    for name in config.encoders:
+    if pretrained:
+        load_pretrained(model, config)
+    return model
+
+
+def adapt_normalization(model: keras.Model, config: Config, train: Subset) -> None:
+    """Give each branch's normalisation the mean and deviation of the training clips' valid frames."""
+    if not config.audio_inputs:
+        return
+    inputs = serving_inputs(train, replace(config, audio=replace(config.audio, num_windows=1)))
+    for name in config.audio_inputs:
         valid_frames = inputs[name][inputs[f"{name}_mask"] > 0]  # [all frames, bands]
         model.get_layer(f"{name}_normalization").adapt(valid_frames[np.newaxis])
-    return model
+
+
+def serving_inputs(subset: Subset, config: Config) -> dict[str, np.ndarray]:
+    """Return all that a network gets of a subset's clips in serving, [clips, windows, ...] each."""
+    return pipeline.stack(pipeline.evaluation_dataset(subset.waveforms, config, subset.tokens))
+
+
+class Stage(NamedTuple):
+    """A part of a training: from `first_epoch` to before `stop_epoch`, with a pretrained body frozen or learning."""
+
+    first_epoch: int
+    stop_epoch: int
+    frozen: bool
+    training: TrainingConfig
+
+
+def stages(config: TrainingConfig) -> list[Stage]:
+    """Return the parts of a training: the epochs with the pretrained body frozen, if any, and those in which all learns;
+    each has a schedule of its own."""
+    frozen, epochs = min(config.frozen_epochs, config.epochs), config.epochs
+    parts = [
+        Stage(0, frozen, True, replace(config, epochs=max(1, frozen))),
+        Stage(frozen, epochs, False, replace(config, epochs=max(1, epochs - frozen))),
+    ]
+    if frozen:
+        parts[1] = parts[1]._replace(training=replace(parts[1].training, learning_rate=config.unfrozen_learning_rate))
+    return [part for part in parts if part.first_epoch < part.stop_epoch]
 
 
 def fit(
@@ -75,40 +113,45 @@ def fit(
 
     Returns the epoch they are of, counted from 1.
     """
-    checkpoints = folder / "checkpoints"
-    first_epoch = 0
-    if (checkpoints / callbacks.STATE).exists():
-        first_epoch = callbacks.load_variables(checkpoints / callbacks.STATE, callbacks.all_variables(model))
-        say(f"going on after epoch {first_epoch}")
+    state = folder / "checkpoints" / callbacks.STATE
+    done = callbacks.saved_epoch(state)
+    if done:
+        say(f"going on after epoch {done}")
     train, epochs = subsets["train"], config.training.epochs
     weights = class_weights(train.labels, len(config.experiment.emotions), config.training)
-    batches = pipeline.training_dataset(train.waveforms, train.labels, config, weights, first_epoch)
+    steps = pipeline.steps_per_epoch(len(train.clips), config)
     validation = callbacks.Validation(
-        pipeline.stack(pipeline.evaluation_dataset(subsets["validation"].waveforms, config)),
-        subsets["validation"].labels,
-        folder,
-        config.training,
-        first_epoch,
-        page,
+        serving_inputs(subsets["validation"], config), subsets["validation"].labels, folder, config.training, done, page
     )
-    if first_epoch == 0:
-        page.write_graph(model)
-        examples = draw_examples(model, config, train, batches)
-        figures.save(examples, folder / "examples.png")
-        page.write_figure("examples", examples, 0)
-    if first_epoch < epochs and not validation.out_of_patience():
-        steps = pipeline.steps_per_epoch(len(train.clips), config)
+    for first, stop, frozen, learning in stages(config.training):
+        if done > stop:
+            continue
+        freeze(model, frozen)
+        compile_model(model, learning, steps)
+        if first < done:
+            callbacks.load_variables(state, callbacks.all_variables(model))
+        if done == stop or validation.out_of_patience():
+            continue
+        batches = pipeline.training_dataset(
+            train.waveforms, train.labels, config, weights, max(first, done), train.tokens, train.variants
+        )
+        if not done and first == 0:
+            page.write_graph(model)
+            if config.audio_inputs:
+                examples = draw_examples(model, config, train, batches)
+                figures.save(examples, folder / "examples.png")
+                page.write_figure("examples", examples, 0)
         model.fit(
             batches,
-            epochs=epochs,
-            initial_epoch=first_epoch,
+            epochs=stop,
+            initial_epoch=max(first, done),
             steps_per_epoch=steps,
             verbose=0,
             shuffle=False,  # The dataset shuffles by seed and epoch.
             callbacks=[
                 validation,
-                callbacks.Progress(epochs, steps, first_epoch),
+                callbacks.Progress(epochs, steps, max(first, done)),
                 keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
             ],
         )
-    return callbacks.load_variables(checkpoints / callbacks.BEST, model.variables)
+    return callbacks.load_variables(folder / "checkpoints" / callbacks.BEST, model.variables)

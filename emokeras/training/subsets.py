@@ -1,4 +1,4 @@
-"""A corpus and a protocol to what trains, validates and tests: clips, waveforms and labels of each."""
+"""A corpus and a protocol to what trains, validates and tests: clips, waveforms, transcripts and labels of each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +10,9 @@ from emokeras.config import Config
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import Clip, Corpus
 from emokeras.data.splits import SUBSETS, missing_emotions, split
+from emokeras.data.text import fit_tokenizer, load_tokenizer
+from emokeras.data.transcripts import read_transcripts, transcript_kind
+from emokeras.data.variants import make_variants
 from emokeras.errors import CorpusError, RunError
 from emokeras.reporting import runs
 from emokeras.training.score import to_labels
@@ -17,11 +20,14 @@ from emokeras.training.score import to_labels
 
 @dataclass(frozen=True)
 class Subset:
-    """Clips, their waveforms [samples] each, and the numbers of their emotions, int [clips]."""
+    """Clips, the numbers of their emotions, int [clips], and what a network hears and reads of them: waveforms [samples]
+    each, with other versions of each for training, and tokens, int [clips, words]."""
 
     clips: list[Clip]
-    waveforms: list[np.ndarray]
     labels: np.ndarray
+    waveforms: list[np.ndarray]
+    variants: list[list[np.ndarray]] | None = None
+    tokens: np.ndarray | None = None
 
 
 def take_subsets(config: Config, corpus: Corpus, folder: Path, say: Callable) -> dict[str, Subset]:
@@ -39,14 +45,34 @@ def take_subsets(config: Config, corpus: Corpus, folder: Path, say: Callable) ->
             raise RunError(f"{folder} was begun on other clips or another split: give it the corpus it was begun on")
     runs.write_split(folder, corpus.clips, names)
 
-    waveforms = load_waveforms(corpus.clips, config.audio.sample_rate_hz)
-    subsets = {}
-    for subset in SUBSETS:
-        chosen = np.flatnonzero(names == subset)
-        if not len(chosen):
+    chosen = {subset: np.flatnonzero(names == subset) for subset in SUBSETS}
+    for subset, numbers in chosen.items():
+        if not len(numbers):
             raise CorpusError(f"corpus {corpus.name}: its {subset} subset is empty; take another --protocol")
-        clips = [corpus.clips[index] for index in chosen]
-        subsets[subset] = Subset(clips, [waveforms[index] for index in chosen], to_labels(clips, corpus.emotions))
-    counts = " · ".join(f"{len(subset.clips)} {name}" for name, subset in subsets.items())
+    counts = " · ".join(f"{len(numbers)} {subset}" for subset, numbers in chosen.items())
     say(f"{counts} clips, {len(corpus.emotions)} emotions")
+
+    waveforms = load_waveforms(corpus.clips, config.audio.sample_rate_hz) if config.audio_inputs else None
+    tokens = take_tokens(config, corpus, chosen["train"], folder, say) if config.reads_transcripts else None
+    subsets = {}
+    for subset, numbers in chosen.items():
+        clips = [corpus.clips[number] for number in numbers]
+        heard = [waveforms[number] for number in numbers] if config.audio_inputs else []
+        varied = subset == "train" and config.augment.variants
+        subsets[subset] = Subset(
+            clips,
+            to_labels(clips, corpus.emotions),
+            heard,
+            make_variants(clips, heard, config.augment, config.audio.sample_rate_hz) if varied else None,
+            tokens[numbers] if config.reads_transcripts else None,
+        )
     return subsets
+
+
+def take_tokens(config: Config, corpus: Corpus, train: np.ndarray, folder: Path, say: Callable) -> np.ndarray:
+    """Return the tokens of all transcripts, int [clips, words]. The vocabulary is fitted on the clips whose numbers are
+    `train` and kept in the run's folder."""
+    say(f"transcripts: {transcript_kind(corpus.clips)}")
+    transcripts = read_transcripts(corpus.clips)
+    fit_tokenizer([transcripts[number] for number in train], config, folder)
+    return np.asarray(load_tokenizer(folder, config)(transcripts))

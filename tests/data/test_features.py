@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from emokeras.config import AudioConfig, Config, EncoderConfig, MfccConfig, SpectrogramConfig
+from emokeras.config import AudioConfig, CnnConfig, Config, MfccConfig, SpectrogramConfig
 from emokeras.data import features
 from emokeras.data.audio import load_waveform
 
@@ -16,7 +16,7 @@ REAL_CLIPS = Path(__file__).parents[2].parent / "shared" / "ravdess"
 RATE = 16000
 HOP = 160  # of trimming and of the default spectrogram, in samples
 WINDOW = 40960
-CONFIG = Config("tiny", {"spectrogram": EncoderConfig()})
+CONFIG = Config("tiny", {"spectrogram": CnnConfig()})
 
 # The last two have an odd number of samples in a frame: 551 and 353.
 CONFIGURATIONS = {
@@ -371,7 +371,7 @@ def test_mfcc_are_librosas(num_coefficients):
 
 def test_mfcc_and_spectrogram_of_one_clip_show_the_same_windows():
     waveform = voiced(3.0)[np.newaxis]
-    both = Config("both", {"spectrogram": EncoderConfig(), "mfcc": EncoderConfig()})
+    both = Config("both", {"spectrogram": CnnConfig(), "mfcc": CnnConfig()})
     inputs = features.extract(tf.constant(waveform), both)
     np.testing.assert_array_equal(inputs["mfcc_mask"], inputs["spectrogram_mask"])
     spectrogram, mask = inputs["spectrogram"][0, 1].numpy(), inputs["mfcc_mask"][0, 1].numpy() > 0

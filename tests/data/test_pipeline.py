@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from emokeras.config import AugmentConfig, Config, EncoderConfig, override
+from emokeras.config import AugmentConfig, CnnConfig, Config, override
 from emokeras.data import augment, features, pipeline
 
 RATE = 8000
 PLAIN = override(
-    Config("tiny", {"spectrogram": EncoderConfig()}, augment=AugmentConfig()),
+    Config("tiny", {"spectrogram": CnnConfig()}, augment=AugmentConfig()),
     {
         "audio.sample_rate_hz": RATE,
         "audio.window_seconds": 0.24,

@@ -1,10 +1,12 @@
 """Branch bodies: one step of the mask for each step of the frames, and the numbers that a configuration asks for."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 
-from emokeras.config import EncoderConfig
+from emokeras.config import CnnConfig, CrnnConfig, EncoderConfig, RecurrentConfig, ResnetConfig, TcnConfig
 from emokeras.models.encoders import ENCODERS, cnn, resnet
 
 BANDS = 16
@@ -32,9 +34,9 @@ def of_kind(model: keras.Model, kind) -> list:
 
 
 CONFIGS = {
-    "cnn": EncoderConfig(kind="cnn", filters=(3, 5)),
-    "resnet": EncoderConfig(kind="resnet", filters=(3, 6, 6, 8)),
-    "resnet, squeeze": EncoderConfig(kind="resnet", filters=(3, 6, 8), squeeze_excitation=True),
+    "cnn": CnnConfig(filters=(3, 5)),
+    "resnet": ResnetConfig(filters=(3, 6, 6, 8)),
+    "resnet, squeeze": ResnetConfig(filters=(3, 6, 8), squeeze_excitation=True),
 }
 
 
@@ -76,13 +78,13 @@ def test_padding_stays_zero_in_the_resnet(name):
 
 
 def test_a_block_of_fewer_channels_than_the_last_is_built_too():
-    frames, _ = body(EncoderConfig(kind="resnet", filters=(3, 8, 6)))(features())
+    frames, _ = body(ResnetConfig(filters=(3, 8, 6)))(features())
     assert frames.shape == (2, 10, 6)
 
 
 def test_one_block_of_the_cnn_is_convolution_relu_and_pooling():
     """By hand, with a kernel of one value: each step is the larger of two frames, each band of two bands."""
-    model = body(EncoderConfig(kind="cnn", filters=(1,), kernel_size=1, batch_normalization=False))
+    model = body(CnnConfig(filters=(1,), kernel_size=1, batch_normalization=False))
     (convolution,) = of_kind(model, keras.layers.Conv2D)
     convolution.set_weights([np.full((1, 1, 1, 1), 2.0), np.full(1, 0.25)])
     values, mask = features()
@@ -94,7 +96,7 @@ def test_one_block_of_the_cnn_is_convolution_relu_and_pooling():
 @pytest.mark.parametrize("name", CONFIGS)
 def test_filters_and_kernels_are_the_configurations(name):
     config = CONFIGS[name]
-    model = body(EncoderConfig(kind=config.kind, filters=config.filters, kernel_size=5))
+    model = body(replace(config, kernel_size=5))
     planes = of_kind(model, keras.layers.Conv2D)
     assert [layer.filters for layer in planes] == ([3, 5] if config.kind == "cnn" else [3, 3])
     assert {layer.kernel_size for layer in planes} == {(5, 5)}
@@ -107,8 +109,7 @@ def test_filters_and_kernels_are_the_configurations(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_l2_is_that_of_every_kernel(name):
     config = CONFIGS[name]
-    config = EncoderConfig(config.kind, config.filters, squeeze_excitation=config.squeeze_excitation, l2=0.01)
-    model = body(config)
+    model = body(replace(config, l2=0.01))
     kernels = [weight for weight in model.trainable_weights if weight.path.endswith("kernel")]
     assert len(kernels) >= 2
     expected = 0.01 * sum((np.array(kernel) ** 2).sum() for kernel in kernels)
@@ -122,7 +123,7 @@ def test_batch_normalisation_takes_the_place_of_biases(name):
     with_it = body(config)
     assert of_kind(with_it, keras.layers.BatchNormalization)
     assert not any(layer.use_bias for layer in of_kind(with_it, convolutions))
-    without = body(EncoderConfig(config.kind, config.filters, batch_normalization=False))
+    without = body(replace(config, batch_normalization=False))
     assert not of_kind(without, keras.layers.BatchNormalization)
     assert all(layer.use_bias for layer in of_kind(without, convolutions))
 
@@ -130,7 +131,7 @@ def test_batch_normalisation_takes_the_place_of_biases(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_dropout_works_in_training_alone(name):
     config = CONFIGS[name]
-    model = body(EncoderConfig(config.kind, config.filters, batch_normalization=False, dropout=0.5))
+    model = body(replace(config, batch_normalization=False, dropout=0.5))
     inputs = features()
     np.testing.assert_array_equal(model(inputs)[0], model(inputs)[0])
     assert not np.array_equal(model(inputs, training=True)[0], model(inputs)[0])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from emokeras.config import from_json, override, to_json
+from emokeras.config import CrnnConfig, from_json, override, to_json
 from emokeras.errors import RunError
 from emokeras.recipes import RECIPES
 from emokeras.reporting import metrics, runs, tables
@@ -35,11 +35,12 @@ def predictions(num_clips, num_correct):
 
 def keep_run(results, num_correct, protocol="random", recipe="mel-resnet", corpus="ravdess", num_clips=40, **changes):
     """Put a run under results/ as training does: `changes` are fold, seed, split_seed, or settings by dotted path."""
+    cpu_seconds = changes.pop("cpu_seconds", {"train_cpu_seconds": 1110.0})
     numbers = {key: changes.pop(key, 0) for key in ("fold", "seed", "split_seed")}
     folder = results.parent / "run"
     folder.mkdir(exist_ok=True)
     values = {f"experiment.{key}": value for key, value in numbers.items()}
-    config = replace(RECIPES["mel-resnet"].config, recipe=recipe)
+    config = replace(RECIPES[recipe if recipe.startswith("text-") else "mel-resnet"].config, recipe=recipe)
     config = override(config, values | {"experiment.protocol": protocol} | changes)
     runs.write_text(folder / "config.json", to_json(config))
     scores = {}
@@ -50,7 +51,7 @@ def keep_run(results, num_correct, protocol="random", recipe="mel-resnet", corpu
         runs.write_predictions(folder / file, clips, EMOTIONS, probabilities)
         scores[subset] = metrics.score(labels, probabilities, EMOTIONS, speakers=[clip.speaker for clip in clips])
     counts = {"num_train": 99, "num_validation": num_clips, "num_test": num_clips}
-    trained = {"epochs_run": 5, "best_epoch": 4, "num_parameters": 1234567, "train_seconds": 630.0}
+    trained = {"epochs_run": 5, "best_epoch": 4, "num_parameters": 1234567, "train_seconds": 630.0} | cpu_seconds
     runs.write_json(
         folder / "metrics.json",
         {"recipe": recipe, "corpus": corpus, "protocol": protocol, **numbers, **counts}
@@ -91,6 +92,7 @@ def test_a_single_run(results):
     assert cells["pooled WA % [95 %]"] == f"80.0 [{100 * low:.1f}, {100 * high:.1f}]"
     assert cells["parameters"] == "1,234,567"
     assert cells["minutes"] == "10.5"
+    assert cells["CPU-minutes"] == "18.5"
     assert cells["report"] == RECIPES["mel-resnet"].seed_figure
     assert f"- `mel-resnet`: {RECIPES['mel-resnet'].source}" in text
     assert "\npython -m emokeras.train mel-resnet --corpus ravdess --protocol random --seed 0\n" in text
@@ -122,6 +124,49 @@ def test_lacking_folds_are_told(results):
     text = written(results)
     assert cells_of(text, "mel-resnet")["runs"] == "3 runs of 2 of 5 folds × 2 seeds"
     assert cells_of(text, "other")["runs"] == "1 of 5 folds × 1 seed"
+
+
+def test_minutes_are_averaged_and_not_made_up(results):
+    keep_run(results, 30, seed=0)
+    keep_run(results, 30, seed=1, cpu_seconds={"train_cpu_seconds": 1230.0})
+    keep_run(results, 30, recipe="older", seed=0)
+    keep_run(results, 30, recipe="older", seed=1, cpu_seconds={})  # trained before anyone counted
+    text = written(results)
+    assert cells_of(text, "mel-resnet")["CPU-minutes"] == "19.5"
+    assert cells_of(text, "older")["CPU-minutes"] == "–"
+    assert cells_of(text, "older")["minutes"] == "10.5"
+
+
+def test_recipes_without_a_row_are_named_with_the_reason(results):
+    keep_run(results, 30)
+    keep_run(results, 30, "luna")
+    keep_run(results, 30, corpus="demo")
+    text = written(results)
+    assert text.count("Recipes without a row:") == 1  # what the seeds measured: RAVDESS, protocol random
+    section = text[text.index("### random") : text.index("### luna")]
+    lines = section[section.index("Recipes without a row:") :].splitlines()
+    for name, recipe in RECIPES.items():
+        own = [line for line in lines if f"`{name}`" in line]
+        assert len(own) == (name != "mel-resnet"), name
+        if own and recipe.config.model.weights:
+            needs = f"needs the weights of `{recipe.config.model.weights}` (`--set model.weights=PATH`)"
+            assert own[0].startswith(f"- `{name}`: not measured: {needs}, which could not be fetched")
+        elif own:
+            assert own[0].startswith("- not measured yet: `")
+
+
+def test_what_a_text_only_recipe_can_show_on_ravdess_is_said(results):
+    keep_run(results, 30)
+    assert "two fixed sentences" not in written(results)
+    keep_run(results, 5, recipe="text-lstm")
+    keep_run(results, 6, recipe="text-gru")
+    keep_run(results, 6, recipe="text-gru", corpus="demo")
+    text = written(results)
+    sentence = next(line for line in text.splitlines() if "two fixed sentences" in line)
+    assert "chance (about 13 %)" in sentence
+    assert sentence.endswith("as `text-gru`, `text-lstm` here.")
+    assert text.index("| `text-lstm`") < text.index(sentence) < text.index("```bash")
+    assert text.count("two fixed sentences") == 1  # nothing is said of the demo corpus
 
 
 def test_the_order_of_corpora_protocols_and_recipes(results):
@@ -160,6 +205,31 @@ def test_the_command_names_what_is_not_the_recipes(results):
     again = override(RECIPES["mel-resnet"].config, values)
     kept = from_json((results / "ravdess/random/mel-resnet/split-2-seed-0/config.json").read_text())
     assert replace(again, experiment=kept.experiment) == kept
+
+
+def test_settings_are_compared_with_those_a_file_lacks_at_their_defaults():
+    config = RECIPES["mel-cnn3"].config
+    tree = json.loads(to_json(config))
+    tree["recipe"] = "other"
+    tree["experiment"]["seed"] = 5
+    tree["encoders"]["spectrogram"]["gone"] = True  # no setting any more
+    del tree["training"]["accumulated_batches"], tree["encoders"]["spectrogram"]["kernel_size"]
+    assert tables.differing_settings(tree, config) == {}
+    values = {"training.accumulated_batches": 2, "encoder.kernel_size": 5, "encoder.filters": [8]}
+    differing = tables.differing_settings(tree, override(config, values))
+    assert differing == {
+        "encoders.spectrogram.filters": (list(config.encoders["spectrogram"].filters), [8]),
+        "encoders.spectrogram.kernel_size": (3, 5),
+        "training.accumulated_batches": (1, 2),
+    }
+    crnn = replace(config, encoders={"spectrogram": replace(CrnnConfig(), filters=(24, 48, 96), dropout=0.0, l2=1e-5)})
+    assert tables.differing_settings(tree, crnn) == {"encoders.spectrogram.kind": ("cnn", "crnn")}
+
+
+def test_sizes_that_follow_from_the_weights_are_no_difference():
+    config = RECIPES["text-bert"].config
+    tree = json.loads(to_json(override(config, {"encoder.units": 128, "encoder.num_blocks": 2})))
+    assert tables.differing_settings(tree, config) == {}
 
 
 def test_runs_of_one_row_share_their_settings(results):
@@ -260,6 +330,23 @@ def test_the_table_after_training(results):
     assert "\x1b" in shown(lambda console: tables.print_metrics(value, console=console), force_terminal=True)
 
 
+def test_the_table_after_a_benchmark(results):
+    folders = [keep_run(results, count, "luna", fold=fold) for fold, count in enumerate((20, 30))]
+    better = keep_run(results, 39, "luna", recipe="[better]", fold=1)
+    group = [tables.read_run(folder, results) for folder in folders]
+    groups = {"mel-resnet": group, "[better]": [tables.read_run(better, results)]}
+    text = shown(lambda console: tables.print_benchmark(groups, console))
+    title, header, first, second = text.splitlines()
+    assert title.strip() == "ravdess, protocol luna"
+    assert header.split("  ")[0] == "recipe"
+    assert first.split()[:8] == ["[better]", "1", "of", "5", "folds", "×", "1", "seed"]
+    deviation = 100 * np.std([0.5, 0.75], ddof=1)
+    cells = cells_of(written(results), "mel-resnet")
+    assert cells["WA %"] == f"62.5 ± {deviation:.1f}"
+    columns = ("runs", "WA %", "UA %", "pooled WA % [95 %]", "F1 %", "minutes")
+    assert second.split() == " ".join(["mel-resnet", *(cells[column] for column in columns)]).split()
+
+
 def test_a_subset_alone_or_missing(results):
     value = {"validation": runs.read_metrics(keep_run(results, 30))["validation"]}
     text = shown(lambda console: tables.print_metrics(value, "validation", console))
@@ -273,4 +360,4 @@ def test_the_list_of_recipes():
     text = shown(tables.print_recipes)
     for name, recipe in RECIPES.items():
         assert name in text
-        assert recipe.seed_figure.split()[0] in text
+        assert set(recipe.seed_figure.split()) <= set(text.split())

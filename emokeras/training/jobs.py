@@ -1,0 +1,277 @@
+"""Many trainings, one after another: recipe × fold × seed.
+
+Each is a child process of its own: TensorFlow gives back its memory with it, and what ends one does not end the others.
+What is done is read from the disk alone, so that the same jobs, given again after a kill, go on where they were:
+
+    done    its figures lie under results/
+    ended   its run folder holds figures that are not kept there yet
+    begun   its run folder holds a run to go on with
+    new     nothing of it is there
+"""
+
+import ctypes
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from emokeras import recipes
+from emokeras.config import Config, override
+from emokeras.data.corpus import NAMES, load_corpus
+from emokeras.data.splits import PROTOCOLS, split
+from emokeras.errors import RunError, UsageError
+from emokeras.reporting import runs, tables
+
+State = Literal["done", "ended", "begun", "new"]
+MAX_SEED = 2**31 - 1
+# What a job itself says; a setting that says otherwise would be lost without a word.
+SET_BY_JOBS = {"corpus": "--corpus", "protocol": "--protocol", "fold": "--folds", "seed": "--seeds"}
+CTRL_C_SECONDS, TERMINATE_SECONDS = 5, 10  # how long a child has to end
+SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training. `config` says what is trained, `values` what in it was asked for beside the recipe.
+
+    `corpus` is what `--corpus` takes. The run lies in `run_folder`; `row` is where its figures are kept under
+    `results_root`.
+    """
+
+    config: Config
+    values: Mapping[str, Any]
+    corpus: str
+    run_folder: Path
+    results_root: Path
+    row: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.config.recipe} {self.row.name}"
+
+
+def plan_jobs(
+    recipe_names: Sequence[str],
+    corpus: str,
+    protocol: str,
+    folds: Sequence[int] | None,
+    seeds: Sequence[int],
+    values: Mapping[str, Any],
+    runs_root: Path,
+    results_root: Path,
+) -> list[Job]:
+    """Return a job for each recipe, fold and seed, in this order; what is named twice is done once.
+
+    Parameters
+    ----------
+    corpus: a name or a path, as `load_corpus` takes them.
+    folds: of the protocol, from 0; None for all of them.
+    values: settings by dotted path, as `config.override` takes them, for every recipe.
+
+    Raises
+    ------
+    UsageError: a recipe, protocol, fold, seed or setting that there is not.
+    CorpusError: no such corpus, or one that the protocol cannot split.
+    """
+    for key, option in SET_BY_JOBS.items():
+        if f"experiment.{key}" in values:
+            raise UsageError(f"--set experiment.{key}: give {option} instead")
+    configs = [
+        override(recipes.find_recipe(name).config, {**values, "experiment.protocol": protocol})
+        for name in dict.fromkeys(recipe_names)
+    ]
+    if not configs:
+        raise UsageError("no recipe is given: name one or more; `python -m emokeras.train --list` shows them")
+    num_folds = PROTOCOLS[protocol].num_folds
+    folds = range(num_folds) if folds is None else dict.fromkeys(folds)
+    for fold in folds:
+        if not 0 <= fold < num_folds:
+            known = f"its folds are 0 to {num_folds - 1}" if num_folds > 1 else "it has fold 0 only"
+            raise UsageError(f"protocol '{protocol}' has no fold {fold}: {known}")
+    for seed in seeds:
+        if not 0 <= seed <= MAX_SEED:
+            raise UsageError(f"seed {seed} is out of range: take one from 0 to {MAX_SEED}")
+    if not folds or not seeds:
+        raise UsageError(f"no {'seed' if folds else 'fold'} is given: name one or more")
+
+    if corpus not in NAMES:
+        corpus = str(Path(corpus).expanduser().absolute())
+    loaded = load_corpus(corpus)
+    split_seed = configs[0].experiment.split_seed
+    for fold in folds:
+        split(loaded, protocol, fold, split_seed)
+
+    jobs = []
+    for config, fold, seed in itertools.product(configs, folds, dict.fromkeys(seeds)):
+        config = override(config, {"experiment.fold": fold, "experiment.seed": seed})
+        run = {"corpus": loaded.name, "protocol": protocol, "recipe": config.recipe}
+        run |= {"fold": fold, "seed": seed, "split_seed": split_seed}
+        row = runs.results_folder(run, results_root, where=Path("the job"))
+        folder = f"{runs.file_name_of(loaded.name)}-{protocol}-{row.name}"
+        jobs.append(Job(config, values, corpus, Path(runs_root) / config.recipe / folder, Path(results_root), row))
+    return jobs
+
+
+def job_state(job: Job, again: bool = False) -> State:
+    """Return how far a job is, as it lies on the disk.
+
+    Raises RunError where its place holds a run of other settings; with `again` that run counts as nothing.
+    """
+    if all((job.row / name).is_file() for name in runs.RESULT_FILES) and _is_of(job, job.row, again):
+        return "done"
+    if (job.run_folder / "config.json").is_file() and _is_of(job, job.run_folder, again):
+        return "ended" if (job.run_folder / "metrics.json").is_file() else "begun"
+    return "new"
+
+
+def _is_of(job: Job, folder: Path, again: bool) -> bool:
+    settings = runs.read_json(folder / "config.json")
+    differing = tables.differing_settings(settings, job.config)
+    there, here = differing.get("model.weights", ("", ""))
+    if Path(there).name == Path(here).name:  # Results keep the name of a file, not where it lay.
+        differing.pop("model.weights", None)
+    split_seeds = settings.get("experiment", {}).get("split_seed"), job.config.experiment.split_seed
+    if split_seeds[0] != split_seeds[1]:
+        differing["experiment.split_seed"] = split_seeds
+    if differing and not again:
+        (key, (there, here)), *others = differing.items()
+        more = f", and {len(others)} more" if others else ""
+        raise RunError(
+            f"{folder} was trained with other settings ({key} is {json.dumps(there)}, here {json.dumps(here)}{more}): "
+            "give --again to train it anew, or other --results and --runs-dir to keep both"
+        )
+    return not differing
+
+
+def train_command(job: Job, state: State) -> list[str]:
+    """Return the arguments that train a new job, go on with one that was begun, or keep the figures of an ended one."""
+    words = [sys.executable, "-m", "emokeras.train"]
+    if state == "new":
+        experiment = job.config.experiment
+        words += [job.config.recipe, "--protocol", experiment.protocol]
+        words += ["--fold", str(experiment.fold), "--seed", str(experiment.seed), "--run-dir", str(job.run_folder)]
+        for key, value in job.values.items():
+            words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    else:
+        words += ["--resume", str(job.run_folder)]
+    return [*words, "--corpus", job.corpus, "--results", str(job.results_root)]
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    again: bool = False,
+    say: Callable = print,
+    ended: Callable[[Job], None] = lambda job: None,
+    command: Callable[[Job, State], list[str]] = train_command,
+) -> dict[str, str]:
+    """Do what is left to do, job after job; one that fails does not keep the others from their turn.
+
+    Parameters
+    ----------
+    again: train anew what was trained with other settings; its run folder is set aside.
+    say: where lines for the reader go. What the children write goes where this process's output goes.
+    ended: called with each job that has just ended.
+    command: the arguments that do a job in a given state.
+
+    Returns the names of the jobs that failed, and why. Raises RunError, before anything is trained, for runs of other
+    settings, and KeyboardInterrupt on Ctrl-C or SIGTERM, after the child has ended too.
+    """
+    states = [job_state(job, again) for job in jobs]
+    say(_plan_line(jobs, states))
+    failed = {}
+    num_done = states.count("done")
+    try:
+        for number, (job, state) in enumerate(zip(jobs, states, strict=True), start=1):
+            where = f"[{number}/{len(jobs)}] {job.name}"
+            if state == "done":
+                say(f"{where}: done already, {job.row}")
+                continue
+            purpose = {"ended": "has ended, its figures are kept", "begun": "goes on", "new": "begins"}[state]
+            say(f"{where}: {purpose} in {job.run_folder}")
+            if state == "new":
+                _set_aside(job.run_folder, say)
+            status = run_child(command(job, state))
+            if status:
+                failed[job.name] = _reason(status)
+                say(f"{where}: failed, {failed[job.name]}; what it said stands above")
+            else:
+                num_done += 1
+                ended(job)
+    except KeyboardInterrupt:
+        say(f"\n{num_done} of {len(jobs)} jobs are done; to go on, give the same command again")
+        raise
+    return failed
+
+
+def run_child(command: Sequence[str]) -> int:
+    """Run a command to its end, its output and its progress bar where ours are; return its exit status.
+
+    It does not outlive us: Ctrl-C and SIGTERM end it, then raise KeyboardInterrupt; on Linux it ends by our kill too.
+    """
+    sys.stdout.flush()
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_end_with_parent if _LIBC else None)
+
+    def on_terminate(*_):
+        child.terminate()
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, on_terminate)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        # On a terminal Ctrl-C has reached the child as well, which then ends in its own way.
+        for seconds, end in ((CTRL_C_SECONDS, child.terminate), (TERMINATE_SECONDS, child.kill)):
+            try:
+                child.wait(seconds)
+                break
+            except subprocess.TimeoutExpired:
+                end()
+        child.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+# Loaded here: between fork and exec there should be no import.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _end_with_parent() -> None:
+    _LIBC.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+def _plan_line(jobs: Sequence[Job], states: Sequence[State]) -> str:
+    def count(number: int, noun: str) -> str:
+        return f"{number} {noun}{'s' * (number != 1)}"
+
+    experiments = [job.config.experiment for job in jobs]
+    factors = [count(len({job.config.recipe for job in jobs}), "recipe")]
+    if PROTOCOLS[experiments[0].protocol].num_folds > 1:
+        factors.append(count(len({experiment.fold for experiment in experiments}), "fold"))
+    factors.append(count(len({experiment.seed for experiment in experiments}), "seed"))
+    corpus = jobs[0].row.parents[2].name
+    num_begun = states.count("begun") + states.count("ended")
+    begun = f", {num_begun} begun" if num_begun else ""
+    return (
+        f"{count(len(jobs), 'job')} on {corpus}, protocol {experiments[0].protocol}: {' × '.join(factors)}; "
+        f"{states.count('done')} done already{begun}"
+    )
+
+
+def _set_aside(folder: Path, say: Callable) -> None:
+    """Make room for a new run: what lies in its folder is renamed, not lost."""
+    if not folder.exists():
+        return
+    names = (folder.with_name(f"{folder.name}-aside-{number}") for number in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    folder.rename(aside)
+    say(f"what lay in {folder} lies in {aside.name} now")
+
+
+def _reason(status: int) -> str:
+    return f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

@@ -1,0 +1,74 @@
+"""Every recipe, shrunken, on a handful of demo clips: trained for one epoch, saved, loaded, exported, compared."""
+
+import keras
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+from conftest import tiny_arguments
+
+from emokeras import export, train
+from emokeras.config import read_config
+from emokeras.recipes import RECIPES
+from emokeras.recognizer import load_recognizer
+from emokeras.reporting import runs
+
+TRANSCRIPTS = ["the table is by the door", "", "Someone! Stop?"]
+
+
+@pytest.fixture(scope="session")
+def pretrained_weights(tmp_path_factory):
+    """Return, by recipe, weights of chance in the files that each pretrained body reads."""
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("weights")
+    network = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 32, 3))
+    network.save_weights(folder / "resnet50.weights.h5")
+
+    torch = pytest.importorskip("torch", reason="the extra asr brings torch, with which this BERT is made")
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    trainer = BertWordPieceTokenizer()
+    trainer.train_from_iterator(["kids are talking by the door", "the table stands"], vocab_size=60)
+    tokenizer = BertTokenizerFast(tokenizer_object=trainer._tokenizer)
+    tokenizer.save_pretrained(folder / "bert")
+    sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder / "bert")
+    return {"mel-resnet-imagenet": folder / "resnet50.weights.h5", "text-bert": folder / "bert"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_trains_saves_loads_and_exports(recipe, demo_folder, pretrained_weights, tmp_path, recordings):
+    folder, target = tmp_path / "run", tmp_path / "exported"
+    arguments = [recipe, "--corpus", str(demo_folder), "--run-dir", str(folder), *tiny_arguments(recipe)]
+    if recipe in pretrained_weights:
+        arguments += ["--set", f"model.weights={pretrained_weights[recipe]}", "--set", "training.frozen_epochs=1"]
+    epochs = 2 if recipe in pretrained_weights else 1  # One frozen, one in which all learns.
+    assert train.main([*arguments, "--epochs", str(epochs)]) == 0
+
+    metrics, config = runs.read_metrics(folder), read_config(folder / "config.json")
+    assert metrics["recipe"] == recipe
+    assert metrics["epochs_run"] == epochs
+    assert metrics["num_test"] == 8
+    history = runs.read_history(folder / "history.csv")
+    assert all(np.isfinite(row["loss"]) and np.isfinite(row["val_loss"]) for row in history)
+    if recipe in pretrained_weights:
+        assert history[0]["learning_rate"] > history[1]["learning_rate"]
+
+    # The saved model speaks, ...
+    sounds = [soundfile.read(path, dtype="float32")[0][::3] for path in recordings]  # 48 to 16 kHz; aliases are fine.
+    living = load_recognizer(folder)
+    probabilities = living.predict(sounds, TRANSCRIPTS)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    # ... the export says the same, ...
+    assert export.main([str(folder), str(target)]) == 0
+    np.testing.assert_allclose(load_recognizer(target).predict(sounds, TRANSCRIPTS), probabilities, atol=1e-5)
+    # ... and takes what the recipe hears and reads.
+    signature = tf.saved_model.load(str(target / "1")).signatures["serving_default"].structured_input_signature[1]
+    takes = {"waveform"} if config.audio_inputs else set()
+    if config.reads_transcripts:
+        takes.add("tokens" if config.tokens.tokenizer == "pretrained" else "transcript")
+    assert set(signature) == takes

@@ -1,0 +1,289 @@
+"""Jobs: which there are, how far each is, and what becomes of them when a child fails or all is stopped.
+
+Here a stand-in takes the place of training; tests/test_benchmark.py lets the real one run.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from emokeras.config import override, to_json
+from emokeras.errors import CorpusError, RunError, UsageError
+from emokeras.recipes import RECIPES
+from emokeras.reporting import runs
+from emokeras.training import jobs
+
+# What a training leaves under results/, after it has said which job it does.
+STAND_IN = """
+import pathlib, sys
+row, settings = sys.argv[1:]
+print("training", pathlib.Path(row).name, flush=True)
+pathlib.Path(row).mkdir(parents=True)
+for name in ("metrics.json", "predictions.csv", "validation_predictions.csv"):
+    (pathlib.Path(row) / name).write_text("{}")
+(pathlib.Path(row) / "config.json").write_text(settings)
+"""
+
+
+@pytest.fixture
+def plan(demo_folder, tmp_path):
+    """Return a planner of jobs that run and are kept under `tmp_path`."""
+
+    def planned(names=("mel-cnn3",), protocol="random-10fold", folds=(0, 1), seeds=(0,), corpus=demo_folder, **values):
+        values = {path.replace("__", "."): value for path, value in values.items()}
+        places = (tmp_path / "runs", tmp_path / "results")
+        return jobs.plan_jobs(names, str(corpus), protocol, folds, seeds, values, *places)
+
+    return planned
+
+
+def stand_in(job, state):
+    return [sys.executable, "-S", "-c", STAND_IN, str(job.row), to_json(job.config)]
+
+
+def leave(folder, config, *files):
+    """Leave the configuration and empty other files of a run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(to_json(config), encoding="utf-8")
+    for name in files:
+        (folder / name).write_text("{}")
+
+
+def leave_row(job, config=None):
+    leave(job.row, config or job.config, *(name for name in runs.RESULT_FILES if name != "config.json"))
+
+
+# The plan
+
+
+def test_jobs_are_recipes_by_folds_by_seeds(plan, tmp_path, demo_folder):
+    planned = plan(["mel-cnn3", "mel-resnet", "mel-cnn3"], folds=[1, 0], seeds=[0, 7, 0], training__epochs="9")
+    names = [job.name for job in planned]
+    runs_of_one = ["fold-1-seed-0", "fold-1-seed-7", "fold-0-seed-0", "fold-0-seed-7"]
+    assert names == [f"{recipe} {run}" for recipe in ("mel-cnn3", "mel-resnet") for run in runs_of_one]
+    job = planned[1]
+    assert job.run_folder == tmp_path / "runs" / "mel-cnn3" / "demo-random-10fold-fold-1-seed-7"
+    assert job.row == tmp_path / "results" / "demo" / "random-10fold" / "mel-cnn3" / "fold-1-seed-7"
+    assert job.corpus == str(demo_folder)
+    experiment = {"protocol": "random-10fold", "fold": 1, "seed": 7}
+    values = {f"experiment.{key}": value for key, value in experiment.items()} | {"training.epochs": 9}
+    assert job.config == override(RECIPES["mel-cnn3"].config, values)
+
+
+def test_all_folds_unless_some_are_named(plan):
+    assert len(plan(folds=None)) == 10
+    planned = plan(folds=None, protocol="speaker", experiment__split_seed=3)
+    assert [job.row.name for job in planned] == ["split-3-seed-0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"names": ["mel-cnn3", "mel-cn3"]}, "there is no recipe 'mel-cn3'; did you mean 'mel-cnn3'"),
+        ({"names": []}, "no recipe is given"),
+        ({"folds": [0, 10]}, "protocol 'random-10fold' has no fold 10: its folds are 0 to 9"),
+        ({"folds": [-1]}, "has no fold -1"),
+        ({"protocol": "random", "folds": [1]}, "protocol 'random' has no fold 1: it has fold 0 only"),
+        ({"folds": []}, "no fold is given"),
+        ({"seeds": []}, "no seed is given"),
+        ({"seeds": [0, -1]}, "seed -1 is out of range"),
+        ({"seeds": [2**31]}, "seed 2147483648 is out of range"),
+        ({"protocol": "lunar"}, "experiment.protocol"),
+        ({"encoder__dropuot": 0}, "there is no setting 'encoder.dropuot'; did you mean 'encoder.dropout'"),
+        ({"encoder__dropout": 2}, "encoders.spectrogram.dropout"),
+        ({"experiment__seed": 2}, "--set experiment.seed: give --seeds instead"),
+    ],
+)
+def test_what_there_is_not_is_refused(plan, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        plan(**arguments)
+
+
+def test_a_corpus_that_cannot_be_split_so_is_refused(plan):
+    with pytest.raises(CorpusError, match="luna"):
+        plan(protocol="luna")
+    with pytest.raises(CorpusError, match="no corpus or path"):
+        plan(corpus="/no/such/folder")
+
+
+# How far a job is
+
+
+def test_the_states_of_a_job(plan):
+    (job,) = plan(folds=[0])
+    assert jobs.job_state(job) == "new"
+    (job.run_folder / "checkpoints").mkdir(parents=True)
+    assert jobs.job_state(job) == "new"
+    leave(job.run_folder, job.config)
+    assert jobs.job_state(job) == "begun"
+    leave(job.run_folder, job.config, "metrics.json")
+    assert jobs.job_state(job) == "ended"
+    leave(job.row, job.config, "metrics.json")  # killed while the figures were kept
+    assert jobs.job_state(job) == "ended"
+    leave_row(job)
+    assert jobs.job_state(job) == "done"
+
+
+@pytest.mark.parametrize("place", ["row", "run_folder"])
+def test_a_run_of_other_settings_is_not_taken_for_this(plan, place):
+    (job,) = plan(folds=[0])
+    leave_row(job) if place == "row" else leave(job.run_folder, job.config)
+    for changes, message in (
+        ({"training__epochs": 3}, r"\(training.epochs is 40, here 3\): give --again"),
+        ({"training__epochs": 3, "encoder__l2": 0}, r"\(encoders.spectrogram.l2 is 1e-05, here 0.0, and 1 more\)"),
+        ({"experiment__split_seed": 1}, r"\(experiment.split_seed is 0, here 1\)"),
+    ):
+        (other,) = plan(folds=[0], **changes)
+        with pytest.raises(RunError, match=message) as caught:
+            jobs.job_state(other)
+        assert str(getattr(job, place)) in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert jobs.job_state(other, again=True) == "new"
+
+
+def test_weights_are_compared_by_name(plan):
+    """What is kept under results/ does not tell where on the disk they lay."""
+    (job,) = plan(folds=[0], model__weights="/a/folder/weights.h5")
+    leave_row(job, override(job.config, {"model.weights": "weights.h5"}))
+    assert jobs.job_state(job) == "done"
+    (other,) = plan(folds=[0], model__weights="/a/folder/other.h5")
+    with pytest.raises(RunError, match=r'model.weights is "weights.h5", here "/a/folder/other.h5"'):
+        jobs.job_state(other)
+
+
+def test_a_row_of_before_is_replaced_by_the_run_that_has_ended_since(plan):
+    (job,) = plan(folds=[0])
+    leave_row(job, override(job.config, {"training.epochs": 3}))
+    leave(job.run_folder, job.config, "metrics.json")
+    assert jobs.job_state(job, again=True) == "ended"
+
+
+def test_what_the_child_is_told(plan, demo_folder, tmp_path):
+    (job,) = plan(folds=[1], seeds=[7], encoder__filters=[4, 8], model__weights="a b.h5")
+    corpus = ["--corpus", str(demo_folder), "--results", str(tmp_path / "results")]
+    run = ["mel-cnn3", "--protocol", "random-10fold", "--fold", "1", "--seed", "7", "--run-dir", str(job.run_folder)]
+    settings = ["--set", "encoder.filters=[4, 8]", "--set", "model.weights=a b.h5"]
+    command = [sys.executable, "-m", "emokeras.train"]
+    assert jobs.train_command(job, "new") == [*command, *run, *settings, *corpus]
+    for state in ("begun", "ended"):
+        assert jobs.train_command(job, state) == [*command, "--resume", str(job.run_folder), *corpus]
+
+
+# Doing them
+
+
+def test_only_what_is_missing_is_done(plan, capfd):
+    planned = plan(["mel-cnn3", "mel-resnet"], folds=[0, 2], seeds=[0, 1])
+    leave_row(planned[0])
+    leave(planned[2].run_folder, planned[2].config)
+    told, ended, commands = [], [], []
+
+    def command(job, state):
+        commands.append((job.name, state))
+        return stand_in(job, state)
+
+    assert jobs.run_jobs(planned, say=told.append, ended=lambda job: ended.append(job.name), command=command) == {}
+    names = [job.name for job in planned]
+    plan_line = "8 jobs on demo, protocol random-10fold: 2 recipes × 2 folds × 2 seeds; 1 done already, 1 begun"
+    assert told[0] == plan_line
+    assert told[1] == f"[1/8] mel-cnn3 fold-0-seed-0: done already, {planned[0].row}"
+    assert told[2] == f"[2/8] mel-cnn3 fold-0-seed-1: begins in {planned[1].run_folder}"
+    assert told[3] == f"[3/8] mel-cnn3 fold-2-seed-0: goes on in {planned[2].run_folder}"
+    assert len(told) == 9
+    assert ended == names[1:]
+    assert commands == [(name, "begun" if name == names[2] else "new") for name in names[1:]]
+    assert capfd.readouterr().out.splitlines() == [f"training {job.row.name}" for job in planned[1:]]
+    # The same jobs, once more.
+    told.clear()
+    assert jobs.run_jobs(planned, say=told.append, command=lambda job, state: pytest.fail("nothing is missing")) == {}
+    assert told[0].endswith("; 8 done already")
+
+
+def test_one_of_each_is_said_so(plan):
+    told = []
+    jobs.run_jobs(plan(protocol="speaker", folds=None), say=told.append, command=stand_in)
+    assert told[0] == "1 job on demo, protocol speaker: 1 recipe × 1 seed; 0 done already"
+
+
+def test_a_job_that_fails_does_not_stop_the_others(plan):
+    planned = plan(folds=[0, 1, 2])
+    failures = {planned[0].name: "sys.exit(3)", planned[1].name: "os.kill(os.getpid(), 9)"}
+
+    def command(job, state):
+        code = failures.get(job.name)
+        return [sys.executable, "-S", "-c", f"import os, sys; {code}"] if code else stand_in(job, state)
+
+    told, ended = [], []
+    failed = jobs.run_jobs(planned, say=told.append, ended=ended.append, command=command)
+    assert failed == {planned[0].name: "exit status 3", planned[1].name: "ended by SIGKILL"}
+    assert "[1/3] mel-cnn3 fold-0-seed-0: failed, exit status 3; what it said stands above" in told
+    assert ended == planned[2:]
+    assert [jobs.job_state(job) for job in planned] == ["new", "new", "done"]
+
+
+def test_other_settings_stop_all_before_anything_is_trained(plan):
+    planned = plan(folds=[0, 1])
+    leave_row(planned[1], override(planned[1].config, {"training.epochs": 3}))
+    with pytest.raises(RunError, match="fold-1-seed-0 was trained with other settings"):
+        jobs.run_jobs(planned, command=lambda job, state: pytest.fail("nothing may be trained"))
+
+
+def test_a_run_of_other_settings_is_set_aside(plan):
+    (job,) = plan(folds=[0])
+    for _ in range(2):
+        leave(job.run_folder, override(job.config, {"training.epochs": 3}), "metrics.json")
+        told = []
+        assert jobs.run_jobs([job], again=True, say=told.append, command=stand_in) == {}
+        assert not job.run_folder.exists()
+        for path in job.row.iterdir():
+            path.unlink()
+        job.row.rmdir()
+    aside = [job.run_folder.with_name(f"{job.run_folder.name}-aside-{number}") for number in (1, 2)]
+    assert all(json.loads((folder / "config.json").read_text())["training"]["epochs"] == 3 for folder in aside)
+    assert f"what lay in {job.run_folder} lies in {aside[1].name} now" in told
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT], ids=lambda ending: ending.name)
+def test_the_child_ends_with_us(plan, tmp_path, monkeypatch, ending):
+    monkeypatch.setattr(jobs, "CTRL_C_SECONDS", 0.2)
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)  # A job in the background may ignore it.
+    handler = signal.getsignal(signal.SIGTERM)
+    pid_file = tmp_path / "pid"
+    code = f"import os, time; open({str(pid_file)!r} + '_', 'w').write(str(os.getpid())); "
+    code += f"os.rename({str(pid_file)!r} + '_', {str(pid_file)!r}); time.sleep(60)"
+    planned = plan(folds=[0, 1, 2])
+    leave_row(planned[0])
+
+    def end_us_when_the_child_has_begun():
+        deadline = time.monotonic() + 30
+        while not pid_file.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), ending)
+
+    told = []
+    thread = threading.Thread(target=end_us_when_the_child_has_begun)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            jobs.run_jobs(planned, say=told.append, command=lambda job, state: [sys.executable, "-S", "-c", code])
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, earlier)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+    assert told[-1] == "\n1 of 3 jobs are done; to go on, give the same command again"
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def test_no_tensorflow_is_needed():
+    """The parent waits for hours: it should be small, and plan at once."""
+    code = "import sys, emokeras.training.jobs; print({'tensorflow', 'keras'} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert answer.stdout.strip() == "set()", answer.stderr
