@@ -6,12 +6,15 @@ A clip's way from file to emotion, and where each step stands:
     data.splits      which of them train, validate and test
     data.audio       file -> waveform
     data.augment     what happens to a training waveform
-    data.features    waveform -> log-mel frames
+    data.features    waveform -> log-mel, MFCC and prosody frames
+    data.transcripts speech -> text
+    data.text        text -> tokens
     data.pipeline    all of it as a tf.data.Dataset
     models.build     config -> keras.Model: features in, logits out
     training.fit     one config -> one run folder
     reporting        metrics, pictures, tables
-    recognizer       a trained run -> waveform in, probabilities out
+    training.jobs    many configs, one after another
+    recognizer       a trained run -> waveform and transcript in, probabilities out
 
 The commands (`python -m emokeras` lists them) are thin functions over these. Importing this package imports none of it.
 """

@@ -34,7 +34,8 @@ def import_tensorflow() -> None:
 
     It takes seconds, so what can be refused before should not wait for it. Should the import fail, the lines are shown.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # What goes wrong in C++ comes as an exception too; oneDNN calls errors what it merely does another way.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as lines:

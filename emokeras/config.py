@@ -93,8 +93,8 @@ class ProsodyConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class TokensConfig:
-    """Transcripts as numbers. `tokenizer` is "words", its vocabulary fitted on the training clips, or "pretrained": that
-    of the transformers model in `model.weights`."""
+    """Transcripts as numbers. `tokenizer` is "words", whose vocabulary is fitted on the training clips, or
+    "pretrained", that of the transformers model in `model.weights`."""
 
     tokenizer: Literal["words", "pretrained"] = "words"
     max_words: Count = 6
@@ -170,12 +170,12 @@ class ResnetConfig(EncoderConfig):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TcnConfig(EncoderConfig):
-    """Dilated causal convolutions over time, in both directions; one block a dilation, in steps."""
+    """Dilated causal convolutions over time, in both directions; one block a dilation, in steps of two frames."""
 
     kind: Literal["tcn"] = "tcn"
-    filters: Count = 96
+    filters: Count = 128
     kernel_size: Annotated[int, Field(ge=2)] = 2
-    dilations: tuple[Count, ...] = (1, 2, 4, 8, 16, 32)
+    dilations: tuple[Count, ...] = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -21,8 +21,8 @@ CLIPS_PER_BATCH = 16
 
 @dataclass(frozen=True)
 class Recognizer:
-    """`serve` takes what the network hears and reads, and returns {"probabilities": [batch, emotions], "emotion": string
-    [batch]}:
+    """`serve` takes what the network hears and reads, by name, and returns {"probabilities": [batch, emotions],
+    "emotion": string [batch]}:
 
     waveform: [batch, samples], float32 at `sample_rate_hz`, shorter ones padded with zeros;
     transcript: string [batch]; or, where a pretrained tokenizer makes them, `tokens`: int [batch, words].

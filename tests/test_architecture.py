@@ -21,6 +21,8 @@ WITHIN = {
     "emokeras.commandline": {"emokeras.errors"},
     "emokeras.models.build": {"emokeras.models.fusion", "emokeras.models.encoders"},
     "emokeras.models.fusion": {"emokeras.models.encoders"},
+    "emokeras.models.encoders": {"emokeras.models.attention", "emokeras.models.pretrained"},
+    "emokeras.models.pretrained": {"emokeras.models.attention"},
 }
 # ... and in these rooms what stands beside it on the same floor, as long as there is no circle.
 ROOMS = ("emokeras.data", "emokeras.reporting", "emokeras.training", "tuning")
@@ -99,7 +101,7 @@ def floor(module: str) -> int:
             return 1
         case ["reporting", *_]:
             return 3
-        case ["data", "pipeline"] | ["models", "build" | "fusion" | "encoders"]:
+        case ["data", "pipeline"] | ["models", "build" | "fusion" | "encoders" | "attention" | "pretrained"]:
             return 2
         case ["data", *_] | ["models", "layers"]:
             return 1

@@ -1,6 +1,7 @@
 """Transcribe: a real Whisper, small and taught six clips on the spot, from the command to transcripts.csv."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -81,7 +82,9 @@ def whisper(scripts, waveforms, tmp_path_factory) -> Path:
         (): [text.upper() for text in said],
     }
     pieces = ByteLevelBPETokenizer()
-    pieces.train_from_iterator([text for answers in texts.values() for text in answers], vocab_size=500, show_progress=False)
+    pieces.train_from_iterator(
+        [text for answers in texts.values() for text in answers], vocab_size=500, show_progress=False
+    )
     vocabulary = json.loads(pieces.to_str())["model"]["vocab"]
     merges = [tuple(pair) for pair in json.loads(pieces.to_str())["model"]["merges"]]
     tokenizer = WhisperTokenizer(vocab=vocabulary, merges=merges)  # without a pad_token
@@ -131,8 +134,7 @@ def whisper(scripts, waveforms, tmp_path_factory) -> Path:
     inputs = torch.tensor([row + [end] * (longest - len(row)) for row in rows])[:, :-1]
     targets = torch.tensor([label + [-100] * (longest - 1 - len(label)) for label in labels])
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
-    import time as T; t0=T.process_time()
-    for step in range(300):
+    for _ in range(300):
         states = network.get_encoder()(features).last_hidden_state.repeat(len(texts), 1, 1)
         logits = network(encoder_outputs=(states,), decoder_input_ids=inputs).logits
         loss = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets)
@@ -141,7 +143,6 @@ def whisper(scripts, waveforms, tmp_path_factory) -> Path:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    print(T.process_time()-t0, step, inputs.shape)
     assert loss < 0.02, "the small Whisper has not learnt its clips"
     network.eval().save_pretrained(folder)
     extractor.save_pretrained(folder)
@@ -330,7 +331,7 @@ def test_what_was_fetched_before_is_not_asked_for_again(whisper, monkeypatch):
 
 def test_a_full_disk_is_no_fault_of_the_model(whisper, monkeypatch):
     def read(model, local_files_only):
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(transcripts, "_read_model", read)
     with pytest.raises(OSError, match="No space left on device") as caught:
@@ -422,7 +423,7 @@ def test_a_killed_process_is_resumed(demo_folder, whisper, home):
         "assert 'tensorflow' not in sys.modules\nsys.exit(status)"
     )
     command = [sys.executable, "-c", code, "--corpus", str(demo_folder), "--model", str(whisper), "--batch-size", "1"]
-    environment = {**os.environ, "EMOKERAS_HOME": str(home)}
+    environment = {**os.environ, "EMOKERAS_HOME": str(home), "OMP_NUM_THREADS": "1"}
     clips = load_corpus(demo_folder).clips
     path = transcripts.transcripts_path(clips)
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)

@@ -30,7 +30,7 @@ ROLLOFF_SHARE = 0.85
 # fixed limit; the best such limit puts 2.4 % of RAVDESS's voiced frames an octave off, this one 1.4 %, by Praat.
 DIP_TOLERANCE = 0.08
 HARMONICS = 4  # Pitch is heard below as many times `high_hz`: above, there is more breath than voice.
-STEPS_PER_PERIOD = 16  # of the highest pitch: so close that a parabola finds the dip to 0.04 semitones
+STEPS_PER_PERIOD = 32  # of the highest pitch; with half as many a dip might fall between two lags and be missed
 
 
 def cut_frames(waveforms: tf.Tensor, config: ProsodyConfig, sample_rate_hz: int) -> tf.Tensor:

@@ -69,9 +69,11 @@ def fit_vocabulary(transcripts: Sequence[str], config: TokensConfig) -> list[str
 def word_tokenizer(vocabulary: Sequence[str], config: TokensConfig) -> keras.layers.TextVectorization:
     """Return the layer that turns texts [batch] into tokens, int64 [batch, max_words]: the first word of the vocabulary
     is 2, an unknown one 1, and 0 stands where there is none. It works in a graph and in a SavedModel that tracks it."""
-    return keras.layers.TextVectorization(
+    layer = keras.layers.TextVectorization(
         standardize=normalize, output_sequence_length=config.max_words, vocabulary=list(vocabulary), name="words"
     )
+    layer.build((None,))  # An export tracks only what has been built.
+    return layer
 
 
 def write_vocabulary(path: Path, words: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ of the same corpus finds it. Where there is none, a clip's transcript is its scr
 """
 
 import csv
+import errno
 import hashlib
 import importlib.util
 import io
@@ -295,7 +296,7 @@ def _load_model(model: str, say: Callable[[str], None]):
     except EmokerasError:
         raise
     except Exception as error:  # Whatever transformers, safetensors and json make of a folder that is no model.
-        if getattr(error, "errno", None):
+        if getattr(error, "errno", None) == errno.ENOSPC:
             raise  # A full disk is no fault of the model's.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         what = "holds no whole Whisper model" if is_folder else "is no folder here and cannot be fetched"

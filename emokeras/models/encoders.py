@@ -68,29 +68,31 @@ def _steps_of(mask):
 
 
 def tcn(features, mask, config: TcnConfig):
-    """A bidirectional temporal convolutional network in the line of TIM-Net (Ye et al. 2023).
+    """A bidirectional temporal convolutional network: what TIM-Net (Ye et al. 2023) does with the residual blocks of
+    Bai et al. (2018).
 
-    Each direction is a chain of blocks of two dilated causal convolutions whose sigmoid gates what came in; what the
-    two directions give at one dilation is added, and the dilations are summed by learned weights.
+    The first convolution halves the steps. Each direction is a chain of blocks of two dilated causal convolutions; what
+    the two directions give at one dilation is added, and the dilations are summed by learned weights.
     """
-    frames = keras.layers.ReLU()(_convolution(features, config.filters, 3, config))
+    frames = keras.layers.ReLU()(_convolution(features, config.filters, 5, config, strides=2))
+    mask = _shorten(mask)
     frames = keras.layers.Multiply()([frames, mask])
-    ahead = _gated_chain(frames, mask, config)
-    back = _gated_chain(keras.ops.flip(frames, 1), keras.ops.flip(mask, 1), config)
+    ahead = _dilated_chain(frames, mask, config)
+    back = _dilated_chain(keras.ops.flip(frames, 1), keras.ops.flip(mask, 1), config)
     scales = [keras.layers.Add()([one, keras.ops.flip(other, 1)]) for one, other in zip(ahead, back, strict=True)]
     return WeightedSum()(scales) if len(scales) > 1 else scales[0], mask
 
 
-def _gated_chain(frames, mask, config):
+def _dilated_chain(frames, mask, config):
     """Return the frames after each block, all [steps, filters]."""
     scales = []
     for dilation in config.dilations:
-        gate = frames
-        for _ in range(2):
-            gate = keras.layers.ReLU()(_causal_convolution(gate, dilation, config))
-            gate = keras.layers.SpatialDropout1D(config.dropout)(gate)
-            gate = keras.layers.Multiply()([gate, mask])
-        frames = keras.layers.Multiply()([frames, keras.layers.Activation("sigmoid")(gate)])
+        shortcut = frames
+        frames = keras.layers.ReLU()(_causal_convolution(frames, dilation, config))
+        frames = keras.layers.SpatialDropout1D(config.dropout)(frames)
+        frames = _causal_convolution(keras.layers.Multiply()([frames, mask]), dilation, config)
+        frames = keras.layers.ReLU()(keras.layers.Add()([frames, shortcut]))
+        frames = keras.layers.Multiply()([frames, mask])
         scales.append(frames)
     return scales
 

@@ -89,8 +89,8 @@ class Stage(NamedTuple):
 
 
 def stages(config: TrainingConfig) -> list[Stage]:
-    """Return the parts of a training: the epochs with the pretrained body frozen, if any, and those in which all learns;
-    each has a schedule of its own."""
+    """Return the parts of a training: the epochs with the pretrained body frozen, if any, and those in which all
+    learns. Each has a schedule of its own."""
     frozen, epochs = min(config.frozen_epochs, config.epochs), config.epochs
     parts = [
         Stage(0, frozen, True, replace(config, epochs=max(1, frozen))),

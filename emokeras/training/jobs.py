@@ -191,7 +191,7 @@ def run_jobs(
             if state == "done":
                 say(f"{where}: done already, {job.row}")
                 continue
-            purpose = {"ended": "has ended, its figures are kept", "begun": "goes on", "new": "begins"}[state]
+            purpose = {"ended": "keeps the figures of the run that ended", "begun": "goes on", "new": "begins"}[state]
             say(f"{where}: {purpose} in {job.run_folder}")
             if state == "new":
                 _set_aside(job.run_folder, say)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from emokeras.config import Config, settings
+from emokeras.data.transcripts import transcript_kind
 from emokeras.reporting import figures, runs
 from emokeras.training.callbacks import TensorBoardPage
 from emokeras.training.score import score_clips
@@ -46,6 +47,8 @@ def write_report(
         "train_seconds": round(sum(row["seconds"] for row in history), 1),
         "train_cpu_seconds": round(sum(row["cpu_seconds"] for row in history), 1),
     }
+    if config.reads_transcripts:
+        metrics["transcripts"] = transcript_kind([clip for subset in subsets.values() for clip in subset.clips])
     for name, file in (("test", "predictions.csv"), ("validation", "validation_predictions.csv")):
         runs.write_predictions(folder / file, subsets[name].clips, experiment.emotions, probabilities[name])
     with runs.replacing(folder / "model.keras") as temporary:

@@ -20,8 +20,8 @@ from emokeras.training.score import to_labels
 
 @dataclass(frozen=True)
 class Subset:
-    """Clips, the numbers of their emotions, int [clips], and what a network hears and reads of them: waveforms [samples]
-    each, with other versions of each for training, and tokens, int [clips, words]."""
+    """Clips, the numbers of their emotions, int [clips], and what a network hears and reads of them: waveforms
+    [samples] each, for training with variants of each, and tokens, int [clips, words]."""
 
     clips: list[Clip]
     labels: np.ndarray

@@ -6,8 +6,17 @@ import keras
 import numpy as np
 import pytest
 
-from emokeras.config import CnnConfig, CrnnConfig, EncoderConfig, RecurrentConfig, ResnetConfig, TcnConfig
-from emokeras.models.encoders import ENCODERS, cnn, resnet
+from emokeras.config import (
+    CnnConfig,
+    CrnnConfig,
+    EncoderConfig,
+    RecurrentConfig,
+    ResnetConfig,
+    TcnConfig,
+    TransformerConfig,
+)
+from emokeras.errors import UsageError
+from emokeras.models.encoders import ENCODERS, _causal_convolution, cnn, resnet
 
 BANDS = 16
 
@@ -150,3 +159,76 @@ def test_float16_runs_through_the_body(name):
     assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
     full, _ = body(CONFIGS[name])(features())
     np.testing.assert_allclose(np.array(frames, np.float32), full, atol=0.02 * np.abs(full).max())
+
+
+# Over time: recurrent layers, dilated convolutions, attention
+
+
+@pytest.mark.parametrize("steps", [16, 19])
+def test_the_gru_of_a_crnn_keeps_the_steps_of_its_cnn(steps):
+    config = CrnnConfig(filters=(3, 5), recurrent_units=(4,))
+    frames, mask = body(config, steps)(features(steps, (steps, 7)))
+    _, expected = body(CnnConfig(filters=(3, 5)), steps)(features(steps, (steps, 7)))
+    assert frames.shape == (2, steps // 4, 8)  # 4 units in each direction
+    np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_recurrent_layer_hears_what_was_before_and_with_two_directions_what_comes(cell, bidirectional):
+    config = RecurrentConfig(cell=cell, units=(4,), bidirectional=bidirectional, dropout=0.0)
+    model = body(config)
+    (layer,) = of_kind(model, (keras.layers.LSTM, keras.layers.GRU, keras.layers.Bidirectional))
+    assert (layer.forward_layer if bidirectional else layer).units == 4
+    values, mask = features(lengths=(20, 20))
+    changed = values.copy()
+    changed[:, 10] += 1.0
+    difference = np.abs(np.array(model((changed, mask))[0]) - np.array(model((values, mask))[0])).max(axis=(0, 2))
+    assert (difference[10:] > 0).all()
+    assert (difference[:10] > 0).all() == bidirectional
+
+
+@pytest.mark.parametrize(("dilation", "kernel_size"), [(1, 2), (4, 2), (3, 3), (30, 2)])
+def test_the_causal_convolution_is_that_of_keras(dilation, kernel_size):
+    config = TcnConfig(filters=5, kernel_size=kernel_size, batch_normalization=False)
+    frames = keras.Input((20, 6))
+    model = keras.Model(frames, _causal_convolution(frames, dilation, config))
+    (mine,) = of_kind(model, keras.layers.Conv1D)
+    theirs = keras.layers.Conv1D(5, kernel_size, padding="causal", dilation_rate=dilation)
+    values, _ = features(bands=6)
+    theirs(values)
+    # Theirs has the taps from the farthest to the nearest, mine the nearest first, side by side in the channels.
+    kernel = np.array(theirs.kernel)[::-1].reshape(1, kernel_size * 6, 5)
+    mine.set_weights([kernel, np.array(theirs.bias)])
+    np.testing.assert_allclose(model(values), theirs(values), rtol=1e-4, atol=1e-5)
+
+
+def test_a_tcn_hears_as_far_as_its_dilations_reach_in_both_directions():
+    """Two convolutions of two taps at dilations 1 and 2 reach 2 × (1 + 2) steps, the first convolution one more."""
+    model = body(TcnConfig(filters=6, dilations=(1, 2), dropout=0.0))
+    values, mask = features(lengths=(20, 20))
+    changed = values.copy()
+    changed[:, 10] += 1.0
+    difference = np.abs(np.array(model((changed, mask))[0]) - np.array(model((values, mask))[0])).max(axis=(0, 2))
+    np.testing.assert_array_equal(np.flatnonzero(difference > 1e-6), np.arange(10 - 7, 10 + 7 + 1))
+
+
+def test_padding_stays_zero_in_the_tcn():
+    frames, mask = (np.array(value) for value in body(TcnConfig(filters=6, dilations=(1, 2)))(features()))
+    assert frames.shape == (2, 20, 6)
+    assert (frames[mask[..., 0] == 0] == 0).all()
+
+
+def test_a_transformer_has_a_step_for_each_time_of_its_patches():
+    config = TransformerConfig(patch_frames=4, patch_bands=8, units=12, num_heads=3, num_blocks=2)
+    frames, mask = body(config)(features())
+    assert frames.shape == (2, 5, 12)
+    np.testing.assert_array_equal(np.array(mask)[1, :, 0], [1, 1, 0, 0, 0])
+
+
+@pytest.mark.parametrize("wrong", [{"patch_bands": 17}, {"units": 10, "num_heads": 3}])
+def test_a_transformer_that_cannot_be_is_one_line(wrong):
+    config = TransformerConfig(**({"patch_frames": 4, "patch_bands": 8} | wrong))
+    with pytest.raises(UsageError) as caught:
+        body(config)
+    assert "\n" not in str(caught.value)

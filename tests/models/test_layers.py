@@ -263,3 +263,24 @@ def test_a_saved_model_of_all_layers_gives_the_same(tmp_path):
     inputs = [frames(), mask()]
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(loaded(inputs)), keras.ops.convert_to_numpy(model(inputs)))
     assert float(sum(loaded.losses)) == pytest.approx(float(sum(model.losses)))
+
+
+# Sums and positions
+
+
+def test_a_weighted_sum_begins_as_the_mean_and_learns_its_weights():
+    layer = layers.WeightedSum()
+    values = [np.full((2, 3, 4), number, np.float32) for number in (1.0, 2.0, 6.0)]
+    np.testing.assert_allclose(layer(values), np.full((2, 3, 4), 3.0), rtol=1e-6)
+    layer.set_weights([np.array([0.5, 0.0, 2.0])])
+    np.testing.assert_allclose(layer(values), np.full((2, 3, 4), 12.5), rtol=1e-6)
+
+
+def test_a_position_embedding_adds_its_own_vector_to_each_step():
+    layer = layers.PositionEmbedding()
+    values = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    layer(values)
+    (positions,) = layer.get_weights()
+    assert positions.shape == (3, 4)
+    assert np.ptp(positions) > 0
+    np.testing.assert_allclose(layer(values), values + positions, rtol=1e-6)

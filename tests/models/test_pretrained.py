@@ -1,4 +1,4 @@
-"""Bodies with weights of others: they arrive unchanged, stand still while frozen, and what cannot be had is one line."""
+"""Bodies with weights of others: these arrive unchanged and can be frozen; what cannot be had is one line."""
 
 from dataclasses import replace
 
@@ -14,10 +14,14 @@ from emokeras.recipes import RECIPES
 
 EXPERIMENT = ExperimentConfig(emotions=("calm", "angry"))
 SMALL = {"audio.window_seconds": 0.32, "spectrogram.num_bands": 32}
-BERT_SIZES = dict(
-    vocab_size=40, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=20,
-    max_position_embeddings=16,
-)  # fmt: skip
+BERT_SIZES = {
+    "vocab_size": 40,
+    "hidden_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 20,
+    "max_position_embeddings": 16,
+}
 
 
 def pictures(weights: str):
