@@ -178,7 +178,7 @@ RECIPES = {
             spectrogram=SpectrogramConfig(num_bands=128),
             augment=LIGHT_AUGMENTATION,
             model=ModelConfig(hidden_units=(512, 256, 128), dropout=0.2),
-            training=replace(OUR_TRAINING, epochs=50),
+            training=replace(OUR_TRAINING, epochs=40, learning_rate=1e-3),
         ),
     ),
     "mel-resnet": Recipe(
