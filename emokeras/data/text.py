@@ -168,9 +168,16 @@ def fit_tokenizer(transcripts: Sequence[str], config: Config, folder: Path) -> N
     """Put what turns transcripts into tokens into a run's folder: the vocabulary of these transcripts, which are the
     training clips', or a copy of the pretrained tokenizer. Raises CorpusError or UsageError as its parts do."""
     if config.tokens.tokenizer == "pretrained":
-        load_pretrained_tokenizer(config.model.weights).save_pretrained(Path(folder) / TOKENIZER_FOLDER)
+        temporary = Path(folder) / f".{TOKENIZER_FOLDER}.{os.getpid()}"
+        load_pretrained_tokenizer(config.model.weights).save_pretrained(temporary)
+        os.replace(temporary, Path(folder) / TOKENIZER_FOLDER)
     else:
         write_vocabulary(Path(folder) / VOCABULARY_FILE, fit_vocabulary(transcripts, config.tokens))
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Say whether `fit_tokenizer` has put something whole into a folder."""
+    return (Path(folder) / VOCABULARY_FILE).is_file() or (Path(folder) / TOKENIZER_FOLDER).is_dir()
 
 
 def load_tokenizer(folder: Path, config: Config) -> Callable:

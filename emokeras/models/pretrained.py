@@ -1,5 +1,7 @@
 """Bodies that start from the weights of others: a ResNet trained on photographs, a BERT trained on text."""
 
+import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,22 +166,23 @@ def _load_bert(model: keras.Model, config: BertConfig, weights: str) -> None:
 
 def bert_settings(weights: str) -> dict:
     """Return the config.json of the BERT that `model.weights` names, a folder or a name of the Hugging Face hub."""
-    import json
-
     settings = json.loads(Path(_bert_file(weights, "config.json")).read_text(encoding="utf-8"))
     if settings.get("model_type") != "bert" or settings.get("type_vocab_size") != 2:
-        raise UsageError(f"model.weights={weights} is no BERT: {_how_to_give('a folder of a BertModel')}")
+        raise UsageError(f"model.weights={weights} is no BERT: {_how_to_give('the folder of one')}")
     return settings
 
 
 def _bert_file(weights: str, name: str) -> str:
     from transformers.utils import cached_file
 
+    logging.disable(logging.WARNING)  # The hub's client tells of each of its retries.
     try:
         return cached_file(weights, name)
     except (OSError, ValueError) as error:
-        what = "a folder that transformers' save_pretrained wrote, with its tokenizer"
+        what = "a folder that transformers' save_pretrained wrote for a BERT and its tokenizer"
         raise UsageError(f"{name} of {weights} cannot be had ({_first_line(error)}): {_how_to_give(what)}") from error
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _how_to_give(what: str) -> str:

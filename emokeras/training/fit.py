@@ -34,7 +34,8 @@ def train_run(config: Config, corpus: Corpus, folder: Path, resume: bool = False
     Returns the metrics, as in metrics.json. Raises CorpusError for a split that cannot be trained on.
     """
     config = replace(config, experiment=replace(config.experiment, emotions=corpus.emotions))
-    config = with_pretrained_sizes(config)
+    if not resume:
+        config = with_pretrained_sizes(config)
     set_precision(config.training, say)
     state = Path(folder) / "checkpoints" / callbacks.STATE
     model = make_network(config, pretrained=not state.exists())  # Before the folder: weights may be out of reach.

@@ -10,7 +10,7 @@ from emokeras.config import Config
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import Clip, Corpus
 from emokeras.data.splits import SUBSETS, missing_emotions, split
-from emokeras.data.text import fit_tokenizer, load_tokenizer
+from emokeras.data.text import fit_tokenizer, has_tokenizer, load_tokenizer
 from emokeras.data.transcripts import read_transcripts, transcript_kind
 from emokeras.data.variants import make_variants
 from emokeras.errors import CorpusError, RunError
@@ -74,5 +74,6 @@ def take_tokens(config: Config, corpus: Corpus, train: np.ndarray, folder: Path,
     `train` and kept in the run's folder."""
     say(f"transcripts: {transcript_kind(corpus.clips)}")
     transcripts = read_transcripts(corpus.clips)
-    fit_tokenizer([transcripts[number] for number in train], config, folder)
+    if not has_tokenizer(folder):  # A run that goes on keeps its own.
+        fit_tokenizer([transcripts[number] for number in train], config, folder)
     return np.asarray(load_tokenizer(folder, config)(transcripts))

@@ -1,5 +1,7 @@
 """How a network is told to learn: schedule, decay, loss, class weights."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -44,6 +46,27 @@ def test_weight_decay_leaves_biases_and_batch_normalisation_alone():
     for variable in model.trainable_variables:
         expected = 0.95 if variable.name == "kernel" else 1.0
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6, err_msg=variable.path)
+
+
+def test_accumulated_batches_make_one_update_of_their_mean_gradient():
+    config = TrainingConfig(optimizer="sgd", schedule="constant", learning_rate=0.1, clip_norm=0.0)
+    model = compiled(replace(config, accumulated_batches=2))
+    before = [variable.numpy() for variable in model.trainable_variables]
+    model.optimizer.apply([np.full(variable.shape, 1.0, np.float32) for variable in model.trainable_variables])
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    model.optimizer.apply([np.full(variable.shape, 3.0, np.float32) for variable in model.trainable_variables])
+    # Nesterov's first step is 1 + momentum times the rate; the mean gradient is 2.
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_allclose(variable, value - 0.1 * 1.9 * 2.0, rtol=1e-5, atol=1e-6)
+
+
+def test_schedules_count_batches_whether_gradients_are_accumulated_or_not():
+    config = TrainingConfig(optimizer="adam", epochs=1, learning_rate=0.1, warmup_epochs=0, accumulated_batches=2)
+    model = compiled(config, steps_per_epoch=4)
+    for _ in range(2):
+        model.optimizer.apply([np.zeros(variable.shape, np.float32) for variable in model.trainable_variables])
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.05)  # half-way through four batches
 
 
 def test_loss_takes_logits_and_smooths_labels():

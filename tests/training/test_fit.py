@@ -1,0 +1,89 @@
+"""A pretrained body stands still at first, then learns; a run broken at any point of that goes on as if whole."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import tiny
+
+from emokeras.config import CnnConfig, Config, TrainingConfig, override, read_config
+from emokeras.models import pretrained
+from emokeras.reporting import runs
+from emokeras.training import callbacks, fit
+
+
+def test_a_training_without_frozen_epochs_is_one_stage():
+    config = TrainingConfig(epochs=7, learning_rate=0.5)
+    assert fit.stages(config) == [fit.Stage(0, 7, False, config)]
+
+
+def test_frozen_epochs_come_first_and_each_stage_has_its_own_schedule():
+    config = TrainingConfig(epochs=7, frozen_epochs=3, learning_rate=0.5, unfrozen_learning_rate=0.01)
+    first, second = fit.stages(config)
+    assert (first.first_epoch, first.stop_epoch, first.frozen) == (0, 3, True)
+    assert (first.training.epochs, first.training.learning_rate) == (3, 0.5)
+    assert (second.first_epoch, second.stop_epoch, second.frozen) == (3, 7, False)
+    assert (second.training.epochs, second.training.learning_rate) == (4, 0.01)
+
+
+def test_a_training_may_end_frozen():
+    (only,) = fit.stages(TrainingConfig(epochs=2, frozen_epochs=5))
+    assert (only.first_epoch, only.stop_epoch, only.frozen) == (0, 2, True)
+
+
+@pytest.fixture(scope="module")
+def staged() -> Config:
+    """Return a small network of four epochs, whose convolutions are frozen for the first two."""
+    config = tiny(Config("mel-cnn3", {"spectrogram": CnnConfig()}))
+    return override(config, {"training.epochs": 4, "training.frozen_epochs": 2})
+
+
+@pytest.fixture
+def backbone(monkeypatch):
+    """Let the convolutions count as the pretrained body."""
+    monkeypatch.setattr(pretrained, "BACKBONE", "conv2d")
+
+
+class Broken(Exception):
+    """What stands for a kill."""
+
+
+def broken_after(epoch: int, monkeypatch) -> None:
+    whole = callbacks.Validation.on_epoch_end
+
+    def on_epoch_end(self, number, logs=None):
+        whole(self, number, logs)
+        if number + 1 == epoch:
+            raise Broken
+
+    monkeypatch.setattr(callbacks.Validation, "on_epoch_end", on_epoch_end)
+
+
+def convolutions(folder) -> list[np.ndarray]:
+    model = keras.saving.load_model(folder / "model.keras")
+    return [layer.kernel.numpy() for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+
+
+def test_frozen_layers_stay_as_they_began(staged, backbone, demo_corpus, tmp_path):
+    config = override(staged, {"training.epochs": 2})
+    fit.train_run(config, demo_corpus, tmp_path / "run", say=lambda line: None)
+    beginning = fit.make_network(read_config(tmp_path / "run" / "config.json"), pretrained=False)
+    kernels = [layer.kernel.numpy() for layer in beginning.layers if isinstance(layer, keras.layers.Conv2D)]
+    for frozen, first in zip(convolutions(tmp_path / "run"), kernels, strict=True):
+        np.testing.assert_array_equal(frozen, first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epoch", [1, 2, 3], ids=["frozen", "between", "learning"])
+def test_a_run_broken_in_any_stage_goes_on(staged, backbone, demo_corpus, tmp_path, monkeypatch, epoch):
+    fit.train_run(staged, demo_corpus, tmp_path / "unbroken", say=lambda line: None)
+    with monkeypatch.context() as patch:
+        broken_after(epoch, patch)
+        with pytest.raises(Broken):
+            fit.train_run(staged, demo_corpus, tmp_path / "broken", say=lambda line: None)
+    fit.train_run(staged, demo_corpus, tmp_path / "broken", resume=True, say=lambda line: None)
+    expected = runs.read_history(tmp_path / "unbroken" / "history.csv")
+    found = runs.read_history(tmp_path / "broken" / "history.csv")
+    for name in ("epoch", "loss", "val_loss", "learning_rate"):
+        assert [row[name] for row in found] == [row[name] for row in expected], name
+    for kernel, other in zip(convolutions(tmp_path / "broken"), convolutions(tmp_path / "unbroken"), strict=True):
+        np.testing.assert_array_equal(kernel, other)
