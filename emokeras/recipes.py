@@ -229,7 +229,7 @@ RECIPES = {
             encoders={"spectrogram": TransformerConfig(dropout=0.1, l2=0.0)},
             augment=AUGMENTATION,
             model=ModelConfig(pooling="mean", hidden_units=(), dropout=0.1),
-            training=replace(OUR_TRAINING, epochs=100, batch_size=32, learning_rate=1e-3, weight_decay=5e-2),
+            training=replace(OUR_TRAINING, epochs=60, learning_rate=1e-3, weight_decay=5e-2),
         ),
     ),
     "mfcc-cnn2": Recipe(

