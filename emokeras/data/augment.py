@@ -11,7 +11,7 @@ import tensorflow as tf
 from emokeras.config import AugmentConfig
 from emokeras.errors import UsageError
 
-NAMES = ("speed", "shift", "gain", "noise", "snr", "crop", "bands", "mixup")
+NAMES = ("speed", "shift", "gain", "noise", "snr", "crop", "bands", "mixup", "variant")
 
 
 @functools.cache
@@ -35,13 +35,11 @@ def _fade():
 
 
 def draw(seed: int, epoch: tf.Tensor, clip: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Return one number in [0, 1) for each of NAMES and for "variant", and a seed [2] for what needs more: the same in
-    every process."""
+    """Return one number in [0, 1) for each of NAMES, and a seed [2] for what needs more: the same in every process."""
     fold_in = tf.random.experimental.stateless_fold_in
     key = fold_in(fold_in(tf.constant([seed, 0x5EED], tf.int64), epoch), clip)
     uniform = tf.unstack(tf.random.stateless_uniform([len(NAMES)], key))
-    draws = dict(zip(NAMES, uniform, strict=True)) | {"variant": tf.random.stateless_uniform([], fold_in(key, 2))}
-    return draws, fold_in(key, 1)
+    return dict(zip(NAMES, uniform, strict=True)), fold_in(key, 1)
 
 
 def change_speed(waveform: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:

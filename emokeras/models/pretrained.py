@@ -13,6 +13,10 @@ from emokeras.models.attention import attend
 
 BACKBONE = "backbone"  # Layers whose names begin so are what is frozen at first.
 PIXEL_DEVIATION = 58.0  # of ImageNet's pixels about their mean, where white is 255
+GIVE_FILE = "give a .weights.h5 file by --set model.weights=FILE"
+GIVE_FOLDER = (
+    "give a folder that transformers' save_pretrained wrote for a BERT and its tokenizer by --set model.weights=DIR"
+)
 BERT_SIZES = {
     "vocabulary_size": "vocab_size",
     "num_positions": "max_position_embeddings",
@@ -115,11 +119,11 @@ def _load_imagenet(body: keras.Model, backbone: str, weights: str) -> None:
             )
         except Exception as error:  # keras.utils.get_file raises a bare Exception.
             reason = f"cannot be fetched ({_first_line(error)})"
-            raise UsageError(f"the weights of {backbone} {reason}: {_how_to_give('a .weights.h5 file')}") from error
+            raise UsageError(f"the weights of {backbone} {reason}: {GIVE_FILE}") from error
         body.set_weights(source.get_weights())
         return
     if not Path(weights).is_file():
-        raise UsageError(f"model.weights={weights or repr('')} is no file: {_how_to_give('a .weights.h5 file')}")
+        raise UsageError(f"model.weights={weights or repr('')} is no file: {GIVE_FILE}")
     try:
         body.load_weights(weights)
     except (ValueError, OSError, KeyError) as error:
@@ -167,8 +171,9 @@ def _load_bert(model: keras.Model, config: BertConfig, weights: str) -> None:
 def bert_settings(weights: str) -> dict:
     """Return the config.json of the BERT that `model.weights` names, a folder or a name of the Hugging Face hub."""
     settings = json.loads(Path(_bert_file(weights, "config.json")).read_text(encoding="utf-8"))
-    if settings.get("model_type") != "bert" or settings.get("type_vocab_size") != 2:
-        raise UsageError(f"model.weights={weights} is no BERT: {_how_to_give('the folder of one')}")
+    wanted = {"model_type": "bert", "type_vocab_size": 2, "hidden_act": "gelu"}
+    if any(settings.get(name) != value for name, value in wanted.items()):
+        raise UsageError(f"model.weights={weights} is no BERT as Google published it: {GIVE_FOLDER}")
     return settings
 
 
@@ -179,14 +184,9 @@ def _bert_file(weights: str, name: str) -> str:
     try:
         return cached_file(weights, name)
     except (OSError, ValueError) as error:
-        what = "a folder that transformers' save_pretrained wrote for a BERT and its tokenizer"
-        raise UsageError(f"{name} of {weights} cannot be had ({_first_line(error)}): {_how_to_give(what)}") from error
+        raise UsageError(f"{name} of {weights} cannot be had ({_first_line(error)}): {GIVE_FOLDER}") from error
     finally:
         logging.disable(logging.NOTSET)
-
-
-def _how_to_give(what: str) -> str:
-    return f"give {what} by --set model.weights=PATH"
 
 
 def _first_line(error: Exception) -> str:

@@ -204,18 +204,22 @@ def test_the_causal_convolution_is_that_of_keras(dilation, kernel_size):
 
 
 def test_a_tcn_hears_as_far_as_its_dilations_reach_in_both_directions():
-    """Two convolutions of two taps at dilations 1 and 2 reach 2 × (1 + 2) steps, the first convolution one more."""
-    model = body(TcnConfig(filters=6, dilations=(1, 2), dropout=0.0))
-    values, mask = features(lengths=(20, 20))
+    """Two convolutions of two taps at dilations 1 and 2 reach 2 × (1 + 2) steps of two frames, beyond the first one's
+    five frames: frame 20 is heard in the steps 9 and 10, and from there 6 steps on either side."""
+    model = body(TcnConfig(filters=6, dilations=(1, 2), dropout=0.0), steps=40)
+    values, mask = features(40, lengths=(40, 40))
     changed = values.copy()
-    changed[:, 10] += 1.0
+    changed[:, 20] += 1.0
     difference = np.abs(np.array(model((changed, mask))[0]) - np.array(model((values, mask))[0])).max(axis=(0, 2))
-    np.testing.assert_array_equal(np.flatnonzero(difference > 1e-6), np.arange(10 - 7, 10 + 7 + 1))
+    np.testing.assert_array_equal(np.flatnonzero(difference > 1e-6), np.arange(9 - 6, 10 + 6 + 1))
 
 
-def test_padding_stays_zero_in_the_tcn():
-    frames, mask = (np.array(value) for value in body(TcnConfig(filters=6, dilations=(1, 2)))(features()))
-    assert frames.shape == (2, 20, 6)
+@pytest.mark.parametrize(("steps", "valid"), [(20, 10), (20, 7), (21, 21), (20, 1)])
+def test_the_tcn_halves_the_steps_once_and_keeps_padding_zero(steps, valid):
+    model = body(TcnConfig(filters=6, dilations=(1, 2)), steps)
+    frames, mask = (np.array(value) for value in model(features(steps, (steps, valid))))
+    assert frames.shape == (2, -(-steps // 2), 6)
+    np.testing.assert_array_equal(mask[1, :, 0], [valid > 2 * step for step in range(-(-steps // 2))])
     assert (frames[mask[..., 0] == 0] == 0).all()
 
 
