@@ -27,8 +27,8 @@ SMALLEST_POWER = 1e-10  # of a spectrum's bin; digital silence so counts as fain
 ROLLOFF_SHARE = 0.85
 
 # The period is the first dip of the aperiodicity that is nearly as deep as the deepest. YIN's is the first one below a
-# fixed limit. Against Praat, in 60 clips of RAVDESS, the best such limit puts 2.4 % of voiced frames an octave off, this
-# one 1.4 %.
+# fixed limit. Against Praat, in 60 clips of RAVDESS, the best such limit puts 2.4 % of voiced frames an octave off,
+# this one 1.4 %.
 DIP_TOLERANCE = 0.08
 HARMONICS = 4  # Pitch is heard below as many times `high_hz`: above, there is more breath than voice.
 STEPS_PER_PERIOD = 32  # of the highest pitch; with half as many a dip might fall between two lags and be missed

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from emokeras import recipes
-from emokeras.config import Config, to_json
+from emokeras.config import Config, InputName, to_json
 from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
 from emokeras.reporting import metrics as figures_of
@@ -438,10 +438,11 @@ def _same_settings(group: Sequence[Run]) -> None:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the settings by dotted path, without those that say which run it is."""
+    """Return the settings by dotted path, without those that say which run it is and those of inputs it has not."""
     flat = {}
+    unused = set(get_args(InputName)) - set(tree.get("encoders", {}))
     for key, value in tree.items():
-        if not prefix and key in ("recipe", "experiment"):
+        if not prefix and key in {"recipe", "experiment", *unused}:
             continue
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")
