@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from emokeras.config import AugmentConfig, CnnConfig, Config, override
+from emokeras.config import AugmentConfig, CnnConfig, Config, RecurrentConfig, override
 from emokeras.data import augment, features, pipeline
 
 RATE = 8000
@@ -289,3 +289,54 @@ def test_waveforms_of_many_lengths_are_kept_apart():
     assert len(store) == 3
     for number, waveform in enumerate(waveforms):
         np.testing.assert_array_equal(store[tf.constant(number, tf.int64)], waveform)
+
+
+# Variants and words
+
+
+def test_a_clip_sounds_as_itself_or_as_one_of_its_variants_in_training():
+    """Tones of one level each: what a batch holds tells which waveform it was made of."""
+    config = override(PLAIN, {"training.epochs": 40})
+    moments = np.arange(4000) / RATE
+    own = [np.sin(2 * np.pi * 500 * moments).astype(np.float32) * level for level in (0.5, 0.25, 0.125, 0.0625)]
+    variants = [[waveform / 1000, waveform / 2000] for waveform in own]  # 60 and 66 dB less
+    one_hot = np.arange(4)
+    batches = pipeline.training_dataset(own, one_hot, config, np.ones(4), variants=variants).as_numpy_iterator()
+    plain = pipeline.stack(pipeline.evaluation_dataset(own, config))["spectrogram"].max(axis=(1, 2, 3))
+    heard = {clip: [] for clip in range(4)}
+    for inputs, labels, _ in batches:
+        for spectrogram, label in zip(inputs["spectrogram"], labels["emotion"], strict=True):
+            heard[int(label.argmax())].append(plain[label.argmax()] - spectrogram.max())
+    for clip, losses in heard.items():
+        counts = [sum(abs(loss - expected) < 1.5 for loss in losses) for expected in (0, 60, 66)]
+        assert sum(counts) == len(losses) == 40, (clip, losses)
+        assert min(counts) >= 5  # Each is drawn one time in three.
+
+
+def test_tokens_stand_beside_their_clip():
+    both = override(
+        Config(
+            "both", PLAIN.encoders | {"tokens": RecurrentConfig()}, audio=PLAIN.audio, spectrogram=PLAIN.spectrogram
+        ),
+        {"training.batch_size": 4, "training.epochs": 2, "tokens.max_words": 3},
+    )
+    waveforms, tokens = clips(8), np.arange(24).reshape(8, 3)
+    dataset = pipeline.training_dataset(waveforms, np.arange(8), both, np.ones(8), tokens=tokens)
+    for inputs, labels, _ in dataset.as_numpy_iterator():
+        assert set(inputs) == {"spectrogram", "spectrogram_mask", "tokens"}
+        np.testing.assert_array_equal(inputs["tokens"], tokens[labels["emotion"].argmax(axis=1)])
+    served = pipeline.stack(pipeline.evaluation_dataset(waveforms, both, tokens))
+    assert served["tokens"].shape == (8, both.num_windows, 3)
+    np.testing.assert_array_equal(served["tokens"], np.repeat(tokens[:, np.newaxis], both.num_windows, axis=1))
+
+
+def test_a_network_that_only_reads_needs_no_sound():
+    reading = override(Config("text", {"tokens": RecurrentConfig()}), {"training.batch_size": 4, "training.epochs": 1})
+    tokens = np.arange(48).reshape(8, 6)
+    (first, second) = pipeline.training_dataset([], np.arange(8), reading, np.ones(8), tokens=tokens)
+    assert set(first[0]) == {"tokens"}
+    seen = np.concatenate([first[0]["tokens"], second[0]["tokens"]])
+    np.testing.assert_array_equal(np.sort(seen, axis=0), tokens)
+    np.testing.assert_array_equal(
+        pipeline.stack(pipeline.evaluation_dataset([], reading, tokens))["tokens"][:, 0], tokens
+    )
