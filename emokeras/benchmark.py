@@ -52,15 +52,16 @@ def benchmark(
     UsageError: arguments that are wrong. CorpusError: no such corpus, or one that the protocol cannot split. RunError:
     runs with other settings lie where these would. Nothing has been trained then.
     """
-    from emokeras.data.corpus import prepared_path
+    from emokeras.data.corpus import default_source
     from emokeras.errors import RunError
     from emokeras.reporting import tables
     from emokeras.training import jobs
 
     results = Path(results)
     output = output or results.parent / "RESULTS.md"
-    corpus = corpus or ("ravdess" if prepared_path("ravdess") else "demo")
-    planned = jobs.plan_jobs(recipes, corpus, protocol, folds, seeds, values or {}, runs_dir, results)
+    planned = jobs.plan_jobs(
+        recipes, corpus or default_source(), protocol, folds, seeds, values or {}, runs_dir, results
+    )
 
     def write_page(_) -> None:
         try:

@@ -149,12 +149,10 @@ class CnnConfig(EncoderConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class CrnnConfig(EncoderConfig):
+class CrnnConfig(CnnConfig):
     """The same, and a bidirectional GRU over what it leaves."""
 
     kind: Literal["crnn"] = "crnn"
-    filters: tuple[Count, ...] = (32, 64, 128)
-    kernel_size: Count = 3
     recurrent_units: tuple[Count, ...] = (96,)
 
 
@@ -465,9 +463,10 @@ def _validated(tree: Any, where: str) -> Config:
         return _ADAPTER.validate_python(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        path = ".".join(
-            str(part) for index, part in enumerate(first["loc"]) if (first["loc"][0], index) != ("encoders", 2)
-        )
+        parts = [str(part) for part in first["loc"]]
+        if parts[:1] == ["encoders"]:
+            del parts[2:3]  # The kind, by which pydantic tells the encoders apart.
+        path = ".".join(parts)
         given = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
         message = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{where}: {path + ': ' if path else ''}{message}{given}") from error

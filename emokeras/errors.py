@@ -38,3 +38,8 @@ class RunError(EmokerasError):
 
 class ExportError(EmokerasError):
     """An exported model could not be written, or does not give what the model in memory gives."""
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error of a library says, as far as it goes into a line of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:, ")[:200]

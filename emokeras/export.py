@@ -52,6 +52,7 @@ def write(recognizer, run: Path, folder: Path) -> None:
 
     from emokeras.config import to_json
     from emokeras.data.text import copy_tokenizer
+    from emokeras.files import write_text
     from emokeras.recognizer import serving_function, signature
     from emokeras.reporting import runs
 
@@ -63,7 +64,7 @@ def write(recognizer, run: Path, folder: Path) -> None:
     archive.add_endpoint("serving_default", serve, input_signature=signature(recognizer.config))
     archive.write_out(str(folder), verbose=False)
     (folder / "assets.extra").mkdir()
-    runs.write_text(folder / "assets.extra" / "config.json", to_json(runs.shareable_config(run)))
+    write_text(folder / "assets.extra" / "config.json", to_json(runs.shareable_config(run)))
     shutil.copyfile(run / "split.csv", folder / "assets.extra" / "split.csv")
     if recognizer.config.reads_transcripts:
         copy_tokenizer(run, folder / "assets.extra")

@@ -83,6 +83,9 @@ D_TRAINING = replace(PLAIN_TRAINING, learning_rate=1e-3, batch_size=16, accumula
 CNN5 = CnnConfig(filters=(16, 32, 64, 128, 256), dropout=0.0, l2=0.0)
 CNN6 = CnnConfig(filters=(32, 64, 128, 256, 512, 512), dropout=0.0, l2=0.0)
 MFCC_AUGMENTATION = replace(LIGHT_AUGMENTATION, band_mask_bands=4)
+WORDS_BODY = RecurrentConfig(batch_normalization=False, l2=0.0)
+WORDS_MODEL = ModelConfig(pooling="mean", hidden_units=())
+WORDS_TRAINING = replace(PLAIN_TRAINING, epochs=30)
 
 RECIPES = {
     "mel-cnn2": Recipe(
@@ -273,9 +276,9 @@ RECIPES = {
         "32, validation",
         Config(
             recipe="text-lstm",
-            encoders={"tokens": RecurrentConfig(cell="lstm", units=(64,), batch_normalization=False, l2=0.0)},
-            model=ModelConfig(pooling="mean", hidden_units=()),
-            training=replace(PLAIN_TRAINING, epochs=30),
+            encoders={"tokens": WORDS_BODY},
+            model=WORDS_MODEL,
+            training=WORDS_TRAINING,
         ),
     ),
     "text-gru": Recipe(
@@ -283,9 +286,9 @@ RECIPES = {
         "10, validation",
         Config(
             recipe="text-gru",
-            encoders={"tokens": RecurrentConfig(cell="gru", units=(64,), batch_normalization=False, l2=0.0)},
-            model=ModelConfig(pooling="mean", hidden_units=()),
-            training=replace(PLAIN_TRAINING, epochs=30),
+            encoders={"tokens": replace(WORDS_BODY, cell="gru")},
+            model=WORDS_MODEL,
+            training=WORDS_TRAINING,
         ),
     ),
     "text-bigru": Recipe(
@@ -293,14 +296,10 @@ RECIPES = {
         "",
         Config(
             recipe="text-bigru",
-            encoders={
-                "tokens": RecurrentConfig(
-                    cell="gru", units=(64,), bidirectional=True, batch_normalization=False, l2=0.0
-                )
-            },
+            encoders={"tokens": replace(WORDS_BODY, cell="gru", bidirectional=True)},
             tokens=TokensConfig(embedding_units=128),
-            model=ModelConfig(pooling="mean", hidden_units=()),
-            training=replace(PLAIN_TRAINING, epochs=30),
+            model=WORDS_MODEL,
+            training=WORDS_TRAINING,
         ),
     ),
     "text-bilstm2": Recipe(
@@ -308,10 +307,8 @@ RECIPES = {
         "13.12, P 0.13 R 0.12 F1 0.13, test",
         Config(
             recipe="text-bilstm2",
-            encoders={
-                "tokens": RecurrentConfig(units=(128, 128), bidirectional=True, batch_normalization=False, l2=0.0)
-            },
-            model=ModelConfig(pooling="mean", hidden_units=(128,), dropout=0.5),
+            encoders={"tokens": replace(WORDS_BODY, units=(128, 128), bidirectional=True)},
+            model=replace(WORDS_MODEL, hidden_units=(128,), dropout=0.5),
             training=replace(D_TRAINING, mixed_precision=True),
         ),
     ),

@@ -12,7 +12,7 @@ import tensorflow as tf
 from emokeras.config import Config, read_config
 from emokeras.data import features
 from emokeras.data.text import load_tokenizer
-from emokeras.errors import RunError, UsageError
+from emokeras.errors import RunError, UsageError, first_line
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
 from emokeras.reporting import runs
 
@@ -138,7 +138,7 @@ def _load_run(folder: Path) -> Recognizer:
     try:
         network = keras.saving.load_model(folder / "model.keras", compile=False)
     except (ValueError, OSError, TypeError, KeyError) as error:
-        raise RunError(f"{folder / 'model.keras'} cannot be loaded ({_first_line(error)}): train it again") from error
+        raise RunError(f"{folder / 'model.keras'} cannot be loaded ({first_line(error)}): train it again") from error
     tokenize = load_tokenizer(folder, config) if config.reads_transcripts else None
     graph = tf.function(serving_function(network, config, tokenize), input_signature=signature(config))
     names = [spec.name for spec in signature(config)]
@@ -158,7 +158,7 @@ def _load_export(folder: Path) -> Recognizer:
     try:
         loaded = tf.saved_model.load(str(folder))
     except (ValueError, OSError, tf.errors.OpError) as error:
-        raise RunError(f"{folder} cannot be loaded ({_first_line(error)}): export it again") from error
+        raise RunError(f"{folder} cannot be loaded ({first_line(error)}): export it again") from error
     served = loaded.signatures["serving_default"]
 
     def serve(keep=loaded, **inputs):  # The signature lives only as long as what was loaded.
@@ -167,7 +167,3 @@ def _load_export(folder: Path) -> Recognizer:
     config = read_config(extra / "config.json")
     tokenize = load_tokenizer(extra, config) if config.reads_transcripts else None
     return Recognizer(config, tuple(runs.read_split(extra)), serve, tokenize)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -38,7 +38,7 @@ def train(
     results: where to keep a copy of the figures, for RESULTS.md.
     """
     from emokeras.config import override, read_config
-    from emokeras.data.corpus import NAMES, load_corpus, prepared_path
+    from emokeras.data.corpus import default_source, lasting_source, load_corpus
     from emokeras.errors import UsageError
     from emokeras.recipes import DEFAULT_RECIPE, find_recipe
     from emokeras.reporting import runs
@@ -49,7 +49,7 @@ def train(
             raise UsageError(
                 "--resume goes on with a run as it was begun: give no recipe, --config, --run-dir or --set"
             )
-        runs.create_run(resume, resume=True)
+        runs.check_run(resume, resume=True)
         config = read_config(Path(resume) / "config.json")
         if (Path(resume) / "metrics.json").exists():
             say(f"{resume} has ended already; nothing to train")
@@ -61,7 +61,7 @@ def train(
         config = read_config(config_file) if config_file else find_recipe(recipe or DEFAULT_RECIPE).config
         source = corpus or config.experiment.corpus
         if not source:
-            source = "ravdess" if prepared_path("ravdess") else "demo"
+            source = default_source()
             if source == "demo":
                 say(
                     "corpus: demo, the embedded synthetic one (RAVDESS is not prepared on this machine: "
@@ -69,9 +69,7 @@ def train(
                 )
             else:
                 say("corpus: ravdess, as prepared on this machine (--corpus demo for the embedded one)")
-    if source not in NAMES:
-        source = Path(source).expanduser().absolute()  # A run may be resumed from another folder.
-    config = override(config, {"experiment.corpus": str(source)} | values)
+    config = override(config, {"experiment.corpus": lasting_source(source)} | values)
 
     commandline.import_tensorflow()
     from emokeras.training.fit import train_run

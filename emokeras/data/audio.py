@@ -21,6 +21,7 @@ import soxr
 
 from emokeras.config import home
 from emokeras.errors import AudioError, EmokerasError
+from emokeras.files import replacing
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus", ".caf", ".w64"})
 CACHE_VERSION = 1
@@ -141,16 +142,11 @@ def write_cache(cache: Path, waveforms: list[np.ndarray]) -> None:
     """Keep waveforms [samples] for `read_cache`. Raises EmokerasError where they cannot be; no half file is left."""
     import h5py
 
-    temporary = cache.with_suffix(f".{os.getpid()}.part")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with h5py.File(temporary, "w") as file:
-                file["samples"] = np.concatenate(waveforms)
-                file["ends"] = np.cumsum([len(waveform) for waveform in waveforms])
-            os.replace(temporary, cache)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(cache) as temporary, h5py.File(temporary, "w") as file:
+            file["samples"] = np.concatenate(waveforms)
+            file["ends"] = np.cumsum([len(waveform) for waveform in waveforms])
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
         raise EmokerasError(

@@ -8,6 +8,7 @@ The way from a path to a corpus:
     clips     one per name, in the order of the names, so that every layout of a corpus gives the same corpus
 """
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -26,6 +27,7 @@ from pathlib import Path, PurePosixPath
 from emokeras.config import home
 from emokeras.data import audio, emodb, manifest, ravdess
 from emokeras.errors import AudioError, CorpusError
+from emokeras.files import write_text
 
 EMOTIONS = (*ravdess.EMOTIONS, "boredom", "contempt", "excited", "frustrated")
 SYNONYMS = {
@@ -114,7 +116,7 @@ def load_corpus(source: str | Path) -> Corpus:
                 f"or give a folder or zip of its files instead of '{source}'"
             )
         return _read(path)
-    path = Path(source).expanduser().absolute()
+    path = Path(lasting_source(source))
     if not str(source) or not path.exists():
         near = difflib.get_close_matches(str(source), NAMES, 1, 0.7)
         question = f"did you mean '{near[0]}'? " if near else ""
@@ -137,6 +139,16 @@ def prepared_path(name: str) -> Path | None:
         target = Path(pointer.read_text(encoding="utf-8").strip())
         return target if target.exists() else None
     return None
+
+
+def default_source() -> str:
+    """Return what is taken where nobody says which corpus: RAVDESS where it has been prepared, else the demo corpus."""
+    return "ravdess" if prepared_path("ravdess") else "demo"
+
+
+def lasting_source(source: str) -> str:
+    """Return a corpus's name as it is, its path made absolute: a run may be gone on with from another folder."""
+    return source if source in NAMES else str(Path(source).expanduser().absolute())
 
 
 def pointer_path(name: str) -> Path:
@@ -444,13 +456,9 @@ def _contents_key(clips: Sequence[Clip]) -> str:
 
 
 def _write_cache(cache: Path, text: str) -> None:
-    temporary = cache.with_suffix(f".{os.getpid()}.part")
-    try:
+    with contextlib.suppress(OSError):  # Without the cache the next load takes longer, nothing else.
         cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, cache)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # Without the cache the next load takes longer, nothing else.
+        write_text(cache, text)
 
 
 def _decode_all(clips: Sequence[Clip]) -> list[tuple[str, str]]:

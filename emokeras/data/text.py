@@ -6,7 +6,6 @@
 import contextlib
 import functools
 import logging
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from emokeras.config import Config, TokensConfig
-from emokeras.errors import CorpusError, RunError, UsageError
+from emokeras.errors import CorpusError, RunError, UsageError, first_line
+from emokeras.files import replacing, write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 VOCABULARY_FILE, TOKENIZER_FOLDER = "vocabulary.txt", "tokenizer"
 RESERVED = 2  # tokens that are no words: padding (0) and the unknown word (1)
 HOW_TO_GIVE = (
-    "give a folder that transformers' save_pretrained wrote, with a BERT's tokenizer, by --set model.weights=PATH"
+    "give a folder that transformers' save_pretrained wrote, with a BERT's tokenizer, by --set model.weights=DIR"
 )
 AGAIN = "take the run's folder again, or train anew"
 
@@ -77,14 +77,8 @@ def word_tokenizer(vocabulary: Sequence[str], config: TokensConfig) -> keras.lay
 
 
 def write_vocabulary(path: Path, words: Sequence[str]) -> None:
-    """Write one word a line, UTF-8, through a temporary file."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text("".join(f"{word}\n" for word in words), encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write one word a line."""
+    write_text(path, "".join(f"{word}\n" for word in words))
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -113,9 +107,8 @@ def load_pretrained_tokenizer(name: str) -> "PreTrainedTokenizerBase":
         try:
             tokenizer = AutoTokenizer.from_pretrained(name)
         except Exception as error:  # The library under it raises Exception itself for a file that it cannot read.
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:, ")[:200]
             raise UsageError(
-                f"the tokenizer of {name or repr(name)} cannot be had ({reason}): {HOW_TO_GIVE}"
+                f"the tokenizer of {name or repr(name)} cannot be had ({first_line(error)}): {HOW_TO_GIVE}"
             ) from error
     # Of a folder with a model alone transformers makes one that knows nothing but [PAD], [UNK] and their like.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
@@ -168,9 +161,9 @@ def fit_tokenizer(transcripts: Sequence[str], config: Config, folder: Path) -> N
     """Put what turns transcripts into tokens into a run's folder: the vocabulary of these transcripts, which are the
     training clips', or a copy of the pretrained tokenizer. Raises CorpusError or UsageError as its parts do."""
     if config.tokens.tokenizer == "pretrained":
-        temporary = Path(folder) / f".{TOKENIZER_FOLDER}.{os.getpid()}"
-        load_pretrained_tokenizer(config.model.weights).save_pretrained(temporary)
-        os.replace(temporary, Path(folder) / TOKENIZER_FOLDER)
+        tokenizer = load_pretrained_tokenizer(config.model.weights)
+        with replacing(Path(folder) / TOKENIZER_FOLDER) as temporary:
+            tokenizer.save_pretrained(temporary)
     else:
         write_vocabulary(Path(folder) / VOCABULARY_FILE, fit_vocabulary(transcripts, config.tokens))
 

@@ -9,7 +9,6 @@ import errno
 import hashlib
 import importlib.util
 import io
-import os
 import re
 import sys
 from collections import Counter
@@ -22,7 +21,8 @@ import numpy as np
 from emokeras.config import home
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import Clip, count_and_name
-from emokeras.errors import CorpusError, EmokerasError, UsageError
+from emokeras.errors import CorpusError, EmokerasError, UsageError, first_line
+from emokeras.files import replacing
 
 SAMPLE_RATE_HZ = 16000  # What every Whisper hears.
 COLUMNS = ("clip", "content", "script", "transcript", "model", "language")
@@ -178,12 +178,8 @@ def transcribe_clips(
 def _replace_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
     """Write header and rows in one step, so that a kill leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(_csv_bytes([COLUMNS, *(row.values() for row in rows)]))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _csv_bytes(rows) -> bytes:
@@ -298,10 +294,10 @@ def _load_model(model: str, say: Callable[[str], None]):
     except Exception as error:  # Whatever transformers, safetensors and json make of a folder that is no model.
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise  # A full disk is no fault of the model's.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         what = "holds no whole Whisper model" if is_folder else "is no folder here and cannot be fetched"
         raise EmokerasError(
-            f"{model} {what} ({reason}): give a folder that holds a Whisper model of transformers with --model DIR"
+            f"{model} {what} ({first_line(error)}): "
+            "give a folder that holds a Whisper model of transformers with --model DIR"
         ) from error
 
 

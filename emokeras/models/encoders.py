@@ -29,8 +29,8 @@ def cnn(features, mask, config: CnnConfig | CrnnConfig):
     frames = keras.layers.Reshape((*features.shape[1:], 1))(features)
     for filters in config.filters:
         frames = _convolution(frames, filters, config.kernel_size, config)
-        frames = keras.layers.ReLU()(frames)
         frames = keras.layers.MaxPooling2D(2)(frames)
+        frames = keras.layers.ReLU()(frames)  # What comes out is the same before the pooling, of four times as much.
         frames = keras.layers.SpatialDropout2D(config.dropout)(frames)
         mask = keras.layers.MaxPooling1D(2)(mask)
     return _fold_bands(frames), mask

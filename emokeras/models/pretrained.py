@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from emokeras.config import BertConfig, Config, ImagenetConfig
-from emokeras.errors import UsageError
+from emokeras.errors import UsageError, first_line
 from emokeras.models.attention import attend
 
 BACKBONE = "backbone"  # Layers whose names begin so are what is frozen at first.
@@ -118,7 +118,7 @@ def _load_imagenet(body: keras.Model, backbone: str, weights: str) -> None:
                 include_top=False, weights="imagenet", input_shape=body.input_shape[1:]
             )
         except Exception as error:  # keras.utils.get_file raises a bare Exception.
-            reason = f"cannot be fetched ({_first_line(error)})"
+            reason = f"cannot be fetched ({first_line(error)})"
             raise UsageError(f"the weights of {backbone} {reason}: {GIVE_FILE}") from error
         body.set_weights(source.get_weights())
         return
@@ -128,7 +128,7 @@ def _load_imagenet(body: keras.Model, backbone: str, weights: str) -> None:
         body.load_weights(weights)
     except (ValueError, OSError, KeyError) as error:
         raise UsageError(
-            f"model.weights={weights} does not fit {backbone} without its top ({_first_line(error)})"
+            f"model.weights={weights} does not fit {backbone} without its top ({first_line(error)})"
         ) from error
 
 
@@ -165,7 +165,7 @@ def _load_bert(model: keras.Model, config: BertConfig, weights: str) -> None:
             give(f"{number}_output", *both(f"{block}.output.dense"))
             give(f"{number}_output_norm", *both(f"{block}.output.LayerNorm", False))
     except (KeyError, ValueError) as error:
-        raise UsageError(f"model.weights={weights} is no BERT of these sizes ({_first_line(error)})") from error
+        raise UsageError(f"model.weights={weights} is no BERT of these sizes ({first_line(error)})") from error
 
 
 def bert_settings(weights: str) -> dict:
@@ -184,10 +184,6 @@ def _bert_file(weights: str, name: str) -> str:
     try:
         return cached_file(weights, name)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{name} of {weights} cannot be had ({_first_line(error)}): {GIVE_FOLDER}") from error
+        raise UsageError(f"{name} of {weights} cannot be had ({first_line(error)}): {GIVE_FOLDER}") from error
     finally:
         logging.disable(logging.NOTSET)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]

@@ -14,7 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from emokeras.reporting import metrics, runs
+from emokeras.files import replacing
+from emokeras.reporting import metrics
 
 BLUE, LIGHT_BLUE, VERMILLION = "#0072B2", "#9CC7E2", "#D55E00"
 INK, FAINT_INK, GRID, EMPTY = "#262626", "#6b6b6b", "#e3e3e3", "#ececec"
@@ -287,7 +288,7 @@ def _frequency_ticks(axes, band_centers_hz: np.ndarray) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG: the same figure gives the same bytes, with no date and no program's name in them."""
-    with runs.replacing(path) as temporary, matplotlib.rc_context(STYLE):
+    with replacing(path) as temporary, matplotlib.rc_context(STYLE):
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 

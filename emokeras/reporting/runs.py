@@ -10,11 +10,9 @@ beside model.keras, the pictures, checkpoints/ and tensorboard/. `keep_results` 
 import csv
 import io
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ import numpy as np
 from emokeras.config import Config, read_config, to_json
 from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
+from emokeras.files import replacing, write_text
 
 RUN_FILES = (
     "config.json",
@@ -51,24 +50,27 @@ PREDICTION_COLUMNS = ("clip", "speaker", "emotion")
 # Folders
 
 
-def create_run(folder: Path, resume: bool = False) -> Path:
-    """Make the folder of a run and return it.
-
-    Raises RunError when it holds another run's files, or, with `resume`, when it holds no run to go on with.
-    """
+def check_run(folder: Path, resume: bool = False) -> None:
+    """Raise RunError when a folder holds another run's files, or, with `resume`, when it holds no run to go on with."""
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file, not a folder: give another --run-dir")
     if resume:
         if not (folder / "config.json").is_file():
             raise RunError(f"{folder} holds no run to go on with (no config.json): give a run folder to --resume")
-        return folder
+        return
     held = _held_files(folder)
     if held:
         raise RunError(
             f"{folder} holds a run already ({', '.join(held[:3])}): give another --run-dir, or go on with it by "
             f"--resume {folder}"
         )
+
+
+def create_run(folder: Path, resume: bool = False) -> Path:
+    """Make the folder of a run and return it. Raises RunError as `check_run` does."""
+    folder = Path(folder)
+    check_run(folder, resume)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -109,25 +111,6 @@ def _held_files(folder: Path) -> list[str]:
 
 
 # Writing and reading
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; at the end it takes the place of `path` in one step."""
-    path = Path(path)
-    # The suffix stays last: Keras and matplotlib choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file (UTF-8, line ends as given) through a temporary file."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, value: Any) -> None:

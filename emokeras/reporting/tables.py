@@ -23,6 +23,7 @@ from emokeras import recipes
 from emokeras.config import Config, InputName, to_json
 from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
+from emokeras.files import write_text
 from emokeras.reporting import metrics as figures_of
 from emokeras.reporting import runs
 
@@ -234,7 +235,7 @@ def write_results(results_root: Path = Path("results"), path: Path = Path("RESUL
     sources = [f"- `{name}`: {recipe.source}" for name, recipe in recipes.RECIPES.items() if name in named]
     if sources:
         parts.append("\n".join(["## The recipes and their sources", "", *sources, ""]))
-    runs.write_text(path, "\n".join(parts))
+    write_text(path, "\n".join(parts))
 
 
 def read_run(folder: Path, results_root: Path) -> Run:
@@ -325,7 +326,7 @@ def _unmeasured_lines(rows: Mapping[str, Sequence[Run]]) -> list[str]:
         if recipe.config.model.weights:
             lines.append(
                 f"- `{name}`: not measured: needs the weights of `{recipe.config.model.weights}` "
-                "(`--set model.weights=PATH`), which could not be fetched where these rows were measured"
+                "(`--set model.weights=FILE|DIR`), which could not be fetched where these rows were measured"
             )
         else:
             waiting.append(f"`{name}`")

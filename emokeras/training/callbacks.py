@@ -13,6 +13,7 @@ from sklearn.metrics import confusion_matrix
 
 from emokeras.config import TrainingConfig
 from emokeras.errors import RunError
+from emokeras.files import replacing
 from emokeras.reporting import figures, metrics, runs
 from emokeras.training.score import predict_logits, to_probabilities
 
@@ -42,7 +43,7 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
 def save_variables(path: Path, variables: Sequence[keras.Variable], epoch: int) -> None:
     """Write variables and the number of epochs that led to them to one file, in one step."""
     values = {f"variable_{index}": variable.numpy() for index, variable in enumerate(variables)}
-    with runs.replacing(path) as temporary:
+    with replacing(path) as temporary:
         np.savez(temporary, epoch=epoch, **values)
 
 
@@ -50,24 +51,27 @@ def load_variables(path: Path, variables: Sequence[keras.Variable]) -> int:
     """Bring back what `save_variables` wrote; return the epochs.
 
     Raises RunError when the file is not of this network."""
-    try:
-        with np.load(path) as file:
-            if len(file.files) != len(variables) + 1:
-                raise ValueError("it is another network's")
-            for index, variable in enumerate(variables):
-                variable.assign(file[f"variable_{index}"])
-            return int(file["epoch"])
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} cannot be resumed from ({error}): start again in a new --run-dir") from error
+    with _opened(path) as file:
+        if len(file.files) != len(variables) + 1:
+            raise ValueError("it is another network's")
+        for index, variable in enumerate(variables):
+            variable.assign(file[f"variable_{index}"])
+        return int(file["epoch"])
 
 
 def saved_epoch(path: Path) -> int:
     """Return the epochs that led to the variables in a file of `save_variables`; 0 when there is none."""
     if not path.exists():
         return 0
+    with _opened(path) as file:
+        return int(file["epoch"])
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     try:
         with np.load(path) as file:
-            return int(file["epoch"])
+            yield file
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise RunError(f"{path} cannot be resumed from ({error}): start again in a new --run-dir") from error
 

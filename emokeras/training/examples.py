@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from emokeras.config import Config
 from emokeras.data import features, pipeline
 from emokeras.reporting import figures
-from emokeras.training.subsets import Subset
+from emokeras.training.subsets import Subset, evaluation_inputs
 
 NUM_EXAMPLES = 4
 
@@ -21,12 +21,9 @@ def draw_examples(model: keras.Model, config: Config, train: Subset, batches: tf
     """
     name = config.audio_inputs[0]
     settings = getattr(config, name)
-    clips = pipeline.epoch_order(len(train.clips), 0, config).numpy()[:NUM_EXAMPLES]
+    numbers = pipeline.epoch_order(len(train.clips), 0, config).numpy()[:NUM_EXAMPLES]
     one_window = replace(config, audio=replace(config.audio, num_windows=1))
-    tokens = train.tokens[clips] if config.reads_transcripts else None
-    chosen = [train.waveforms[clip] for clip in clips]
-    plain = pipeline.stack(pipeline.evaluation_dataset(chosen, one_window, tokens))
-    plain = {key: value[:, 0] for key, value in plain.items()}
+    plain = {key: value[:, 0] for key, value in evaluation_inputs(train.take(numbers), one_window).items()}
     batch, _, _ = next(iter(batches))
     augmented = {key: value.numpy()[:NUM_EXAMPLES] for key, value in batch.items()}
     heard = keras.Model(model.inputs, model.get_layer(f"{name}_spec_augment").output)
@@ -34,7 +31,7 @@ def draw_examples(model: keras.Model, config: Config, train: Subset, batches: tf
     return figures.spectrogram_batch(
         plain=list(keras.ops.convert_to_numpy(heard(plain, training=False))),
         augmented=list(keras.ops.convert_to_numpy(heard(augmented, training=True))),
-        titles=[config.experiment.emotions[train.labels[clip]] for clip in clips],
+        titles=[config.experiment.emotions[train.labels[clip]] for clip in numbers],
         hop_seconds=settings.hop_seconds,
         plain_masks=list(plain[mask] > 0),
         augmented_masks=list(augmented[mask] > 0),

@@ -11,6 +11,7 @@ import numpy as np
 from emokeras.config import Config, TrainingConfig, to_json
 from emokeras.data import pipeline
 from emokeras.data.corpus import Corpus
+from emokeras.files import write_text
 from emokeras.models.build import build_model
 from emokeras.models.pretrained import freeze, load_pretrained, with_pretrained_sizes
 from emokeras.reporting import figures, runs
@@ -19,7 +20,7 @@ from emokeras.training.compile import class_weights, compile_model, set_precisio
 from emokeras.training.examples import draw_examples
 from emokeras.training.report import write_report
 from emokeras.training.score import predict_logits, to_probabilities
-from emokeras.training.subsets import Subset, take_subsets
+from emokeras.training.subsets import Subset, evaluation_inputs, take_subsets
 
 
 def train_run(config: Config, corpus: Corpus, folder: Path, resume: bool = False, say: Callable = print) -> dict:
@@ -38,11 +39,12 @@ def train_run(config: Config, corpus: Corpus, folder: Path, resume: bool = False
         config = with_pretrained_sizes(config)
     set_precision(config.training, say)
     state = Path(folder) / "checkpoints" / callbacks.STATE
+    runs.check_run(folder, resume)
     model = make_network(config, pretrained=not state.exists())  # Before the folder: weights may be out of reach.
 
     folder = runs.create_run(folder, resume)
     (folder / "checkpoints").mkdir(exist_ok=True)
-    runs.write_text(folder / "config.json", to_json(config))
+    write_text(folder / "config.json", to_json(config))
     subsets = take_subsets(config, corpus, folder, say)
     page = callbacks.TensorBoardPage(folder, config.experiment.emotions)
     adapt_normalization(model, config, subsets["train"])
@@ -51,7 +53,7 @@ def train_run(config: Config, corpus: Corpus, folder: Path, resume: bool = False
 
     probabilities = {}
     for name in ("validation", "test"):
-        inputs = serving_inputs(subsets[name], config)
+        inputs = evaluation_inputs(subsets[name], config)
         probabilities[name] = to_probabilities(predict_logits(model, inputs))
     return write_report(model, config, corpus.name, subsets, probabilities, best_epoch, folder, page)
 
@@ -69,15 +71,10 @@ def adapt_normalization(model: keras.Model, config: Config, train: Subset) -> No
     """Give each branch's normalisation the mean and deviation of the training clips' valid frames."""
     if not config.audio_inputs:
         return
-    inputs = serving_inputs(train, replace(config, audio=replace(config.audio, num_windows=1)))
+    inputs = evaluation_inputs(train, replace(config, audio=replace(config.audio, num_windows=1)))
     for name in config.audio_inputs:
         valid_frames = inputs[name][inputs[f"{name}_mask"] > 0]  # [all frames, bands]
         model.get_layer(f"{name}_normalization").adapt(valid_frames[np.newaxis])
-
-
-def serving_inputs(subset: Subset, config: Config) -> dict[str, np.ndarray]:
-    """Return all that a network gets of a subset's clips in serving, [clips, windows, ...] each."""
-    return pipeline.stack(pipeline.evaluation_dataset(subset.waveforms, config, subset.tokens))
 
 
 class Stage(NamedTuple):
@@ -92,14 +89,13 @@ class Stage(NamedTuple):
 def stages(config: TrainingConfig) -> list[Stage]:
     """Return the parts of a training: the epochs with the pretrained body frozen, if any, and those in which all
     learns. Each has a schedule of its own."""
-    frozen, epochs = min(config.frozen_epochs, config.epochs), config.epochs
-    parts = [
-        Stage(0, frozen, True, replace(config, epochs=max(1, frozen))),
-        Stage(frozen, epochs, False, replace(config, epochs=max(1, epochs - frozen))),
-    ]
-    if frozen:
-        parts[1] = parts[1]._replace(training=replace(parts[1].training, learning_rate=config.unfrozen_learning_rate))
-    return [part for part in parts if part.first_epoch < part.stop_epoch]
+    frozen, epochs = config.frozen_epochs, config.epochs
+    if not frozen:
+        return [Stage(0, epochs, False, config)]
+    if frozen >= epochs:
+        return [Stage(0, epochs, True, config)]
+    unfrozen = replace(config, epochs=epochs - frozen, learning_rate=config.unfrozen_learning_rate)
+    return [Stage(0, frozen, True, replace(config, epochs=frozen)), Stage(frozen, epochs, False, unfrozen)]
 
 
 def fit(
@@ -122,7 +118,12 @@ def fit(
     weights = class_weights(train.labels, len(config.experiment.emotions), config.training)
     steps = pipeline.steps_per_epoch(len(train.clips), config)
     validation = callbacks.Validation(
-        serving_inputs(subsets["validation"], config), subsets["validation"].labels, folder, config.training, done, page
+        evaluation_inputs(subsets["validation"], config),
+        subsets["validation"].labels,
+        folder,
+        config.training,
+        done,
+        page,
     )
     for first, stop, frozen, learning in stages(config.training):
         if done > stop:

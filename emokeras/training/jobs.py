@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from emokeras import recipes
 from emokeras.config import Config, override
-from emokeras.data.corpus import NAMES, load_corpus
+from emokeras.data.corpus import lasting_source, load_corpus
 from emokeras.data.splits import PROTOCOLS, split
 from emokeras.errors import RunError, UsageError
 from emokeras.reporting import runs, tables
@@ -99,8 +99,7 @@ def plan_jobs(
     if not folds or not seeds:
         raise UsageError(f"no {'seed' if folds else 'fold'} is given: name one or more")
 
-    if corpus not in NAMES:
-        corpus = str(Path(corpus).expanduser().absolute())
+    corpus = lasting_source(corpus)
     loaded = load_corpus(corpus)
     split_seed = configs[0].experiment.split_seed
     for fold in folds:

@@ -8,6 +8,7 @@ import numpy as np
 
 from emokeras.config import Config, settings
 from emokeras.data.transcripts import transcript_kind
+from emokeras.files import replacing
 from emokeras.reporting import figures, runs
 from emokeras.training.callbacks import TensorBoardPage
 from emokeras.training.score import score_clips
@@ -51,7 +52,7 @@ def write_report(
         metrics["transcripts"] = transcript_kind([clip for subset in subsets.values() for clip in subset.clips])
     for name, file in (("test", "predictions.csv"), ("validation", "validation_predictions.csv")):
         runs.write_predictions(folder / file, subsets[name].clips, experiment.emotions, probabilities[name])
-    with runs.replacing(folder / "model.keras") as temporary:
+    with replacing(folder / "model.keras") as temporary:
         model.save(temporary)
 
     right = f"{scores['test']['accuracy']:.1%} of {metrics['num_test']} test clips right"

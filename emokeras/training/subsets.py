@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from emokeras.config import Config
+from emokeras.data import pipeline
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import Clip, Corpus
 from emokeras.data.splits import SUBSETS, missing_emotions, split
@@ -28,6 +29,20 @@ class Subset:
     waveforms: list[np.ndarray]
     variants: list[list[np.ndarray]] | None = None
     tokens: np.ndarray | None = None
+
+    def take(self, numbers: np.ndarray) -> "Subset":
+        """Return the clips of these numbers, without variants."""
+        return Subset(
+            [self.clips[number] for number in numbers],
+            self.labels[numbers],
+            [self.waveforms[number] for number in numbers] if self.waveforms else [],
+            tokens=None if self.tokens is None else self.tokens[numbers],
+        )
+
+
+def evaluation_inputs(subset: Subset, config: Config) -> dict[str, np.ndarray]:
+    """Return all that a network gets of a subset's clips in serving, [clips, windows, ...] each."""
+    return pipeline.stack(pipeline.evaluation_dataset(subset.waveforms, config, subset.tokens))
 
 
 def take_subsets(config: Config, corpus: Corpus, folder: Path, say: Callable) -> dict[str, Subset]:

@@ -7,6 +7,7 @@ import pytest
 
 from emokeras.config import override, read_config, to_json
 from emokeras.errors import RunError
+from emokeras.files import replacing
 from emokeras.recipes import RECIPES
 from emokeras.reporting import runs
 
@@ -112,7 +113,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     path.write_text("old")
 
     def write_half():
-        with runs.replacing(path) as temporary:
+        with replacing(path) as temporary:
             assert temporary.suffix == ".keras"
             temporary.write_text("half")
             raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from emokeras.config import CrnnConfig, from_json, override, to_json
 from emokeras.errors import RunError
+from emokeras.files import write_text
 from emokeras.recipes import RECIPES
 from emokeras.reporting import metrics, runs, tables
 
@@ -42,7 +43,7 @@ def keep_run(results, num_correct, protocol="random", recipe="mel-resnet", corpu
     values = {f"experiment.{key}": value for key, value in numbers.items()}
     config = replace(RECIPES[recipe if recipe.startswith("text-") else "mel-resnet"].config, recipe=recipe)
     config = override(config, values | {"experiment.protocol": protocol} | changes)
-    runs.write_text(folder / "config.json", to_json(config))
+    write_text(folder / "config.json", to_json(config))
     scores = {}
     for subset, file in (("test", "predictions.csv"), ("validation", "validation_predictions.csv")):
         labels, probabilities = predictions(num_clips, num_correct)
@@ -149,7 +150,7 @@ def test_recipes_without_a_row_are_named_with_the_reason(results):
         own = [line for line in lines if f"`{name}`" in line]
         assert len(own) == (name != "mel-resnet"), name
         if own and recipe.config.model.weights:
-            needs = f"needs the weights of `{recipe.config.model.weights}` (`--set model.weights=PATH`)"
+            needs = f"needs the weights of `{recipe.config.model.weights}` (`--set model.weights=FILE|DIR`)"
             assert own[0].startswith(f"- `{name}`: not measured: {needs}, which could not be fetched")
         elif own:
             assert own[0].startswith("- not measured yet: `")
