@@ -10,8 +10,10 @@ A clip's way from file to emotion, and where each step stands:
     data.transcripts speech -> text
     data.text        text -> tokens
     data.pipeline    all of it as a tf.data.Dataset
-    models.build     config -> keras.Model: features in, logits out
+    models.build     config -> keras.Model: features in, logits out; models.fusion joins its branches
+    models.late      what several networks say -> one answer
     training.fit     one config -> one run folder
+    training.members what a run is made of, found or trained first
     reporting        metrics, pictures, tables
     training.jobs    many configs, one after another
     recognizer       a trained run -> waveform and transcript in, probabilities out

@@ -4,6 +4,7 @@ COMMANDS = {
     "prepare": "fetch, verify, index and decode a corpus",
     "transcribe": "write down what Whisper hears in every clip of a corpus",
     "train": "train one recipe on one split and score it on the test subset",
+    "ensemble": "make one recogniser of several trained runs",
     "evaluate": "measure a run or an exported model on a corpus",
     "predict": "say which emotion a recording expresses",
     "export": "write a run as one SavedModel that takes raw waveforms",

@@ -16,7 +16,7 @@ from emokeras import commandline
 from emokeras.config import ProtocolName
 
 if TYPE_CHECKING:
-    from emokeras.reporting.tables import Run
+    from emokeras.reporting.rows import Run
 
 
 def benchmark(
@@ -54,7 +54,7 @@ def benchmark(
     """
     from emokeras.data.corpus import default_source
     from emokeras.errors import RunError
-    from emokeras.reporting import tables
+    from emokeras.reporting import rows, tables
     from emokeras.training import jobs
 
     results = Path(results)
@@ -79,7 +79,7 @@ def benchmark(
     try:
         for job in planned:
             if job.name not in failed:
-                ended[job.config.recipe].append(tables.read_run(job.row, results))
+                ended[job.config.recipe].append(rows.read_run(job.row, results))
         if ended:
             tables.write_results(results, output)
             say(f"figures are kept in {results}, their tables in {output}")

@@ -13,6 +13,8 @@ from pydantic.dataclasses import dataclass
 
 from emokeras.errors import UsageError
 
+DEFAULT_WHISPER = "openai/whisper-tiny"  # the smallest; on huggingface.co
+
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -22,6 +24,8 @@ Number = Annotated[int, Field(ge=0)]
 InputName = Literal["spectrogram", "mfcc", "prosody", "tokens"]
 Variant = Literal["pitch-up", "pitch-down", "slow", "fast", "noise"]
 ProtocolName = Literal["random", "random-10fold", "luna", "emobox", "speaker"]
+Pooling = Literal["mean", "max", "mean-max", "attention", "attentive-statistics", "flatten"]
+FusionMethod = Literal["mean-logits", "mean-probabilities", "vote", "weighted", "stacking"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -132,11 +136,16 @@ class AugmentConfig:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EncoderConfig:
     """What the bodies of all branches have. A body turns features and mask into frames [steps, channels]; its `kind`
-    names the function in `models.encoders` that builds it."""
+    names the function in `models.encoders` that builds it.
+
+    Its frames are pooled as `pooling` says ("": as `model.pooling` does), and an embedding of `embedding_units` is made
+    of that (0: it is the embedding itself)."""
 
     batch_normalization: bool = True
     dropout: Fraction = 0.2
     l2: NotNegative = 1e-4
+    pooling: Pooling | Literal[""] = ""
+    embedding_units: Number = 0
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -241,13 +250,24 @@ Encoder = Annotated[
 
 @dataclass(frozen=True, config=STRICT)
 class ModelConfig:
-    """From frames to logits: how time is pooled, and the dense layers after it. `weights` are those that a pretrained
-    body starts from: a file, a folder or a name of a hub."""
+    """From frames to logits: how time is pooled, and the dense layers after it, with `batch_normalization` between them
+    too. `weights` are those that a pretrained body starts from: a file, a folder or a name of a hub.
 
-    pooling: Literal["mean", "max", "mean-max", "attention", "attentive-statistics", "flatten"] = "attentive-statistics"
+    Several branches meet by `fusion`: "early", one head over all embeddings; "attention", the branches look at each
+    other's frames before pooling; "hybrid", the early head and one of each branch, averaged by learned weights.
+    `branches` are what the branches start from: folders of trained runs, or recipes, which are trained first where they
+    are missing. What starts so counts as pretrained: `training.frozen_epochs` is of it."""
+
+    pooling: Pooling = "attentive-statistics"
     hidden_units: tuple[Count, ...] = (128,)
     dropout: Fraction = 0.3
+    batch_normalization: bool = False
     weights: str = ""
+    fusion: Literal["early", "attention", "hybrid"] = "early"
+    attention_units: Count = 128
+    attention_heads: Count = 4
+    attention_blocks: Count = 1
+    branches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -298,9 +318,23 @@ class Config:
             _check_frames(name, getattr(self, name), self.audio)
         if not self.audio_inputs and (self.augment.mixup_alpha or self.augment.variants):
             raise ValueError("augment: mixup and variants are of sounds, this network hears none: leave them out")
+        if self.model.attention_units % self.model.attention_heads:
+            raise ValueError(
+                f"model.attention_heads={self.model.attention_heads} does not divide model.attention_units="
+                f"{self.model.attention_units}"
+            )
         for name, encoder in self.encoders.items():
             if encoder.kind == "bert" and (name != "tokens" or self.tokens.tokenizer != "pretrained"):
                 raise ValueError(f"encoders.{name}: a bert reads tokens of tokens.tokenizer=pretrained, nothing else")
+
+    @property
+    def networks(self) -> dict[str, "Config"]:
+        """The networks that are trained for it: itself. (Of an ensemble, its members.)"""
+        return {self.recipe: self}
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return self.audio.sample_rate_hz
 
     @property
     def audio_inputs(self) -> tuple[InputName, ...]:
@@ -311,10 +345,61 @@ class Config:
     def reads_transcripts(self) -> bool:
         return "tokens" in self.encoders
 
+    def pooling_of(self, name: InputName) -> Pooling:
+        """Return how a branch's frames are pooled."""
+        return self.encoders[name].pooling or self.model.pooling
+
     @property
     def num_windows(self) -> int:
         """How many windows of a clip the network is shown in serving."""
         return self.audio.num_windows if self.audio_inputs else 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class EnsembleConfig:
+    """Networks that are trained each for itself and answer together, as `method` says. All hear at one sample rate;
+    each has features of its own."""
+
+    recipe: str
+    members: Annotated[dict[str, Config], Field(min_length=1)]
+    method: FusionMethod = "weighted"
+    experiment: ExperimentConfig = ExperimentConfig()
+
+    def __post_init__(self):
+        rates = {name: member.sample_rate_hz for name, member in self.members.items() if member.audio_inputs}
+        if len(set(rates.values())) > 1:
+            told = ", ".join(f"{name} {rate}" for name, rate in rates.items())
+            raise ValueError(f"members: all must hear at one audio.sample_rate_hz, these are {told}")
+        tokenizers = {
+            (member.model.weights, member.tokens.max_words)
+            for member in self.members.values()
+            if member.reads_transcripts and member.tokens.tokenizer == "pretrained"
+        }
+        if len(tokenizers) > 1:
+            raise ValueError("members: those that read with a pretrained tokenizer must share it and tokens.max_words")
+
+    @property
+    def networks(self) -> dict[str, Config]:
+        """The networks that are trained for it."""
+        return self.members
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """What the members that hear take; any, where none does."""
+        hearing = [member for member in self.members.values() if member.audio_inputs]
+        return (hearing or list(self.members.values()))[0].sample_rate_hz
+
+    @property
+    def audio_inputs(self) -> tuple[InputName, ...]:
+        """The inputs that are made from the waveform, for any of the members."""
+        return tuple(dict.fromkeys(name for member in self.members.values() for name in member.audio_inputs))
+
+    @property
+    def reads_transcripts(self) -> bool:
+        return any(member.reads_transcripts for member in self.members.values())
+
+
+AnyConfig = Config | EnsembleConfig
 
 
 def _check_frames(name: str, frames: SpectrogramConfig | ProsodyConfig, audio: AudioConfig) -> None:
@@ -355,7 +440,7 @@ def _check_frames(name: str, frames: SpectrogramConfig | ProsodyConfig, audio: A
         )
 
 
-_ADAPTER = TypeAdapter(Config)
+_NETWORK, _ENSEMBLE, _ANY = TypeAdapter(Config), TypeAdapter(EnsembleConfig), TypeAdapter(AnyConfig)
 
 
 def home() -> Path:
@@ -363,20 +448,20 @@ def home() -> Path:
     return Path(os.environ.get("EMOKERAS_HOME") or Path.home() / ".cache" / "emokeras")
 
 
-def to_json(config: Config) -> str:
+def to_json(config: AnyConfig) -> str:
     """Return the whole configuration as indented JSON, which `from_json` reads back."""
-    return _ADAPTER.dump_json(config, indent=2).decode() + "\n"
+    return _ANY.dump_json(config, indent=2).decode() + "\n"
 
 
-def from_json(text: str, where: str = "the configuration") -> Config:
-    """Read a configuration from JSON. Raises UsageError, naming the key, when it is not one."""
+def from_json(text: str, where: str = "the configuration") -> AnyConfig:
+    """Read a configuration from JSON; an ensemble's has `members`. Raises UsageError, naming the key that is wrong."""
     try:
         return _validated(json.loads(text), where)
     except json.JSONDecodeError as error:
         raise UsageError(f"{where} is not JSON ({error}): give a config.json of a run") from error
 
 
-def read_config(path: Path) -> Config:
+def read_config(path: Path) -> AnyConfig:
     """Read a configuration file, such as a run's config.json."""
     try:
         return from_json(Path(path).read_text(encoding="utf-8"), str(path))
@@ -385,11 +470,25 @@ def read_config(path: Path) -> Config:
         raise UsageError(f"{path} cannot be read ({reason}): give a config.json of a run") from error
 
 
-def settings(config: Config) -> dict[str, Any]:
+def with_experiment(config: AnyConfig, **values: Any) -> AnyConfig:
+    """Return the configuration with these values in its experiment, and in that of each member."""
+    config = dataclasses.replace(config, experiment=dataclasses.replace(config.experiment, **values))
+    if isinstance(config, EnsembleConfig):
+        members = {name: with_experiment(member, **values) for name, member in config.members.items()}
+        config = dataclasses.replace(config, members=members)
+    return config
+
+
+def settings(config: AnyConfig) -> dict[str, Any]:
     """Return every setting under its dotted path: {"encoder.l2": 0.0001, "training.epochs": 60, ...}.
 
-    With one branch its body's settings go by `encoder.KEY`, with more by `encoders.INPUT.KEY`.
+    With one branch its body's settings go by `encoder.KEY`, with more by `encoders.INPUT.KEY`; a member's by
+    `members.NAME.` before all that.
     """
+    if isinstance(config, EnsembleConfig):
+        own = {"method": config.method}
+        members = config.members.items()
+        return own | {f"members.{name}.{path}": value for name, one in members for path, value in settings(one).items()}
     flat = {}
     for section, value in dataclasses.asdict(config).items():
         if section == "encoders":
@@ -401,11 +500,12 @@ def settings(config: Config) -> dict[str, Any]:
     return flat
 
 
-def override(config: Config, values: Mapping[str, Any]) -> Config:
+def override(config: AnyConfig, values: Mapping[str, Any]) -> AnyConfig:
     """Return the configuration with the settings at these dotted paths replaced.
 
     A text value is read as JSON where it is JSON (`0.1`, `true`, `[32, 64]`), else taken as it is; this serves
-    `--set`, the flags, JSON files and the tuner alike. `encoder.KEY` sets every branch, `encoders.INPUT.KEY` one.
+    `--set`, the flags, JSON files and the tuner alike. `encoder.KEY` sets every branch, `encoders.INPUT.KEY` one. In an
+    ensemble a path sets every member that has it, `members.NAME.PATH` one.
 
     Raises UsageError for an unknown path, with its nearest neighbour, and for a value that does not fit.
     """
@@ -429,13 +529,21 @@ def _targets(tree: dict[str, Any]) -> dict[str, list[dict]]:
     """Return, for each dotted path that can be set, the parts of the tree in which its last key stands."""
     targets: dict[str, list[dict]] = {}
     for section, value in tree.items():
-        if section == "encoders":
+        if section == "method":
+            targets["method"] = [tree]
+        elif section == "members":
+            for name, member in value.items():
+                for path, places in _targets(member).items():
+                    targets[f"members.{name}.{path}"] = places
+                    targets[path] = targets.get(path, []) + places
+        elif section == "encoders":
             for name, encoder in value.items():
                 for key in encoder:
                     targets[f"encoders.{name}.{key}"] = [encoder]
                     targets.setdefault(f"encoder.{key}", []).append(encoder)
         elif isinstance(value, dict):
-            targets |= {f"{section}.{key}": [value] for key in value}
+            for key in value:
+                targets[f"{section}.{key}"] = [*targets.get(f"{section}.{key}", []), value]
     return targets
 
 
@@ -458,14 +566,16 @@ def _parse(value: Any) -> Any:
         return value
 
 
-def _validated(tree: Any, where: str) -> Config:
+def _validated(tree: Any, where: str) -> AnyConfig:
+    adapter = _ENSEMBLE if isinstance(tree, dict) and "members" in tree else _NETWORK
     try:
-        return _ADAPTER.validate_python(tree)
+        return adapter.validate_python(tree)
     except ValidationError as error:
         first = error.errors()[0]
         parts = [str(part) for part in first["loc"]]
-        if parts[:1] == ["encoders"]:
-            del parts[2:3]  # The kind, by which pydantic tells the encoders apart.
+        if "encoders" in parts:  # After the input's name comes the kind, by which pydantic tells the encoders apart.
+            kind = parts.index("encoders") + 2
+            del parts[kind : kind + 1]
         path = ".".join(parts)
         given = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
         message = first["msg"].removeprefix("Value error, ")

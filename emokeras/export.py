@@ -30,7 +30,7 @@ def export(run: Path, target: Path | None = None, say=print) -> Path:
     from emokeras.recognizer import load_recognizer
 
     recognizer = load_recognizer(run)
-    if recognizer.network is None:
+    if not recognizer.members:
         raise RunError(f"{run} is an exported model already: give the folder of a run")
     target = Path(target or Path("saved_models") / recognizer.config.recipe)
     versions = [int(folder.name) for folder in target.glob("*") if folder.name.isdigit()]
@@ -57,17 +57,20 @@ def write(recognizer, run: Path, folder: Path) -> None:
     from emokeras.reporting import runs
 
     archive = keras.export.ExportArchive()
-    archive.track(recognizer.network)
-    if isinstance(recognizer.tokenize, keras.Layer):
-        archive.track(recognizer.tokenize)  # It holds the vocabulary's table.
-    serve = serving_function(recognizer.network, recognizer.config, recognizer.tokenize)
+    for member in recognizer.members:
+        archive.track(member.network)
+        if isinstance(member.tokenize, keras.Layer):
+            archive.track(member.tokenize)  # It holds the vocabulary's table.
+    serve = serving_function(recognizer.config, recognizer.members, recognizer.combination)
     archive.add_endpoint("serving_default", serve, input_signature=signature(recognizer.config))
     archive.write_out(str(folder), verbose=False)
     (folder / "assets.extra").mkdir()
     write_text(folder / "assets.extra" / "config.json", to_json(runs.shareable_config(run)))
     shutil.copyfile(run / "split.csv", folder / "assets.extra" / "split.csv")
-    if recognizer.config.reads_transcripts:
-        copy_tokenizer(run, folder / "assets.extra")
+    reading = [member for member in recognizer.members if member.config.reads_transcripts]
+    if reading:  # Words are looked up within the graph; a pretrained tokenizer is needed beside it.
+        needed = next((member for member in reading if member.has_pretrained_tokenizer), reading[0])
+        copy_tokenizer(needed.folder, folder / "assets.extra")
 
 
 def check(recognizer, folder: Path) -> float:

@@ -7,21 +7,29 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emokeras import commandline
-from emokeras.errors import AudioError, UsageError
+from emokeras.config import DEFAULT_WHISPER
+from emokeras.errors import AudioError, EmokerasError, UsageError
 
 
 def predict(
-    files: Sequence[Path], model: Path, transcripts: Sequence[str] | None = None
+    files: Sequence[Path],
+    model: Path,
+    transcripts: Sequence[str] | None = None,
+    whisper: str = DEFAULT_WHISPER,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[dict], list[str]]:
     """Recognise audio files, with what is said in them, with a run or an exported model.
 
     Parameters
     ----------
-    transcripts: one a file, for a model that reads them. A model that reads alone needs no files.
+    transcripts: one a file, for a model that reads them; where there are none, Whisper writes them. A model that reads
+        alone needs no files.
+    whisper: the Whisper model that does, a name or a folder. It needs the extra `asr`.
+    say: where lines for the reader go.
 
     Returns
     -------
@@ -29,24 +37,35 @@ def predict(
     """
     commandline.import_tensorflow()
     from emokeras.data.audio import load_waveform
+    from emokeras.data.transcripts import SAMPLE_RATE_HZ, load_whisper
     from emokeras.recognizer import load_recognizer
 
     recognizer = load_recognizer(model)
+    hears, reads = bool(recognizer.config.audio_inputs), recognizer.config.reads_transcripts
     if files and transcripts and len(files) != len(transcripts):
         raise UsageError(f"{len(files)} files and {len(transcripts)} transcripts: give one --transcript a file")
-    if recognizer.config.reads_transcripts and not transcripts:
-        raise UsageError(f"{model} reads what is said: give --transcript TEXT, one a file")
-    if recognizer.config.audio_inputs and not files:
+    if hears and not files:
         raise UsageError(f"{model} hears: give audio files")
+    recognise = None
+    if reads and not transcripts:
+        try:
+            recognise = load_whisper(whisper, say=say)
+        except EmokerasError as error:
+            raise UsageError(f"{model} reads what is said: give --transcript TEXT, one a file ({error})") from error
+        say(f"transcripts by {whisper}")
     names, waveforms, said, problems = [], [], [], []
     for file, transcript in itertools.zip_longest(files, transcripts or []):
         try:
-            if recognizer.config.audio_inputs:
-                waveforms.append(load_waveform(file, recognizer.sample_rate_hz))
-            names.append(str(file or transcript))
-            said.append(transcript)
+            waveform = load_waveform(file, recognizer.sample_rate_hz) if hears else None
+            if recognise:
+                (transcript,) = recognise([load_waveform(file, SAMPLE_RATE_HZ)])
+                say(f"{file}: {transcript or '(no words)'}")
         except AudioError as error:
             problems.append(str(error))
+            continue
+        names.append(str(file or transcript))
+        waveforms.append(waveform)
+        said.append(transcript)
     if not names:
         return [], problems
     answers = []
@@ -74,6 +93,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--transcript", action="append", metavar="TEXT", help="what is said, for a model that reads it; one a file"
     )
+    parser.add_argument(
+        "--whisper",
+        default=DEFAULT_WHISPER,
+        metavar="NAME|DIR",
+        help=f"what writes the transcripts that are not given (default: {DEFAULT_WHISPER})",
+    )
     parser.add_argument("--model", type=Path, help="a run folder or an exported model (default: the newest run)")
     parser.add_argument("--json", action="store_true", help="print JSON, one object a file")
     return commandline.run_command(_work, parser.parse_args(argv))
@@ -86,7 +111,9 @@ def _work(arguments: argparse.Namespace) -> int:
     if model is None:
         model = newest_run()
         print(f"model: {model}", file=sys.stderr)
-    answers, problems = predict(arguments.files, model, arguments.transcript)
+    answers, problems = predict(
+        arguments.files, model, arguments.transcript, arguments.whisper, lambda line: print(line, file=sys.stderr)
+    )
     if arguments.json:
         for answer in answers:
             print(json.dumps(answer))

@@ -1,5 +1,6 @@
-"""A trained run to one recogniser: waveform and transcript in, probabilities out. predict, evaluate and export all use
-this one."""
+"""A trained run, of one network or an ensemble, to one recogniser: waveform and transcript in, probabilities out.
+
+predict, evaluate and export all use this one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,36 +10,54 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from emokeras.config import Config, read_config
+from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config
 from emokeras.data import features
 from emokeras.data.text import load_tokenizer
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
+from emokeras.models.late import Combination, combine, read_combination
 from emokeras.reporting import runs
 
 CLIPS_PER_BATCH = 16
 
 
 @dataclass(frozen=True)
+class Member:
+    """A trained network, from its folder; `tokenize` turns transcripts into its tokens [batch, words], where it reads
+    any."""
+
+    folder: Path
+    config: Config
+    network: keras.Model
+    tokenize: Callable | None
+
+    @property
+    def has_pretrained_tokenizer(self) -> bool:
+        return self.config.reads_transcripts and self.config.tokens.tokenizer == "pretrained"
+
+
+@dataclass(frozen=True)
 class Recognizer:
-    """`serve` takes what the network hears and reads, by name, and returns {"probabilities": [batch, emotions],
+    """`serve` takes what the networks hear and read, by name, and returns {"probabilities": [batch, emotions],
     "emotion": string [batch]}:
 
     waveform: [batch, samples], float32 at `sample_rate_hz`, shorter ones padded with zeros;
-    transcript: string [batch]; or, where a pretrained tokenizer makes them, `tokens`: int [batch, words].
+    transcript: string [batch]; and, where a pretrained tokenizer makes them, `tokens`: int [batch, words].
 
     `split` has the rows of the run's split.csv, so that a test clip that was heard in training can be refused;
-    `tokenize` turns transcripts into tokens [batch, words]."""
+    `tokenize` is the pretrained tokenizer, if there is one. `members` are the networks of a run, one or an ensemble's,
+    and `combination` says how an ensemble's answers become one; an export has neither."""
 
-    config: Config
+    config: AnyConfig
     split: tuple[dict[str, str], ...]
     serve: Callable[..., dict[str, tf.Tensor]]
     tokenize: Callable | None = None
-    network: keras.Model | None = None
+    members: tuple[Member, ...] = ()
+    combination: Combination | None = None
 
     @property
     def sample_rate_hz(self) -> int:
-        return self.config.audio.sample_rate_hz
+        return self.config.sample_rate_hz
 
     @property
     def emotions(self) -> tuple[str, ...]:
@@ -48,7 +67,7 @@ class Recognizer:
         self, waveforms: Sequence[np.ndarray] | None = None, transcripts: Sequence[str] | None = None
     ) -> np.ndarray:
         """Return the probabilities [clips, emotions] of waveforms [samples] each, at `sample_rate_hz`, and of their
-        transcripts. What the network does not take may be left out; UsageError when something is that it takes."""
+        transcripts. What the networks do not take may be left out; UsageError when something is that they take."""
         from tqdm import tqdm
 
         if self.config.audio_inputs and waveforms is None:
@@ -59,11 +78,15 @@ class Recognizer:
         probabilities = []
         for start in tqdm(range(0, num_clips, CLIPS_PER_BATCH), "recognising", unit="batch", leave=False, disable=None):
             chosen = slice(start, start + CLIPS_PER_BATCH)
-            inputs = {"waveform": _padded(waveforms[chosen])} if self.config.audio_inputs else {}
-            if self.config.reads_transcripts and self.config.tokens.tokenizer == "words":
-                inputs["transcript"] = tf.constant(list(transcripts[chosen]))
-            elif self.config.reads_transcripts:
-                inputs["tokens"] = tf.constant(self.tokenize(transcripts[chosen]))
+            inputs = {}
+            for name in (spec.name for spec in signature(self.config)):
+                match name:
+                    case "waveform":
+                        inputs[name] = _padded(waveforms[chosen])
+                    case "transcript":
+                        inputs[name] = tf.constant(list(transcripts[chosen]))
+                    case "tokens":
+                        inputs[name] = tf.constant(self.tokenize(transcripts[chosen]))
             probabilities.append(self.serve(**inputs)["probabilities"].numpy())
         return np.concatenate(probabilities)
 
@@ -75,42 +98,48 @@ def _padded(waveforms: Sequence[np.ndarray]) -> tf.Tensor:
     return tf.constant(padded)
 
 
-def signature(config: Config) -> list[tf.TensorSpec]:
+def signature(config: AnyConfig) -> list[tf.TensorSpec]:
     """Return what `serve` takes for this configuration, in order."""
     specs = [tf.TensorSpec([None, None], tf.float32, "waveform")] if config.audio_inputs else []
-    if config.reads_transcripts and config.tokens.tokenizer == "words":
+    reading = [network for network in config.networks.values() if network.reads_transcripts]
+    if any(network.tokens.tokenizer == "words" for network in reading):
         specs.append(tf.TensorSpec([None], tf.string, "transcript"))
-    elif config.reads_transcripts:
-        specs.append(tf.TensorSpec([None, config.tokens.max_words], tf.int32, "tokens"))
-    return specs
+    words = {network.tokens.max_words for network in reading if network.tokens.tokenizer == "pretrained"}
+    return specs + [tf.TensorSpec([None, num_words], tf.int32, "tokens") for num_words in words]
 
 
-def serving_function(network: keras.Model, config: Config, tokenize: Callable | None) -> Callable:
+def serving_function(config: AnyConfig, members: Sequence[Member], combination: Combination | None) -> Callable:
     """Return a function of what `signature` lists, in its order, that a graph can be made of."""
     names = [spec.name for spec in signature(config)]
 
     def serve(*given):
-        inputs = dict(zip(names, given, strict=True))
-        tokens = tokenize(inputs["transcript"]) if "transcript" in inputs else inputs.get("tokens")
-        return recognize(network, config, inputs.get("waveform"), tokens)
+        return recognize(members, combination, dict(zip(names, given, strict=True)))
 
     return serve
 
 
 def recognize(
-    network: keras.Model, config: Config, waveforms: tf.Tensor | None, tokens: tf.Tensor | None
+    members: Sequence[Member], combination: Combination | None, inputs: dict[str, tf.Tensor]
 ) -> dict[str, tf.Tensor]:
-    """Return probabilities and emotion for waveforms [batch, samples] and tokens [batch, words]: features, a network's
-    logits, their mean over the windows, softmax. All of it is graph, so that an export holds the very same."""
-    inputs = features.serving_inputs(config, waveforms, tokens)  # [batch, windows, ...]
-    windows = {name: tf.reshape(value, [-1, *value.shape[2:]]) for name, value in inputs.items()}
-    logits = network(windows, training=False)["emotion"]  # [batch × windows, emotions]
-    emotions = config.experiment.emotions
-    logits = tf.reduce_mean(tf.reshape(logits, [-1, config.num_windows, len(emotions)]), axis=1)
-    return {
-        "probabilities": tf.nn.softmax(logits),
-        "emotion": tf.gather(tf.constant(emotions), tf.argmax(logits, axis=1)),
-    }
+    """Return probabilities and emotion for waveforms [batch, samples] and what is said in them: each network's
+    probabilities, and what the combination makes of them. All of it is graph, so that an export holds the very same."""
+    answers = [probabilities(member, inputs) for member in members]
+    together = combine(tf.stack(answers), combination, keras.ops) if combination else answers[0]
+    emotions = tf.constant(members[0].config.experiment.emotions)
+    return {"probabilities": together, "emotion": tf.gather(emotions, tf.argmax(together, axis=1))}
+
+
+def probabilities(member: Member, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Return what one network says, [batch, emotions]: features, logits, their mean over the windows, softmax."""
+    config, tokens = member.config, None
+    if config.reads_transcripts:
+        ready = member.has_pretrained_tokenizer  # That is no graph: the tokens come as they are.
+        tokens = inputs["tokens"] if ready else member.tokenize(inputs["transcript"])
+    shown = features.serving_inputs(config, inputs.get("waveform"), tokens)  # [batch, windows, ...]
+    windows = {name: tf.reshape(value, [-1, *value.shape[2:]]) for name, value in shown.items()}
+    logits = member.network(windows, training=False)["emotion"]  # [batch × windows, emotions]
+    logits = tf.reshape(logits, [-1, config.num_windows, len(config.experiment.emotions)])
+    return tf.nn.softmax(tf.reduce_mean(logits, axis=1))
 
 
 def load_recognizer(path: Path) -> Recognizer:
@@ -130,7 +159,33 @@ def load_recognizer(path: Path) -> Recognizer:
 
 
 def _load_run(folder: Path) -> Recognizer:
+    config = read_config(folder / "config.json")
+    if isinstance(config, EnsembleConfig):
+        if not (folder / "ensemble.json").is_file():
+            raise RunError(f"{folder} has not ended: python -m emokeras.train --resume {folder}")
+        members = tuple(_load_member(folder / "members" / name) for name in config.members)
+        combination = read_combination(folder / "ensemble.json")
+    else:
+        members, combination = (_load_member(folder),), None
+    names = [spec.name for spec in signature(config)]
+    graph = tf.function(serving_function(config, members, combination), input_signature=signature(config))
+    return Recognizer(
+        config,
+        tuple(runs.read_split(folder)),
+        lambda **inputs: graph(*(inputs[name] for name in names)),
+        next((member.tokenize for member in members if member.has_pretrained_tokenizer), None),
+        members,
+        combination,
+    )
+
+
+def _load_member(folder: Path) -> Member:
     if not (folder / "model.keras").is_file():
+        if folder.parent.name == "members":
+            raise RunError(
+                f"{folder} has no model.keras: this ensemble was made of rows under results/; a model needs the runs "
+                "themselves, python -m emokeras.ensemble RUN RUN"
+            )
         raise RunError(
             f"{folder} has no model.keras, the run has not ended: python -m emokeras.train --resume {folder}"
         )
@@ -139,16 +194,7 @@ def _load_run(folder: Path) -> Recognizer:
         network = keras.saving.load_model(folder / "model.keras", compile=False)
     except (ValueError, OSError, TypeError, KeyError) as error:
         raise RunError(f"{folder / 'model.keras'} cannot be loaded ({first_line(error)}): train it again") from error
-    tokenize = load_tokenizer(folder, config) if config.reads_transcripts else None
-    graph = tf.function(serving_function(network, config, tokenize), input_signature=signature(config))
-    names = [spec.name for spec in signature(config)]
-    return Recognizer(
-        config,
-        tuple(runs.read_split(folder)),
-        lambda **inputs: graph(*(inputs[name] for name in names)),
-        tokenize,
-        network,
-    )
+    return Member(folder, config, network, load_tokenizer(folder, config) if config.reads_transcripts else None)
 
 
 def _load_export(folder: Path) -> Recognizer:
@@ -165,5 +211,7 @@ def _load_export(folder: Path) -> Recognizer:
         return served(**inputs)
 
     config = read_config(extra / "config.json")
-    tokenize = load_tokenizer(extra, config) if config.reads_transcripts else None
+    # Words are turned into tokens within the graph; a pretrained tokenizer is none.
+    pretrained = [network for network in config.networks.values() if network.tokens.tokenizer == "pretrained"]
+    tokenize = load_tokenizer(extra, pretrained[0]) if pretrained else None
     return Recognizer(config, tuple(runs.read_split(extra)), serve, tokenize)

@@ -72,7 +72,7 @@ def train(
     config = override(config, {"experiment.corpus": lasting_source(source)} | values)
 
     commandline.import_tensorflow()
-    from emokeras.training.fit import train_run
+    from emokeras.training.members import train_with_members
 
     loaded = load_corpus(config.experiment.corpus)
     say(f"corpus {loaded.name}: {len(loaded.clips)} clips, {len({clip.speaker for clip in loaded.clips})} speakers")
@@ -81,7 +81,7 @@ def train(
     folder = Path(resume or run_dir or runs.default_run_dir(config, loaded.name))
     say(f"run folder: {folder}")
     try:
-        metrics = train_run(config, loaded, folder, bool(resume), say)
+        metrics = train_with_members(config, loaded, folder, bool(resume), say)
     except KeyboardInterrupt:
         say(f"\nto go on with this run: python -m emokeras.train --resume {folder}")
         raise

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emokeras import commandline
+from emokeras.config import DEFAULT_WHISPER
 from emokeras.errors import UsageError
 
 if TYPE_CHECKING:
     from emokeras.data.corpus import Corpus
 
-MODEL = "openai/whisper-tiny"
 
-
-def transcribe(corpus: str, model: str = MODEL, batch_size: int = 8, language: str = "en", say=print) -> Path:
+def transcribe(corpus: str, model: str = DEFAULT_WHISPER, batch_size: int = 8, language: str = "en", say=print) -> Path:
     """Transcribe a corpus with Whisper, and say what came of it.
 
     Parameters
@@ -82,7 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = commandline.make_parser("emokeras.transcribe", __doc__)
     parser.add_argument("--corpus", default="ravdess", help="ravdess, emodb, demo, or a folder, zip or manifest.csv")
-    parser.add_argument("--model", default=MODEL, metavar="NAME|DIR", help=f"a Whisper model (default: {MODEL})")
+    parser.add_argument(
+        "--model", default=DEFAULT_WHISPER, metavar="NAME|DIR", help=f"a Whisper model (default: {DEFAULT_WHISPER})"
+    )
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="clips heard together (default: 8)")
     parser.add_argument("--language", default="en", help="what is spoken: its code or English name (default: en)")
     return commandline.run_command(_work, parser.parse_args(argv))

@@ -41,12 +41,20 @@ TINY_RECIPES = {"mel-resnet-imagenet": {"spectrogram.num_bands": 32}}
 
 
 def tiny_settings(recipe: str = "mel-cnn3") -> dict:
-    """Return the settings that shrink a recipe until it trains in a second an epoch."""
+    """Return the settings that shrink a recipe until it trains in a second an epoch; branches start from scratch."""
+    from emokeras.config import EnsembleConfig
     from emokeras.recipes import RECIPES
 
-    (encoder,) = RECIPES[recipe].config.encoders.values()
-    body = {f"encoder.{key}": value for key, value in TINY_BODIES[encoder.kind].items()}
-    return TINY | body | TINY_RECIPES.get(recipe, {})
+    config = RECIPES[recipe].config
+    settings = TINY | TINY_RECIPES.get(recipe, {})
+    for name, network in config.networks.items():
+        member = f"members.{name}." if isinstance(config, EnsembleConfig) else ""
+        for branch, encoder in network.encoders.items():
+            body = TINY_BODIES[encoder.kind]
+            settings |= {f"{member}encoders.{branch}.{key}": value for key, value in body.items()}
+        if len(network.encoders) > 1:
+            settings |= {"model.branches": [], "model.attention_units": 8, "model.attention_heads": 2}
+    return settings
 
 
 def tiny(config):
@@ -95,6 +103,27 @@ def trained_run(tmp_path_factory, demo_folder):
     folder = tmp_path_factory.mktemp("runs") / "mel-cnn3"
     status = train.main(["mel-cnn3", "--corpus", str(demo_folder), "--run-dir", str(folder), *tiny_arguments()])
     assert status == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mfcc_run(tmp_path_factory, demo_folder):
+    """Return the same of mfcc-cnn2, for one epoch: on the very clips of `trained_run`."""
+    return short_run("mfcc-cnn2", tmp_path_factory, demo_folder)
+
+
+@pytest.fixture(scope="session")
+def text_run(tmp_path_factory, demo_folder):
+    """Return the same of text-gru."""
+    return short_run("text-gru", tmp_path_factory, demo_folder)
+
+
+def short_run(recipe: str, tmp_path_factory, demo_folder) -> Path:
+    from emokeras import train
+
+    folder = tmp_path_factory.mktemp("runs") / recipe
+    arguments = [recipe, "--corpus", str(demo_folder), "--run-dir", str(folder), *tiny_arguments(recipe)]
+    assert train.main([*arguments, "--epochs", "1"]) == 0
     return folder
 
 

@@ -10,6 +10,7 @@ from emokeras.config import (
     AugmentConfig,
     CnnConfig,
     Config,
+    EnsembleConfig,
     ExperimentConfig,
     MfccConfig,
     ModelConfig,
@@ -38,6 +39,7 @@ TWO_BRANCHES = Config(
     model=ModelConfig("mean", (64, 32), 0.1),
     training=TrainingConfig(epochs=3, mixed_precision=True),
 )
+ENSEMBLE = EnsembleConfig("both", {"a": ONE_BRANCH, "b": Config("other", {"mfcc": ResnetConfig()})}, "vote")
 CONFIGS = {name: recipe.config for name, recipe in RECIPES.items()} | {"one": ONE_BRANCH, "two": TWO_BRANCHES}
 
 
@@ -60,8 +62,8 @@ def test_json_gives_the_same_configuration_back(config):
     assert again == config
     assert again is not config
     # A tuple that came back as a list would be equal to nothing, or would not be hashable where a cache needs it.
-    assert isinstance(again.augment.noise_snr_decibels, tuple)
-    assert hash(again.spectrogram) == hash(config.spectrogram)
+    assert all(isinstance(network.augment.noise_snr_decibels, tuple) for network in again.networks.values())
+    assert all(hash(network.spectrogram) is not None for network in again.networks.values())
 
 
 def test_json_holds_every_field_as_it_is():
@@ -293,3 +295,38 @@ def test_home_is_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.delenv("EMOKERAS_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     assert home() == tmp_path / "me" / ".cache" / "emokeras"
+
+
+# Ensembles
+
+
+def test_a_path_sets_every_member_that_has_it_or_the_one_that_is_named():
+    changed = override(ENSEMBLE, {"training.epochs": 7, "members.b.encoder.l2": 0.5, "experiment.seed": 3})
+    assert [member.training.epochs for member in changed.members.values()] == [7, 7]
+    assert (changed.members["a"].encoders["spectrogram"].l2, changed.members["b"].encoders["mfcc"].l2) == (0.25, 0.5)
+    assert [one.experiment.seed for one in (changed, *changed.members.values())] == [3, 3, 3]
+    assert override(ENSEMBLE, {"method": "stacking"}).method == "stacking"
+    # A setting that one member alone has, by its short name.
+    assert override(ENSEMBLE, {"encoders.mfcc.dropout": 0.4}).members["b"].encoders["mfcc"].dropout == 0.4
+
+
+def test_the_settings_of_an_ensemble_are_those_of_its_members():
+    flat = settings(ENSEMBLE)
+    assert flat["method"] == "vote"
+    assert flat["members.a.encoder.l2"] == 0.25
+    assert override(ENSEMBLE, {key: value for key, value in flat.items() if key != "method"}) == ENSEMBLE
+
+
+def test_an_ensemble_hears_at_one_rate_and_reads_what_its_members_read():
+    assert ENSEMBLE.audio_inputs == ("spectrogram", "mfcc")
+    assert (ENSEMBLE.sample_rate_hz, ENSEMBLE.reads_transcripts) == (16000, False)
+    said = refusal(lambda: override(ENSEMBLE, {"members.a.audio.sample_rate_hz": 22050}))
+    assert "one audio.sample_rate_hz" in said
+    assert "a 22050" in said
+    assert "b 16000" in said
+
+
+def test_what_is_wrong_in_an_ensemble_is_told_with_its_path():
+    assert "members.a.encoders.spectrogram.l2" in refusal(lambda: override(ENSEMBLE, {"members.a.encoder.l2": -1}))
+    assert "did you mean 'members.a.encoder.l2'" in refusal(lambda: override(ENSEMBLE, {"members.a.encoder.l3": 1}))
+    assert "'weighted'" in refusal(lambda: override(ENSEMBLE, {"method": "best"}))

@@ -38,11 +38,14 @@ def transformer(features, mask, config: TransformerConfig):
 def prenorm_block(frames, mask, num_heads: int, dropout: float, l2: float):
     """Self-attention over the valid steps of frames [steps, units], then two dense layers, each added to what came in;
     normalised before each (Xiong et al. 2020), which learns from scratch without a long warm-up."""
-    units = frames.shape[-1]
-    regularizer = keras.regularizers.L2(l2)
     normalised = keras.layers.LayerNormalization(epsilon=1e-6)(frames)
-    attended = attend(normalised, mask, num_heads, dropout, kernel_regularizer=regularizer)
-    frames = keras.layers.Add()([frames, keras.layers.Dropout(dropout)(attended)])
+    attended = attend(normalised, mask, num_heads, dropout, kernel_regularizer=keras.regularizers.L2(l2))
+    return feed_forward(keras.layers.Add()([frames, keras.layers.Dropout(dropout)(attended)]), dropout, l2)
+
+
+def feed_forward(frames, dropout: float, l2: float):
+    """Add to each step of frames [steps, units] what two dense layers make of it, normalised."""
+    units, regularizer = frames.shape[-1], keras.regularizers.L2(l2)
     hidden = keras.layers.LayerNormalization(epsilon=1e-6)(frames)
     hidden = keras.layers.Dense(4 * units, activation="gelu", kernel_regularizer=regularizer)(hidden)
     hidden = keras.layers.Dense(units, kernel_regularizer=regularizer)(hidden)

@@ -3,9 +3,8 @@
 import keras
 
 from emokeras.config import Config, InputName
-from emokeras.errors import UsageError
 from emokeras.models.encoders import ENCODERS
-from emokeras.models.fusion import head, pool
+from emokeras.models.fusion import fuse
 from emokeras.models.layers import SpecAugment
 
 
@@ -18,15 +17,13 @@ def build_model(config: Config) -> keras.Model:
 
     Raises UsageError for settings of which no network can be built.
     """
-    if len(config.encoders) > 1:
-        raise UsageError(
-            f"encoders: a network has one branch, not {len(config.encoders)} ({', '.join(config.encoders)})"
-        )
-    ((name, encoder),) = config.encoders.items()
-    inputs, frames, mask = read_tokens(config) if name == "tokens" else read_frames(name, config)
-    frames, mask = ENCODERS[encoder.kind](frames, mask, encoder)
-    logits = head(pool(frames, mask, config.model), len(config.experiment.emotions), config.model, encoder)
-    return keras.Model(inputs, {"emotion": logits}, name=config.recipe.replace("-", "_"))
+    inputs, branches = {}, {}
+    for name, encoder in config.encoders.items():
+        own_inputs, frames, mask = read_tokens(config) if name == "tokens" else read_frames(name, config)
+        frames, mask = ENCODERS[encoder.kind](frames, mask, encoder)
+        inputs |= own_inputs
+        branches[name] = keras.layers.Identity(name=f"{name}_frames")(frames), mask
+    return keras.Model(inputs, {"emotion": fuse(branches, config)}, name=config.recipe.replace("-", "_"))
 
 
 def read_frames(name: InputName, config: Config) -> tuple[dict, keras.KerasTensor, keras.KerasTensor]:

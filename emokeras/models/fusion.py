@@ -1,14 +1,87 @@
-"""From a branch's frames to logits: how time is pooled, and the dense head."""
+"""From the frames of one branch or several to logits: how time is pooled, how branches meet, and the dense head.
+
+What a branch's body gives is marked by a layer INPUT_frames, what pooling makes of it by INPUT_pooled: a network can
+start from another's branch up to there.
+"""
+
+from collections.abc import Mapping
 
 import keras
 
-from emokeras.config import EncoderConfig, ModelConfig
-from emokeras.models.layers import AttentionPooling, MaskedPooling
+from emokeras.config import Config, InputName, Pooling
+from emokeras.models.attention import feed_forward
+from emokeras.models.layers import AttentionPooling, CrossAttention, MaskedPooling, PositionEmbedding, WeightedAverage
+
+Branches = Mapping[InputName, tuple[keras.KerasTensor, keras.KerasTensor]]  # [steps, channels], their mask [steps, 1]
 
 
-def pool(frames, mask, config: ModelConfig):
-    """Pool frames [steps, channels] with their mask [steps, 1] over time to an embedding [channels or more]."""
-    match config.pooling:
+def fuse(branches: Branches, config: Config) -> keras.KerasTensor:
+    """Return the logits [emotions] of a network with these branches. A single one has nothing to meet."""
+    match config.model.fusion if len(branches) > 1 else "early":
+        case "early":
+            return early(branches, config)
+        case "attention":
+            return early(attend_across(branches, config), config)
+        case "hybrid":
+            return hybrid(branches, config)
+
+
+def early(branches: Branches, config: Config):
+    """Early fusion: the branches' embeddings side by side, and one head over them."""
+    return head(list(embed(branches, config).values()), config, "emotion")
+
+
+def hybrid(branches: Branches, config: Config):
+    """Early and late fusion together: the logits of the head over all embeddings and those of each embedding alone,
+    averaged by weights that are learned with them."""
+    embeddings = embed(branches, config)
+    together = head(list(embeddings.values()), config, "all_emotion")
+    alone = [_logits(embedding, config, f"{name}_emotion") for name, embedding in embeddings.items()]
+    return WeightedAverage(dtype="float32", name="emotion")([together, *alone])
+
+
+def attend_across(branches: Branches, config: Config) -> Branches:
+    """Attention fusion: let the steps of each branch look at all valid steps of the others, as the cross-modal
+    transformer does (Tsai et al. 2019), in blocks of `attention_units` channels."""
+    units, heads = config.model.attention_units, config.model.attention_heads
+    regularizer = keras.regularizers.L2(_l2(config))
+    branches = {
+        name: (PositionEmbedding()(keras.layers.Dense(units, kernel_regularizer=regularizer)(frames)), mask)
+        for name, (frames, mask) in branches.items()
+    }
+    for block in range(config.model.attention_blocks):
+        met = {}
+        for name, (frames, mask) in branches.items():
+            others = [branch for other, branch in branches.items() if other != name]
+            other_frames, other_masks = (_side_by_side(parts, axis=1) for parts in zip(*others, strict=True))
+            layer = CrossAttention(heads, config.model.dropout, name=attention_layer(name, block))
+            frames = layer([frames, other_frames, other_masks])
+            met[name] = feed_forward(frames, config.model.dropout, _l2(config)), mask
+        branches = met
+    return branches
+
+
+def attention_layer(name: InputName, block: int) -> str:
+    """Return the name of the layer in which a branch looks at the others."""
+    return f"{name}_attention_{block}"
+
+
+def embed(branches: Branches, config: Config) -> dict[InputName, keras.KerasTensor]:
+    """Return the embedding of each branch: its frames pooled over time and, where the configuration says so, a dense
+    layer over that."""
+    embeddings = {}
+    for name, (frames, mask) in branches.items():
+        encoder = config.encoders[name]
+        embedding = keras.layers.Identity(name=f"{name}_pooled")(pool(frames, mask, config.pooling_of(name)))
+        if encoder.embedding_units:
+            embedding = _dense(embedding, encoder.embedding_units, encoder.batch_normalization, config)
+        embeddings[name] = embedding
+    return embeddings
+
+
+def pool(frames, mask, pooling: Pooling):
+    """Pool frames [steps, channels] with their mask [steps, 1] over time: [channels or more]."""
+    match pooling:
         case "flatten":
             return keras.layers.Flatten()(frames)
         case "attention":
@@ -19,13 +92,36 @@ def pool(frames, mask, config: ModelConfig):
             return MaskedPooling(mode)([frames, mask])
 
 
-def head(embedding, num_emotions: int, config: ModelConfig, encoder: EncoderConfig):
-    """Dense layers with dropout, then logits [emotions] in float32, whatever the precision of the layers before."""
-    regularizer = keras.regularizers.L2(encoder.l2)
-    if encoder.batch_normalization:
+def head(embeddings: list, config: Config, name: str):
+    """Dense layers with dropout over the embeddings, then logits [emotions]."""
+    embedding = _side_by_side(embeddings, axis=-1)
+    if any(encoder.batch_normalization for encoder in config.encoders.values()):
         embedding = keras.layers.BatchNormalization()(embedding)
-    embedding = keras.layers.Dropout(config.dropout)(embedding)
-    for units in config.hidden_units:
-        embedding = keras.layers.Dense(units, activation="relu", kernel_regularizer=regularizer)(embedding)
-        embedding = keras.layers.Dropout(config.dropout)(embedding)
-    return keras.layers.Dense(num_emotions, kernel_regularizer=regularizer, dtype="float32", name="emotion")(embedding)
+    embedding = keras.layers.Dropout(config.model.dropout)(embedding)
+    for units in config.model.hidden_units:
+        embedding = _dense(embedding, units, config.model.batch_normalization, config)
+        embedding = keras.layers.Dropout(config.model.dropout)(embedding)
+    return _logits(embedding, config, name)
+
+
+def _dense(embedding, units: int, batch_normalization: bool, config: Config):
+    embedding = keras.layers.Dense(units, kernel_regularizer=keras.regularizers.L2(_l2(config)))(embedding)
+    if batch_normalization:
+        embedding = keras.layers.BatchNormalization()(embedding)
+    return keras.layers.ReLU()(embedding)
+
+
+def _logits(embedding, config: Config, name: str):
+    """In float32, whatever the precision of the layers before."""
+    regularizer = keras.regularizers.L2(_l2(config))
+    emotions = len(config.experiment.emotions)
+    return keras.layers.Dense(emotions, kernel_regularizer=regularizer, dtype="float32", name=name)(embedding)
+
+
+def _l2(config: Config) -> float:
+    return max(encoder.l2 for encoder in config.encoders.values())
+
+
+def _side_by_side(tensors, axis: int):
+    tensors = list(tensors)
+    return keras.layers.Concatenate(axis)(tensors) if len(tensors) > 1 else tensors[0]

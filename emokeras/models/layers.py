@@ -165,8 +165,81 @@ class WeightedSum(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("emokeras")
+class WeightedAverage(keras.layers.Layer):
+    """Average several tensors of one shape by learned weights, none negative, that sum to 1; all begin equal.
+
+    Call with a list; returns a tensor of the shape they share.
+    """
+
+    def build(self, input_shape):
+        self.scores = self.add_weight(shape=(len(input_shape),), initializer="zeros", name="scores")
+
+    def call(self, inputs):
+        weights = ops.cast(ops.softmax(self.scores), self.compute_dtype)
+        return sum(weights[index] * value for index, value in enumerate(inputs))
+
+
+@keras.saving.register_keras_serializable("emokeras")
+class CrossAttention(keras.layers.Layer):
+    """Add to each step of one sequence what it finds in another, both normalised before (Vaswani et al. 2017).
+
+    Call with [frames [batch, steps, channels], others [batch, other steps, channels], mask of the others [batch, other
+    steps, 1]]; returns frames of the same shape.
+    """
+
+    def __init__(self, num_heads, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads, self.dropout = num_heads, dropout
+
+    def build(self, input_shape):
+        frames, others, _ = input_shape
+        policy = self.dtype_policy
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy)
+        self.norm_others = keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy)
+        self.attention = keras.layers.MultiHeadAttention(
+            self.num_heads, frames[-1] // self.num_heads, dropout=self.dropout, dtype=policy
+        )
+        self.drop = keras.layers.Dropout(self.dropout, dtype=policy)
+        self.norm.build(frames)
+        self.norm_others.build(others)
+        self.attention.build(frames, others)
+
+    def call(self, inputs, training=False):
+        attended, _ = self._attend(inputs, training)
+        return inputs[0] + self.drop(attended, training=training)
+
+    def attention_map(self, inputs):
+        """Return where each step looks, the mean over the heads: [batch, steps, other steps], rows that sum to 1."""
+        return ops.mean(self._attend(inputs, training=False)[1], axis=1)
+
+    def _attend(self, inputs, training):
+        frames, others, mask = inputs
+        keys = ops.transpose(mask, (0, 2, 1)) > 0  # [batch, 1, other steps]: for every query the same keys
+        return self.attention(
+            self.norm(frames),
+            self.norm_others(others),
+            attention_mask=keys,
+            return_attention_scores=True,
+            training=training,
+        )
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        return super().get_config() | {"num_heads": self.num_heads, "dropout": self.dropout}
+
+
+@keras.saving.register_keras_serializable("emokeras")
 class PositionEmbedding(keras.layers.Layer):
     """Add to each step of frames [batch, steps, channels] a learned vector of its position."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True  # What attends behind it gets the mask beside the frames.
+
+    def compute_mask(self, inputs, previous_mask):
+        return None
 
     def build(self, input_shape):
         self.positions = self.add_weight(

@@ -11,7 +11,7 @@ from emokeras.config import BertConfig, Config, ImagenetConfig
 from emokeras.errors import UsageError, first_line
 from emokeras.models.attention import attend
 
-BACKBONE = "backbone"  # Layers whose names begin so are what is frozen at first.
+BACKBONE = "backbone"  # The names of their layers begin so.
 PIXEL_DEVIATION = 58.0  # of ImageNet's pixels about their mean, where white is 255
 GIVE_FILE = "give a .weights.h5 file by --set model.weights=FILE"
 GIVE_FOLDER = (
@@ -104,11 +104,9 @@ def load_pretrained(model: keras.Model, config: Config) -> None:
             _load_bert(model, encoder, config.model.weights)
 
 
-def freeze(model: keras.Model, frozen: bool) -> None:
-    """Let the pretrained bodies stand still, or learn."""
-    for layer in model.layers:
-        if layer.name.startswith(BACKBONE):
-            layer.trainable = not frozen
+def pretrained_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Return the layers of the pretrained bodies."""
+    return [layer for layer in model.layers if layer.name.startswith(BACKBONE)]
 
 
 def _load_imagenet(body: keras.Model, backbone: str, weights: str) -> None:

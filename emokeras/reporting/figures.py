@@ -7,6 +7,7 @@ with any colour vision can tell apart, and maps whose lightness rises evenly.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -270,6 +271,49 @@ def spectrogram_batch(
         colorbar.set_label(unit)
         colorbar.outline.set_visible(False)
         return _laid_out(figure)
+
+
+class AttentionMap(NamedTuple):
+    """Where the steps of one branch look in the others: `looks` float [steps, other steps], rows that sum to 1.
+
+    `names` are the branch's and the others'. For both sides, in this order: `seconds` is how long all its steps take,
+    None where they are no time; `words` are what they stand for, [] where they are no words.
+    """
+
+    looks: np.ndarray
+    names: Sequence[str]
+    seconds: tuple[float | None, float | None]
+    words: tuple[Sequence[str], Sequence[str]]
+
+
+def attention_maps(maps: Sequence[AttentionMap], title: str = "") -> Figure:
+    """Draw attention maps side by side: a row for each step that looks, a column for each that is looked at."""
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(4.2 * len(maps), 3.8)
+        figure.suptitle(title)
+        for axes, one in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps, strict=True):
+            image = axes.imshow(one.looks, origin="lower", aspect="auto", interpolation="nearest", cmap="viridis")
+            branch, *others = one.names
+            _step_ticks(axes.yaxis, len(one.looks), one.seconds[0], one.words[0], branch)
+            _step_ticks(axes.xaxis, one.looks.shape[1], one.seconds[1], one.words[1], ", ".join(others))
+            axes.set_title(f"{branch} looks at {' and '.join(others)}")
+            axes.spines[:].set_visible(False)
+            colorbar = figure.colorbar(image, ax=axes, pad=0.02, aspect=30)
+            colorbar.outline.set_visible(False)
+        colorbar.set_label("weight")
+        return _laid_out(figure)
+
+
+def _step_ticks(axis, num_steps: int, seconds: float | None, words: Sequence[str], name: str) -> None:
+    if words:
+        axis.set_ticks(range(num_steps), words, rotation=30 if axis.axis_name == "x" else 0)
+        axis.set_label_text(f"{name} (words)")
+    elif seconds is None:
+        axis.set_label_text(f"{name} (steps, one after the other)")
+    else:
+        ticks = np.arange(0, seconds, 0.5)
+        axis.set_ticks(ticks / seconds * num_steps - 0.5, [f"{tick:g}" for tick in ticks])
+        axis.set_label_text(f"{name} (seconds)")
 
 
 def _without_padding(features: np.ndarray, mask: np.ndarray | None) -> np.ma.MaskedArray:

@@ -151,6 +151,20 @@ def accuracy_interval(correct: np.ndarray, clips: Sequence[str] | None = None, s
     return _percentile_interval(totals[:, 0] / totals[:, 1])
 
 
+def gain_interval(gains: Sequence[int], clips: Sequence[str], seed: int = 0) -> list[float]:
+    """Return the 95 % percentile bootstrap interval [low, high] of the mean gain of one recogniser over another.
+
+    Args:
+        gains: for each prediction 1 where the one alone is right, -1 where the other alone is, else 0, [predictions].
+        clips: as for `accuracy_interval`. Both recognisers' answers to a clip are drawn together: the bootstrap is
+            paired.
+    """
+    members = np.unique(np.asarray(clips), return_inverse=True)[1]
+    contributions = np.stack([np.bincount(members, weights=gains), np.bincount(members)], axis=1)
+    totals = _bootstrap_totals(contributions.astype(np.int64), seed)
+    return _percentile_interval(totals[:, 0] / totals[:, 1])
+
+
 def _balanced_accuracy_interval(labels: np.ndarray, predicted: np.ndarray, num_emotions: int, seed: int = 0) -> list:
     """The same interval for UA; a resample's mean is over the emotions that occur in it."""
     contributions = np.zeros([len(labels), 2, num_emotions], dtype=np.int64)

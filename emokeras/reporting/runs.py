@@ -4,22 +4,25 @@
     split.csv       which clip stands in which subset       predictions.csv              what the test clips got
     history.csv     one row for each epoch                  validation_predictions.csv   what the validation clips got
 
-beside model.keras, the pictures, checkpoints/ and tensorboard/. `keep_results` copies what RESULTS.md stands on.
+beside model.keras, the pictures, checkpoints/ and tensorboard/. An ensemble has no network of its own but those of its
+members, under members/NAME/, and ensemble.json, which says how they become one. `keep_results` copies what RESULTS.md
+stands on.
 """
 
 import csv
+import hashlib
 import io
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from emokeras.config import Config, read_config, to_json
+from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config, to_json, with_experiment
 from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
 from emokeras.files import replacing, write_text
@@ -39,6 +42,8 @@ RUN_FILES = (
     "checkpoints",
     "tensorboard",
     "members",
+    "ensemble.json",
+    "attention.png",
     "vocabulary.txt",
     "tokenizer",
 )
@@ -163,6 +168,15 @@ def read_split(folder: Path) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
+def split_digest(clips: Sequence[Any], subsets: Sequence[str]) -> str:
+    """Return the SHA-256 of a split: of which clip, with which content, stands in which subset, in any order.
+
+    Args: as for `write_split`.
+    """
+    rows = sorted((clip.name, clip.content, str(subset)) for clip, subset in zip(clips, subsets, strict=True))
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
 def write_predictions(path: Path, clips: Sequence[Any], emotions: Sequence[str], probabilities: np.ndarray) -> None:
     """Write what each clip got: columns clip, speaker, emotion (the true one), then one probability per emotion.
 
@@ -206,6 +220,35 @@ def read_predictions(path: Path) -> tuple[list[str], list[str], np.ndarray, tupl
         except ValueError as error:
             raise RunError(f"{path}, clip {row[0]}: a probability is no number ({error}): {_MEND}") from None
     return [row[0] for row in rows], [row[1] for row in rows], labels, emotions, probabilities
+
+
+class Together(NamedTuple):
+    """What several runs say of the same clips: labels int [clips], probabilities [runs, clips, emotions]."""
+
+    clips: list[str]
+    speakers: list[str]
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+
+def read_together(folders: Iterable[Path], file: str) -> Together:
+    """Read predictions.csv or validation_predictions.csv of several runs, in the order of the first one's clips.
+
+    Raises RunError when one has other clips or other emotions of them.
+    """
+    first, *_ = folders = list(folders)
+    names, speakers, labels, _, _ = read_predictions(first / file)
+    stacked = []
+    for folder in folders:
+        clips, _, own_labels, _, probabilities = read_predictions(folder / file)
+        place = {clip: index for index, clip in enumerate(clips)}
+        if len(clips) != len(names) or set(place) != set(names):
+            raise RunError(f"{folder / file} has other clips than {first / file}: {_MEND}")
+        order = [place[name] for name in names]
+        if not np.array_equal(own_labels[order], labels):
+            raise RunError(f"{folder / file} gives clips other emotions than {first / file}: {_MEND}")
+        stacked.append(probabilities[order])
+    return Together(names, speakers, labels, np.stack(stacked))
 
 
 def append_history(path: Path, row: Mapping[str, float]) -> None:
@@ -258,13 +301,27 @@ def keep_results(run_folder: Path, results_root: Path = Path("results")) -> Path
     return folder
 
 
-def shareable_config(run_folder: Path) -> Config:
-    """Return a run's configuration with the corpus's and the weights' names for their paths: where they lay is their
-    owner's own business."""
+def shareable_config(run_folder: Path) -> AnyConfig:
+    """Return a run's configuration with names for the paths of the corpus, of weights and of branches: where they lay
+    is their owner's own business."""
     config = read_config(Path(run_folder) / "config.json")
-    if Path(config.model.weights).exists():
-        config = replace(config, model=replace(config.model, weights=Path(config.model.weights).name))
-    return replace(config, experiment=replace(config.experiment, corpus=read_metrics(run_folder)["corpus"]))
+    if isinstance(config, EnsembleConfig):
+        members = {name: _without_paths(member) for name, member in config.members.items()}
+        config = replace(config, members=members)
+    else:
+        config = _without_paths(config)
+    return with_experiment(config, corpus=read_metrics(run_folder)["corpus"])
+
+
+def _without_paths(config: Config) -> Config:
+    weights = config.model.weights
+    if Path(weights).exists():
+        weights = Path(weights).name
+    branches = [
+        read_config(Path(branch) / "config.json").recipe if Path(branch).is_dir() else branch
+        for branch in config.model.branches
+    ]
+    return replace(config, model=replace(config.model, weights=weights, branches=tuple(branches)))
 
 
 def results_folder(metrics: Mapping[str, Any], results_root: Path, where: Path) -> Path:

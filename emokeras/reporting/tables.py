@@ -8,8 +8,8 @@ import json
 import shlex
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,24 +20,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from emokeras import recipes
-from emokeras.config import Config, InputName, to_json
+from emokeras.config import AnyConfig, EnsembleConfig, InputName, to_json
 from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
 from emokeras.files import write_text
 from emokeras.reporting import metrics as figures_of
 from emokeras.reporting import runs
+from emokeras.reporting.ablation import fusion_section
+from emokeras.reporting.rows import Run, read_run
+from emokeras.reporting.texts import markdown_table, mean_and_deviation, percent, short, with_interval
 
-# Every figure of these is computed again from the predictions before it is printed.
-CHECKED_FIGURES = (
-    "accuracy",
-    "balanced_accuracy",
-    "precision_weighted",
-    "recall_weighted",
-    "f1_weighted",
-    "f1_macro",
-    "expected_calibration_error",
-)
-TOLERANCE = 1e-6
 # What training takes from the weights that a body starts from, by the body's kind.
 SIZES_OF_WEIGHTS = {
     "bert": {"vocabulary_size", "num_positions", "units", "num_heads", "num_blocks", "hidden_units"},
@@ -97,19 +89,19 @@ def print_metrics(metrics: Mapping[str, Any], subset: str = "test", console: Con
     summary = _table(console, _title(metrics), "", *shown)
     lines = {
         "clips": lambda scores: str(sum(row["support"] for row in scores["per_emotion"].values())),
-        "accuracy (WA) %": lambda scores: _with_interval(scores["accuracy"], scores["accuracy_ci95"]),
-        "balanced accuracy (UA) %": lambda scores: _with_interval(
+        "accuracy (WA) %": lambda scores: with_interval(scores["accuracy"], scores["accuracy_ci95"]),
+        "balanced accuracy (UA) %": lambda scores: with_interval(
             scores["balanced_accuracy"], scores["balanced_accuracy_ci95"]
         ),
-        "macro F1 %": lambda scores: _percent(scores["f1_macro"]),
-        "calibration error %": lambda scores: _percent(scores["expected_calibration_error"]),
+        "macro F1 %": lambda scores: percent(scores["f1_macro"]),
+        "calibration error %": lambda scores: percent(scores["expected_calibration_error"]),
     }
     for label, text in lines.items():
         summary.add_row(label, *(escape(text(metrics[name])) for name in shown))
 
     emotions = _table(console, f"{subset}, by emotion", "", "precision %", "recall %", "F1 %", "clips")
     for name, row in metrics[subset]["per_emotion"].items():
-        figures = (_percent(row[key]) for key in ("precision", "recall", "f1"))
+        figures = (percent(row[key]) for key in ("precision", "recall", "f1"))
         emotions.add_row(escape(name), *figures, str(row["support"]))
     console.print(summary)
     if not console.is_terminal:
@@ -125,11 +117,11 @@ def print_predictions(answers: Sequence[Mapping[str, Any]], console: Console | N
         column.justify = "left"
     for answer in answers:
         (emotion, share), (other, other_share), *_ = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
-        table.add_row(escape(answer["file"]), escape(emotion), _percent(share), escape(other), _percent(other_share))
+        table.add_row(escape(answer["file"]), escape(emotion), percent(share), escape(other), percent(other_share))
     console.print(table)
 
 
-def print_benchmark(groups: Mapping[str, Sequence["Run"]], console: Console | None = None) -> None:
+def print_benchmark(groups: Mapping[str, Sequence[Run]], console: Console | None = None) -> None:
     """Print what a benchmark measured: one line a recipe, over its runs, the most accurate first.
 
     Args:
@@ -185,28 +177,7 @@ def _title(metrics: Mapping[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
-
-
-def _with_interval(share: float, interval: Sequence[float]) -> str:
-    low, high = interval
-    return f"{_percent(share)} [{_percent(low)}, {_percent(high)}]"
-
-
 # RESULTS.md
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run under results/, its figures computed again from its predictions."""
-
-    folder: Path
-    metrics: dict[str, Any]
-    settings: dict[str, Any]
-    test: dict[str, Any]
-    clips: list[str]
-    correct: np.ndarray
 
 
 def write_results(results_root: Path = Path("results"), path: Path = Path("RESULTS.md")) -> None:
@@ -238,58 +209,6 @@ def write_results(results_root: Path = Path("results"), path: Path = Path("RESUL
     write_text(path, "\n".join(parts))
 
 
-def read_run(folder: Path, results_root: Path) -> Run:
-    """Read one run under results/ and compute its figures again. Raises RunError, naming it, when they do not hold."""
-    folder = Path(folder)
-    missing = [name for name in runs.RESULT_FILES if not (folder / name).is_file()]
-    if missing:
-        raise RunError(f"{folder} lacks {', '.join(missing)}: take the run's folder again, or remove this one")
-    metrics = runs.read_metrics(folder)
-    settings = runs.read_json(folder / "config.json")
-    belongs_in = runs.results_folder(metrics, results_root, where=folder / "metrics.json")
-    if belongs_in != folder:
-        raise RunError(f"{folder} holds the run that belongs in {belongs_in}: move it there")
-    experiment = settings.get("experiment", {})
-    for key in ("recipe", "protocol", "fold", "seed", "split_seed"):
-        told = settings.get(key) if key == "recipe" else experiment.get(key)
-        if told != metrics[key]:
-            raise RunError(f"{folder}: {key} is {metrics[key]} in metrics.json, {told} in config.json: {_AGAIN}")
-
-    clips, correct, test = _computed_again(folder, "predictions.csv", metrics, "test")
-    _computed_again(folder, "validation_predictions.csv", metrics, "validation")
-    return Run(folder, metrics, settings, test, clips, correct)
-
-
-_AGAIN = "keep the files of one run together, as --results does"
-
-
-def _computed_again(folder: Path, file: str, metrics: Mapping, subset: str) -> tuple[list[str], np.ndarray, dict]:
-    """Return clip names, whether each is recognised, and the figures, after comparing them with metrics.json."""
-    clips, _, labels, emotions, probabilities = runs.read_predictions(folder / file)
-    if len(set(clips)) < len(clips):
-        raise RunError(f"{folder / file} names a clip twice: {_AGAIN}")
-    try:
-        written = metrics[subset]
-        compared = {
-            "emotions": (list(metrics["emotions"]), list(emotions)),
-            f"num_{subset}": (metrics[f"num_{subset}"], len(clips)),
-        }
-        if not clips:
-            raise RunError(f"{folder / file} has no clip: {_AGAIN}")
-        computed = figures_of.score(labels, probabilities, emotions)
-        compared |= {key: (written[key], computed[key]) for key in (*CHECKED_FIGURES, "confusion_matrix")}
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{folder / 'metrics.json'} does not hold the figures of {subset} ({error}): {_AGAIN}") from None
-    except ValueError as error:
-        raise RunError(f"{folder / file}: {error}") from None
-    for key, (told, found) in compared.items():
-        close = isinstance(told, float | int) and isinstance(found, float) and abs(told - found) <= TOLERANCE
-        if not close and told != found:
-            told_and_found = f"{_short(told)} in metrics.json, but {_short(found)} by {file}"
-            raise RunError(f"{folder}: {key} of {subset} is {told_and_found}: {_AGAIN}")
-    return clips, probabilities.argmax(axis=1) == labels, computed
-
-
 def _protocol_section(corpus: str, protocol: str, rows: Mapping[str, list[Run]]) -> str:
     with_reports = corpus == SEEDS_CORPUS
     by_accuracy = _by_accuracy(rows)
@@ -298,12 +217,11 @@ def _protocol_section(corpus: str, protocol: str, rows: Mapping[str, list[Run]])
         _same_settings(rows[recipe])
         row = {"recipe": f"`{recipe}`"} | _row(protocol, rows[recipe])
         body.append(row | ({"report": _report(recipe)} if with_reports else {}))
-    header = list(body[0])
-    alignment = ["---" if name in ("recipe", "runs", "report") else "---:" for name in header]
     lines = [f"### {protocol}", ""]
     if protocol in PROTOCOLS:
         lines += [f"Protocol: {PROTOCOLS[protocol].description}.", ""]
-    lines += [*(_markdown_row(cells) for cells in (header, alignment, *(row.values() for row in body))), ""]
+    lines += [*markdown_table(body, ("recipe", "runs", "report")), ""]
+    lines += fusion_section(rows, has_scripts=corpus == SEEDS_CORPUS)
     if with_reports:
         lines += _chance_lines(rows)
     if (corpus, protocol) == (SEEDS_CORPUS, SEEDS_PROTOCOL):
@@ -323,9 +241,10 @@ def _unmeasured_lines(rows: Mapping[str, Sequence[Run]]) -> list[str]:
     lacking = {name: recipe for name, recipe in recipes.RECIPES.items() if name not in rows}
     lines, waiting = [], []
     for name, recipe in lacking.items():
-        if recipe.config.model.weights:
+        weights = [network.model.weights for network in recipe.config.networks.values() if network.model.weights]
+        if weights:
             lines.append(
-                f"- `{name}`: not measured: needs the weights of `{recipe.config.model.weights}` "
+                f"- `{name}`: not measured: needs the weights of `{weights[0]}` "
                 "(`--set model.weights=FILE|DIR`), which could not be fetched where these rows were measured"
             )
         else:
@@ -347,12 +266,12 @@ def _row(protocol: str, group: Sequence[Run]) -> dict[str, str]:
     return {
         "runs": _runs_text(protocol, group),
         "test clips": f"{len(set(clips)):,}",
-        "WA %": _mean_and_deviation([run.test["accuracy"] for run in group]),
-        "UA %": _mean_and_deviation([run.test["balanced_accuracy"] for run in group]),
-        "pooled WA % [95 %]": _with_interval(float(correct.mean()), figures_of.accuracy_interval(correct, clips)),
-        "P %": _percent(_mean(group, "precision_weighted")),
-        "R %": _percent(_mean(group, "recall_weighted")),
-        "F1 %": _percent(_mean(group, "f1_weighted")),
+        "WA %": mean_and_deviation([run.test["accuracy"] for run in group]),
+        "UA %": mean_and_deviation([run.test["balanced_accuracy"] for run in group]),
+        "pooled WA % [95 %]": with_interval(float(correct.mean()), figures_of.accuracy_interval(correct, clips)),
+        "P %": percent(_mean(group, "precision_weighted")),
+        "R %": percent(_mean(group, "recall_weighted")),
+        "F1 %": percent(_mean(group, "f1_weighted")),
         "parameters": "–".join(f"{count:,}" for count in dict.fromkeys((parameters[0], parameters[-1]))),
         "minutes": _minutes([run.metrics["train_seconds"] for run in group]),
         "CPU-minutes": _minutes([run.metrics.get("train_cpu_seconds") for run in group]),
@@ -403,14 +322,25 @@ def _changed_settings(run: Run) -> dict[str, Any]:
     return {key: own for key, (own, _) in differing_settings(run.settings, recipe.config).items()}
 
 
-def differing_settings(settings: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:
+def differing_settings(settings: Mapping[str, Any], config: AnyConfig) -> dict[str, tuple[Any, Any]]:
     """Compare what a config.json holds with a configuration, but for which run it is (recipe and experiment).
+
+    Of an ensemble the method, and each member as it would be alone.
 
     A setting that the file lacks is younger than the run, which was trained as the setting's default says; one that
     the configuration lacks is gone, and is not compared. Neither are sizes that follow from `model.weights`.
 
     Returns {dotted path: (value in the file, value in the configuration)} of those that differ, by their names.
     """
+    if isinstance(config, EnsembleConfig):
+        own, other = settings.get("members", {}), config.members
+        differing = {"members": (list(own), list(other))} if list(own) != list(other) else {}
+        if settings.get("method") != config.method:
+            differing["method"] = (settings.get("method"), config.method)
+        for name in own.keys() & other.keys():
+            of_member = differing_settings(own[name], other[name]).items()
+            differing |= {f"members.{name}.{key}": values for key, values in of_member}
+        return dict(sorted(differing.items()))
     own, other = _flat(settings), _flat(json.loads(to_json(config)))
     for name, encoder in config.encoders.items():
         for key in SIZES_OF_WEIGHTS.get(encoder.kind, ()):
@@ -433,14 +363,19 @@ def _same_settings(group: Sequence[Run]) -> None:
         for key in sorted(first.keys() & other.keys()):
             if first[key] != other[key]:
                 raise RunError(
-                    f"{run.folder}: {key} is {_short(other[key])}, in {group[0].folder.name} beside it "
-                    f"{_short(first[key])}: runs of one row share their settings; name a recipe for the other"
+                    f"{run.folder}: {key} is {short(other[key])}, in {group[0].folder.name} beside it "
+                    f"{short(first[key])}: runs of one row share their settings; name a recipe for the other"
                 )
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the settings by dotted path, without those that say which run it is and those of inputs it has not."""
     flat = {}
+    if not prefix and "members" in tree:
+        members = {name: _flat(member) for name, member in tree["members"].items()}
+        return {"method": tree.get("method")} | {
+            f"members.{name}.{key}": value for name, member in members.items() for key, value in member.items()
+        }
     unused = set(get_args(InputName)) - set(tree.get("encoders", {}))
     for key, value in tree.items():
         if not prefix and key in {"recipe", "experiment", *unused}:
@@ -456,18 +391,8 @@ def _mean(group: Sequence[Run], key: str) -> float:
     return statistics.mean(run.test[key] for run in group)
 
 
-def _mean_and_deviation(shares: Sequence[float]) -> str:
-    """The sample standard deviation, of two runs or more; one run has none."""
-    deviation = f" ± {_percent(statistics.stdev(shares))}" if len(shares) > 1 else ""
-    return _percent(statistics.mean(shares)) + deviation
-
-
 def _report(recipe: str) -> str:
     return (recipes.RECIPES[recipe].seed_figure if recipe in recipes.RECIPES else "") or "–"
-
-
-def _markdown_row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _corpus_order(corpus: str) -> tuple[int, str]:
@@ -480,11 +405,6 @@ def _corpus_order(corpus: str) -> tuple[int, str]:
 def _protocol_order(protocol: str) -> tuple[int, str]:
     known = list(PROTOCOLS)
     return (known.index(protocol) if protocol in known else len(known)), protocol
-
-
-def _short(value: Any) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def main(argv: list[str] | None = None) -> int:

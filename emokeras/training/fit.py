@@ -1,6 +1,6 @@
 """One configuration to one trained run: its folder holds all there is to know of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -8,22 +8,31 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from emokeras.config import Config, TrainingConfig, to_json
+from emokeras.config import Config, TrainingConfig, to_json, with_experiment
 from emokeras.data import pipeline
 from emokeras.data.corpus import Corpus
 from emokeras.files import write_text
 from emokeras.models.build import build_model
-from emokeras.models.pretrained import freeze, load_pretrained, with_pretrained_sizes
+from emokeras.models.pretrained import load_pretrained, pretrained_layers, with_pretrained_sizes
 from emokeras.reporting import figures, runs
 from emokeras.training import callbacks
+from emokeras.training.attention import draw_attention
+from emokeras.training.branches import branch_layers, check_splits, load_branches, with_branches
 from emokeras.training.compile import class_weights, compile_model, set_precision
 from emokeras.training.examples import draw_examples
-from emokeras.training.report import write_report
+from emokeras.training.report import write_network_report
 from emokeras.training.score import predict_logits, to_probabilities
-from emokeras.training.subsets import Subset, evaluation_inputs, take_subsets
+from emokeras.training.subsets import Subset, evaluation_inputs, split_corpus, take_subsets
 
 
-def train_run(config: Config, corpus: Corpus, folder: Path, resume: bool = False, say: Callable = print) -> dict:
+def train_run(
+    config: Config,
+    corpus: Corpus,
+    folder: Path,
+    resume: bool = False,
+    say: Callable = print,
+    branches: Sequence[Path] = (),
+) -> dict:
     """Train one network on one split, score it once on the test subset, and write the run folder.
 
     Parameters
@@ -31,16 +40,19 @@ def train_run(config: Config, corpus: Corpus, folder: Path, resume: bool = False
     config: a recipe's, overridden; its emotions are filled in from the corpus.
     folder: where the run goes; with `resume` a run that was interrupted there goes on after its last whole epoch.
     say: where lines for the reader go.
+    branches: runs that branches of the network start from.
 
     Returns the metrics, as in metrics.json. Raises CorpusError for a split that cannot be trained on.
     """
-    config = replace(config, experiment=replace(config.experiment, emotions=corpus.emotions))
+    config = with_branches(with_experiment(config, emotions=corpus.emotions), branches)
+    check_splits(branches, runs.split_digest(corpus.clips, split_corpus(corpus, config.experiment)))
     if not resume:
         config = with_pretrained_sizes(config)
     set_precision(config.training, say)
     state = Path(folder) / "checkpoints" / callbacks.STATE
     runs.check_run(folder, resume)
-    model = make_network(config, pretrained=not state.exists())  # Before the folder: weights may be out of reach.
+    # Before the folder: weights may be out of reach.
+    model = make_network(config, branches, pretrained=not state.exists())
 
     folder = runs.create_run(folder, resume)
     (folder / "checkpoints").mkdir(exist_ok=True)
@@ -49,21 +61,28 @@ def train_run(config: Config, corpus: Corpus, folder: Path, resume: bool = False
     page = callbacks.TensorBoardPage(folder, config.experiment.emotions)
     adapt_normalization(model, config, subsets["train"])
     say(f"{config.recipe}: {model.count_params():,} parameters")
-    best_epoch = fit(model, config, subsets, folder, page, say)
+    best_epoch = fit(model, config, subsets, folder, page, say, branches)
 
     probabilities = {}
     for name in ("validation", "test"):
         inputs = evaluation_inputs(subsets[name], config)
         probabilities[name] = to_probabilities(predict_logits(model, inputs))
-    return write_report(model, config, corpus.name, subsets, probabilities, best_epoch, folder, page)
+    if config.model.fusion == "attention" and len(config.encoders) > 1:
+        clip = {name: value[0, 0] for name, value in evaluation_inputs(subsets["validation"], config).items()}
+        told = subsets["validation"].clips[0]
+        picture = draw_attention(model, config, clip, f"{told.name}, {told.emotion}", folder)
+        figures.save(picture, folder / "attention.png")
+        page.write_figure("attention", picture, best_epoch)
+    return write_network_report(model, config, corpus.name, subsets, probabilities, best_epoch, folder, page)
 
 
-def make_network(config: Config, pretrained: bool) -> keras.Model:
-    """Build the network, its weights drawn from the seed; `pretrained` bodies, if it has any, get theirs."""
+def make_network(config: Config, branches: Sequence[Path], pretrained: bool) -> keras.Model:
+    """Build the network, its weights drawn from the seed; where it has `pretrained` parts, they get theirs."""
     keras.utils.set_random_seed(config.experiment.seed)
     model = build_model(config)
     if pretrained:
         load_pretrained(model, config)
+        load_branches(model, config, branches)
     return model
 
 
@@ -78,7 +97,7 @@ def adapt_normalization(model: keras.Model, config: Config, train: Subset) -> No
 
 
 class Stage(NamedTuple):
-    """A part of a training: from `first_epoch` to before `stop_epoch`, with a pretrained body frozen or learning."""
+    """A part of a training: from `first_epoch` to before `stop_epoch`, with what is pretrained frozen or learning."""
 
     first_epoch: int
     stop_epoch: int
@@ -87,7 +106,7 @@ class Stage(NamedTuple):
 
 
 def stages(config: TrainingConfig) -> list[Stage]:
-    """Return the parts of a training: the epochs with the pretrained body frozen, if any, and those in which all
+    """Return the parts of a training: the epochs with what is pretrained frozen, if any, and those in which all
     learns. Each has a schedule of its own."""
     frozen, epochs = config.frozen_epochs, config.epochs
     if not frozen:
@@ -105,6 +124,7 @@ def fit(
     folder: Path,
     page: callbacks.TensorBoardPage,
     say: Callable,
+    branches: Sequence[Path] = (),
 ) -> int:
     """Train from the last whole epoch on until the epochs or the patience end; leave the model with its best weights.
 
@@ -125,10 +145,12 @@ def fit(
         done,
         page,
     )
+    pretrained = [*pretrained_layers(model), *branch_layers(model, config, branches)]
     for first, stop, frozen, learning in stages(config.training):
         if done > stop:
             continue
-        freeze(model, frozen)
+        for layer in pretrained:
+            layer.trainable = not frozen
         compile_model(model, learning, steps)
         if first < done:
             callbacks.load_variables(state, callbacks.all_variables(model))

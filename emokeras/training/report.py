@@ -1,21 +1,25 @@
-"""A network that has been trained to the files of its run: predictions, metrics, pictures, the network itself."""
+"""What has been trained to the files of its run: predictions, metrics, pictures, the network itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from emokeras.config import Config, settings
+from emokeras.config import AnyConfig, Config, settings
+from emokeras.data.corpus import Clip
 from emokeras.data.transcripts import transcript_kind
 from emokeras.files import replacing
 from emokeras.reporting import figures, runs
 from emokeras.training.callbacks import TensorBoardPage
-from emokeras.training.score import score_clips
+from emokeras.training.score import score_clips, to_labels
 from emokeras.training.subsets import Subset
 
+PREDICTION_FILES = {"test": "predictions.csv", "validation": "validation_predictions.csv"}
 
-def write_report(
+
+def write_network_report(
     model: keras.Model,
     config: Config,
     corpus_name: str,
@@ -25,23 +29,17 @@ def write_report(
     folder: Path,
     page: TensorBoardPage,
 ) -> dict:
-    """Write everything that a run folder has of an ended run; return the metrics.
-
-    `probabilities` [clips, emotions] are those of "validation" and "test". metrics.json comes last: a folder that has
-    it is a run that has ended.
-    """
-    experiment = config.experiment
-    scores = {
-        name: score_clips(subsets[name].clips, experiment.emotions, probabilities[name]) for name in probabilities
-    }
+    """Write everything that a run folder has of a network that is trained; return the metrics. Arguments as for
+    `write_report`."""
     history = runs.read_history(folder / "history.csv")
-    metrics = {
-        "recipe": config.recipe,
-        "corpus": corpus_name,
-        **{name: getattr(experiment, name) for name in ("protocol", "fold", "seed", "split_seed")},
-        **{f"num_{name}": len(subset.clips) for name, subset in subsets.items()},
-        "emotions": list(experiment.emotions),
-        **scores,
+    with replacing(folder / "model.keras") as temporary:
+        model.save(temporary)
+    figures.save(figures.learning_curves(history, best_epoch), folder / "curves.png")
+    clips = {name: subset.clips for name, subset in subsets.items()}
+    split = [(clip, name) for name, each in clips.items() for clip in each]
+    training = {
+        "num_train": len(clips["train"]),
+        "split_sha256": runs.split_digest(*zip(*split, strict=True)),
         "epochs_run": len(history),
         "best_epoch": best_epoch,
         "num_parameters": model.count_params(),
@@ -49,22 +47,50 @@ def write_report(
         "train_cpu_seconds": round(sum(row["cpu_seconds"] for row in history), 1),
     }
     if config.reads_transcripts:
-        metrics["transcripts"] = transcript_kind([clip for subset in subsets.values() for clip in subset.clips])
-    for name, file in (("test", "predictions.csv"), ("validation", "validation_predictions.csv")):
-        runs.write_predictions(folder / file, subsets[name].clips, experiment.emotions, probabilities[name])
-    with replacing(folder / "model.keras") as temporary:
-        model.save(temporary)
+        training["transcripts"] = transcript_kind([clip for clip, _ in split])
+    metrics = write_report(config, corpus_name, clips, probabilities, training, folder)
+    matrix = figures.confusion_matrix(metrics["test"]["confusion_matrix"], metrics["emotions"], "test")
+    page.write_figure("test_confusion_matrix", matrix, best_epoch)
+    page.write_hyperparameters(settings(config), metrics["test"]["accuracy"], best_epoch)
+    return metrics
 
-    right = f"{scores['test']['accuracy']:.1%} of {metrics['num_test']} test clips right"
+
+def write_report(
+    config: AnyConfig,
+    corpus_name: str,
+    clips: Mapping[str, Sequence[Clip]],
+    probabilities: Mapping[str, np.ndarray],
+    training: Mapping[str, Any],
+    folder: Path,
+) -> dict:
+    """Write predictions, pictures and metrics of a run; return the metrics.
+
+    `clips` are those of each subset, `probabilities` [clips, emotions] those of "validation" and "test"; `training` is
+    what metrics.json tells of the training. metrics.json comes last: a folder that has it is a run that has ended.
+    """
+    experiment, emotions = config.experiment, config.experiment.emotions
+    scores = {name: score_clips(clips[name], emotions, probabilities[name]) for name in PREDICTION_FILES}
+    metrics = {
+        "recipe": config.recipe,
+        "corpus": corpus_name,
+        **{name: getattr(experiment, name) for name in ("protocol", "fold", "seed", "split_seed")},
+        "num_train": training["num_train"],
+        **{f"num_{name}": len(clips[name]) for name in ("validation", "test")},
+        "emotions": list(emotions),
+        "test": scores["test"],
+        "validation": scores["validation"],
+        **training,
+    }
+    for name, file in PREDICTION_FILES.items():
+        runs.write_predictions(folder / file, clips[name], emotions, probabilities[name])
+    right = f"{scores['test']['accuracy']:.1%} of {len(clips['test'])} test clips right"
     title = f"{config.recipe} on {corpus_name}, protocol {experiment.protocol}: {right}"
+    labels = to_labels(clips["test"], emotions)
     pictures = {
-        "confusion_matrix": figures.confusion_matrix(scores["test"]["confusion_matrix"], experiment.emotions, title),
-        "curves": figures.learning_curves(history, best_epoch),
-        "reliability": figures.reliability_diagram(subsets["test"].labels, probabilities["test"]),
+        "confusion_matrix": figures.confusion_matrix(scores["test"]["confusion_matrix"], emotions, title),
+        "reliability": figures.reliability_diagram(labels, probabilities["test"]),
     }
     for name, picture in pictures.items():
         figures.save(picture, folder / f"{name}.png")
-    page.write_figure("test_confusion_matrix", pictures["confusion_matrix"], best_epoch)
-    page.write_hyperparameters(settings(config), scores["test"]["accuracy"], best_epoch)
     runs.write_json(folder / "metrics.json", metrics)
     return metrics

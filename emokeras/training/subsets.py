@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emokeras.config import Config
+from emokeras.config import Config, ExperimentConfig
 from emokeras.data import pipeline
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import Clip, Corpus
@@ -45,13 +45,17 @@ def evaluation_inputs(subset: Subset, config: Config) -> dict[str, np.ndarray]:
     return pipeline.stack(pipeline.evaluation_dataset(subset.waveforms, config, subset.tokens))
 
 
+def split_corpus(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
+    """Return the subset of each clip of a corpus, text [clips]. Raises CorpusError when it cannot be split so."""
+    return split(corpus, experiment.protocol, experiment.fold, experiment.split_seed)
+
+
 def take_subsets(config: Config, corpus: Corpus, folder: Path, say: Callable) -> dict[str, Subset]:
     """Split the corpus as the configuration says, write split.csv, and return {"train", "validation", "test"}.
 
     Raises CorpusError when the corpus cannot be split so, RunError when the run was begun on another split.
     """
-    experiment = config.experiment
-    names = split(corpus, experiment.protocol, experiment.fold, experiment.split_seed)
+    names = split_corpus(corpus, config.experiment)
     for warning in missing_emotions(corpus, names):
         say(f"warning: {warning}")
     if (folder / "split.csv").exists():

@@ -294,8 +294,3 @@ def test_the_smallest_configuration_is_a_network():
     model = build_model(override(config, SMALL))
     # One kernel of 3 × 3 for two filters and their biases; 8 bands × 2 filters to three logits and their biases.
     assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == 3 * 3 * 2 + 2 + 8 * 2 * 3 + 3
-
-
-def test_a_network_has_one_branch():
-    config = replace(small(), encoders={"spectrogram": CnnConfig(), "mfcc": CnnConfig()})
-    assert "one branch, not 2 (spectrogram, mfcc)" in refusal(config)

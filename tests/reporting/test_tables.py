@@ -11,7 +11,7 @@ from emokeras.config import CrnnConfig, from_json, override, to_json
 from emokeras.errors import RunError
 from emokeras.files import write_text
 from emokeras.recipes import RECIPES
-from emokeras.reporting import metrics, runs, tables
+from emokeras.reporting import metrics, rows, runs, tables
 
 EMOTIONS = ("neutral", "calm", "happy", "sad")
 FLOAT32 = np.float32
@@ -149,8 +149,9 @@ def test_recipes_without_a_row_are_named_with_the_reason(results):
     for name, recipe in RECIPES.items():
         own = [line for line in lines if f"`{name}`" in line]
         assert len(own) == (name != "mel-resnet"), name
-        if own and recipe.config.model.weights:
-            needs = f"needs the weights of `{recipe.config.model.weights}` (`--set model.weights=FILE|DIR`)"
+        weights = {network.model.weights for network in recipe.config.networks.values()}
+        if own and weights != {""}:
+            needs = f"needs the weights of `{weights.pop()}` (`--set model.weights=FILE|DIR`)"
             assert own[0].startswith(f"- `{name}`: not measured: {needs}, which could not be fetched")
         elif own:
             assert own[0].startswith("- not measured yet: `")
@@ -334,8 +335,8 @@ def test_the_table_after_training(results):
 def test_the_table_after_a_benchmark(results):
     folders = [keep_run(results, count, "luna", fold=fold) for fold, count in enumerate((20, 30))]
     better = keep_run(results, 39, "luna", recipe="[better]", fold=1)
-    group = [tables.read_run(folder, results) for folder in folders]
-    groups = {"mel-resnet": group, "[better]": [tables.read_run(better, results)]}
+    group = [rows.read_run(folder, results) for folder in folders]
+    groups = {"mel-resnet": group, "[better]": [rows.read_run(better, results)]}
     text = shown(lambda console: tables.print_benchmark(groups, console))
     title, header, first, second = text.splitlines()
     assert title.strip() == "ravdess, protocol luna"

@@ -1,0 +1,74 @@
+"""A network of several branches that starts from runs in which those were trained each for itself."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+
+from emokeras.config import Config, InputName, read_config
+from emokeras.errors import RunError, UsageError, first_line
+from emokeras.reporting import runs
+
+
+def with_branches(config: Config, branches: Sequence[Path]) -> Config:
+    """Return the configuration with the branches of these runs as they were trained: their features, bodies, pooling.
+
+    Raises UsageError when one is no run of a network, has a branch that this one has not or another has already, or
+    hears other windows than the others.
+    """
+    taken: dict[InputName, Path] = {}
+    for run in branches:
+        own = read_config(run / "config.json")
+        if not isinstance(own, Config):
+            raise UsageError(f"model.branches: {run} is an ensemble: give runs of single networks")
+        for name, encoder in own.encoders.items():
+            if name not in config.encoders or name in taken:
+                why = f"{taken[name]} has one too" if name in taken else "this network has none"
+                raise UsageError(f"model.branches: {run} has a {name} branch, {why}: give one run for each branch")
+            body = replace(encoder, pooling=own.pooling_of(name), embedding_units=config.encoders[name].embedding_units)
+            changes = {name: getattr(own, name), "encoders": config.encoders | {name: body}}
+            if own.audio_inputs:
+                heard = [other for other in taken if other != "tokens"]
+                if heard and own.audio != config.audio:
+                    raise UsageError(
+                        f"model.branches: {run} and {taken[heard[0]]} have other audio settings: one network hears "
+                        "through one window"
+                    )
+                changes["audio"] = own.audio
+            config = replace(config, **changes)
+            taken[name] = run
+    return config
+
+
+def load_branches(model: keras.Model, config: Config, branches: Sequence[Path]) -> None:
+    """Give a network's branches the weights of the runs they start from. Raises RunError when these do not fit."""
+    for run in branches:
+        try:
+            trained = keras.saving.load_model(run / "model.keras", compile=False)
+            for name in read_config(run / "config.json").encoders:
+                own, other = (branch_of(network, name, config) for network in (model, trained))
+                own.set_weights(other.get_weights())
+        except (ValueError, OSError, TypeError, KeyError) as error:
+            raise RunError(f"{run} cannot be started from ({first_line(error)}): train it again") from error
+
+
+def branch_of(model: keras.Model, name: InputName, config: Config) -> keras.Model:
+    """Return the part of a network that can start from another: a branch up to its pooled frames, up to the frames
+    themselves where the branches meet before pooling."""
+    end = f"{name}_frames" if config.model.fusion == "attention" else f"{name}_pooled"
+    return keras.Model(model.inputs, model.get_layer(end).output)
+
+
+def branch_layers(model: keras.Model, config: Config, branches: Sequence[Path]) -> list[keras.layers.Layer]:
+    """Return the layers that start from these runs."""
+    names = [name for run in branches for name in read_config(run / "config.json").encoders]
+    return [layer for name in names for layer in branch_of(model, name, config).layers]
+
+
+def check_splits(branches: Sequence[Path], digest: str) -> None:
+    """Raise RunError unless all runs were trained on the split of this digest: a branch that has heard a test clip
+    would tell of it."""
+    for run in branches:
+        if runs.read_metrics(run).get("split_sha256") != digest:
+            raise RunError(f"model.branches: {run} was trained on another split: train it on this one")

@@ -1,0 +1,112 @@
+"""Trained runs to one ensemble: weights from their validation predictions, then predictions and metrics of its own."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from emokeras.config import EnsembleConfig, to_json
+from emokeras.data.corpus import Clip
+from emokeras.errors import RunError
+from emokeras.files import write_text
+from emokeras.models.late import Combination, combine, fit_combination
+from emokeras.reporting import metrics as figures_of
+from emokeras.reporting import runs
+from emokeras.training.report import PREDICTION_FILES, write_report
+
+SAME_IN_ALL = ("corpus", "protocol", "fold", "split_seed", "emotions", "split_sha256")
+
+
+def fuse_runs(
+    config: EnsembleConfig,
+    members: Mapping[str, Path],
+    folder: Path,
+    clips: Sequence[Clip] = (),
+    say: Callable = print,
+) -> dict:
+    """Make an ensemble's run of runs that have ended; return the metrics.
+
+    Parameters
+    ----------
+    members: for each member of the configuration its run folder, or its row under results/.
+    folder: where the run goes; it is there already.
+    clips: of the corpus, for what the predictions do not tell (sex, intensity); without them the figures by these are
+        left out.
+
+    Raises RunError when the members were not trained, validated and tested on the same clips.
+    """
+    metrics = {name: runs.read_metrics(member) for name, member in members.items()}
+    check_agreement(members, metrics)
+    answers = {subset: runs.read_together(members.values(), file) for subset, file in PREDICTION_FILES.items()}
+    labels, probabilities = answers["validation"].labels, answers["validation"].probabilities
+    combination = fit_combination(config.method, probabilities, labels)
+    first = next(iter(metrics.values()))
+    of_name = {clip.name: clip for clip in clips}
+    told = {
+        subset: [
+            of_name.get(name) or Clip(name, Path(), first["emotions"][label], speaker)
+            for name, speaker, label in zip(answer.clips, answer.speakers, answer.labels, strict=True)
+        ]
+        for subset, answer in answers.items()
+    }
+    combined = {subset: combine(answer.probabilities, combination) for subset, answer in answers.items()}
+
+    write_text(folder / "config.json", to_json(config))
+    runs.write_json(folder / "ensemble.json", asdict(combination))
+    with_split = [member / "split.csv" for member in members.values() if (member / "split.csv").is_file()]
+    if with_split:
+        shutil.copyfile(with_split[0], folder / "split.csv")
+    losses = _validation_losses(probabilities, labels, list(members), combination)
+    say(_summary(list(members), combination, losses))
+    summed = ("epochs_run", "num_parameters", "train_seconds", "train_cpu_seconds")
+    training = {
+        "num_train": first["num_train"],
+        "split_sha256": first["split_sha256"],
+        "best_epoch": None,  # Each member has its own.
+        **{key: _sum([one.get(key) for one in metrics.values()]) for key in summed},
+        "ensemble": {
+            "method": config.method,
+            "weights": dict(zip(members, combination.weights, strict=False)),
+            "validation_cross_entropy": losses,
+        },
+    }
+    transcripts = [one["transcripts"] for one in metrics.values() if "transcripts" in one]
+    if transcripts:
+        training["transcripts"] = transcripts[0]
+    return write_report(config, first["corpus"], told, combined, training, folder)
+
+
+def check_agreement(members: Mapping[str, Path], metrics: Mapping[str, Mapping]) -> None:
+    """Raise RunError, in one line, unless these runs learned, validated and were tested on the same clips."""
+    (first_name, first), *others = metrics.items()
+    for key in SAME_IN_ALL:
+        if key not in first:
+            raise RunError(f"{members[first_name]} does not say its {key}: train it again")
+        for name, other in others:
+            if other.get(key) != first[key]:
+                what = "split, clip by clip" if key == "split_sha256" else key
+                told = "" if key in ("split_sha256", "emotions") else f": {first[key]} and {other.get(key)}"
+                raise RunError(
+                    f"{members[first_name]} and {members[name]} differ in their {what}{told}; only runs of the same "
+                    "split can be fused, else one would have learned from the other's test clips"
+                )
+
+
+def _validation_losses(probabilities, labels, names: Sequence[str], combination: Combination) -> dict[str, float]:
+    """Return the cross-entropy on validation of each member, of the plain mean of their logits, and of the ensemble."""
+    losses = {name: figures_of.cross_entropy(labels, own) for name, own in zip(names, probabilities, strict=True)}
+    losses["mean of the logits"] = figures_of.cross_entropy(labels, combine(probabilities, Combination("mean-logits")))
+    return losses | {combination.method: figures_of.cross_entropy(labels, combine(probabilities, combination))}
+
+
+def _summary(names: Sequence[str], combination: Combination, losses: Mapping[str, float]) -> str:
+    weights = " · ".join(
+        f"{name} {weight:.2f}" for name, weight in zip(names, combination.weights, strict=False)
+    ) or ", ".join(names)
+    own, mean = losses[combination.method], losses["mean of the logits"]
+    against = "" if combination.method == "mean-logits" else f" (the plain mean of the logits: {mean:.4f})"
+    return f"{combination.method}: {weights}; cross-entropy on validation {own:.4f}{against}"
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    return None if None in values else round(sum(values), 1)

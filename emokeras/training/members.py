@@ -1,0 +1,115 @@
+"""Runs that are made of others: their parts are found, or trained first, then they themselves."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+
+from emokeras import recipes
+from emokeras.config import AnyConfig, Config, EnsembleConfig, to_json, with_experiment
+from emokeras.data.corpus import Corpus
+from emokeras.errors import UsageError
+from emokeras.files import replacing, write_text
+from emokeras.models.pretrained import with_pretrained_sizes
+from emokeras.reporting import runs, tables
+from emokeras.training.branches import check_splits, with_branches
+from emokeras.training.ensembling import fuse_runs
+from emokeras.training.fit import train_run
+from emokeras.training.subsets import split_corpus
+
+# What of a member's run an ensemble keeps: what it is, what it said, and all it needs to be served.
+MEMBER_FILES = (
+    *("config.json", "split.csv", "metrics.json", "history.csv", "predictions.csv", "validation_predictions.csv"),
+    *("model.keras", "vocabulary.txt", "tokenizer"),
+)
+
+
+def train_with_members(
+    config: AnyConfig, corpus: Corpus, folder: Path, resume: bool = False, say: Callable = print
+) -> dict:
+    """Train a network, or all that an ensemble or a network that starts from others is made of, and it; return the
+    metrics. Arguments as for `fit.train_run`.
+
+    A member that has been trained already, in the run's own folder or with the same settings in the folder that
+    `benchmark` and `train` would have given it beside this one, is not trained again.
+    """
+    runs.check_run(folder, resume)
+    config = with_experiment(config, emotions=corpus.emotions)
+    if isinstance(config, EnsembleConfig):
+        runs.create_run(folder, resume)
+        write_text(folder / "config.json", to_json(config))
+        members = {name: take_member(name, member, corpus, folder, say) for name, member in config.members.items()}
+        return fuse_runs(config, members, folder, corpus.clips, say)
+    if not config.model.branches:
+        return train_run(config, corpus, folder, resume, say)
+
+    # Refused while nothing is begun: what is neither a run nor a recipe, runs that do not fit, weights out of reach.
+    given = [Path(branch).absolute() for branch in config.model.branches if _is_run(branch)]
+    with_branches(config, given)
+    check_splits(given, _split_digest(config, corpus))
+    if not resume:
+        config = with_pretrained_sizes(config)
+        lasting = [str(Path(branch).absolute()) if _is_run(branch) else branch for branch in config.model.branches]
+        config = replace(config, model=replace(config.model, branches=tuple(lasting)))
+        runs.create_run(folder)
+        write_text(folder / "config.json", to_json(config))
+    branches = [
+        Path(branch) if _is_run(branch) else take_member(branch, _as_member(branch, config), corpus, folder, say)
+        for branch in config.model.branches
+    ]
+    return train_run(config, corpus, folder, True, say, branches)
+
+
+def take_member(name: str, config: Config, corpus: Corpus, folder: Path, say: Callable) -> Path:
+    """Return the folder of a member's run, folder/members/NAME: as it lies there, else copied from beside the run that
+    it is a member of, else trained."""
+    own = folder / "members" / name
+    beside = folder.parent.parent / config.recipe / folder.name
+    if not own.exists() and _is_of(beside, config, corpus):
+        copy_member(beside, own)
+        say(f"member {name}: taken from {beside}")
+    elif (own / "metrics.json").is_file():
+        say(f"member {name}: trained already")
+    else:
+        say(f"member {name}: trains in {own}")
+        train_with_members(config, corpus, own, (own / "config.json").is_file(), lambda line: say(f"  {line}"))
+        keras.backend.clear_session()  # One network after another would fill the memory.
+    return own
+
+
+def copy_member(run: Path, target: Path) -> None:
+    """Copy what an ensemble needs of a run, in one step."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as temporary:
+        temporary.mkdir()
+        for name in MEMBER_FILES:
+            if (run / name).is_dir():
+                shutil.copytree(run / name, temporary / name)
+            elif (run / name).is_file():
+                shutil.copyfile(run / name, temporary / name)
+
+
+def _is_run(branch: str) -> bool:
+    """Say whether a branch is named by its run's folder; else by its recipe. Raises UsageError when it is neither."""
+    if not (Path(branch) / "metrics.json").is_file() and branch not in recipes.RECIPES:
+        raise UsageError(f"model.branches: {branch} is no run that has ended, and no recipe")
+    return (Path(branch) / "metrics.json").is_file()
+
+
+def _as_member(recipe: str, config: Config) -> Config:
+    return replace(recipes.RECIPES[recipe].config, experiment=config.experiment)
+
+
+def _is_of(folder: Path, config: Config, corpus: Corpus) -> bool:
+    """Say whether a run with these settings, on this split of this corpus, has ended in a folder."""
+    if not (folder / "metrics.json").is_file() or not (folder / "model.keras").is_file():
+        return False
+    metrics, settings = runs.read_metrics(folder), runs.read_json(folder / "config.json")
+    same = metrics.get("split_sha256") == _split_digest(config, corpus) and metrics["seed"] == config.experiment.seed
+    return same and not tables.differing_settings(settings, config)
+
+
+def _split_digest(config: Config, corpus: Corpus) -> str:
+    return runs.split_digest(corpus.clips, split_corpus(corpus, config.experiment))
