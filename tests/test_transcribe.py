@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emokeras import transcribe
+from emokeras import predict, transcribe
 from emokeras.data import transcripts
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import load_corpus
@@ -444,3 +444,32 @@ def test_a_killed_process_is_resumed(demo_folder, whisper, home):
     assert [row["content"] for row in rows_of(path)] == [clip.content for clip in clips]
     waveforms = load_waveforms(clips, 16000)
     assert transcripts.read_transcripts(clips) == transcripts.load_whisper(str(whisper))(waveforms)
+
+
+# What predict does where no transcript is given
+
+
+def predicted(capfd, *arguments: str) -> tuple[list[dict], str]:
+    assert predict.main([*arguments, "--json"]) == 0
+    out, err = capfd.readouterr()
+    return [json.loads(line) for line in out.splitlines()], err
+
+
+def test_a_missing_transcript_is_written_by_whisper(text_run, corpus, whisper, scripts, capfd):
+    files = [str(corpus / f"{name}.wav") for name in "ab"]
+    answers, err = predicted(capfd, *files, "--model", str(text_run), "--whisper", str(whisper))
+    assert f"transcripts by {whisper}" in err
+    assert f"{files[0]}: {scripts['a']}" in err
+    given = [part for name in "ab" for part in ("--transcript", scripts[name])]
+    expected, _ = predicted(capfd, *files, *given, "--model", str(text_run))
+    assert answers == expected
+    assert [answer["file"] for answer in answers] == files
+
+
+def test_without_a_recogniser_a_missing_transcript_is_refused(text_run, corpus, monkeypatch, capfd):
+    monkeypatch.setattr(transcripts.importlib.util, "find_spec", lambda name: None)
+    assert predict.main([str(corpus / "a.wav"), "--model", str(text_run)]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "reads what is said: give --transcript TEXT, one a file (transcribing needs torch and jiwer" in err
