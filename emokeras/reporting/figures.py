@@ -316,6 +316,45 @@ def _step_ticks(axis, num_steps: int, seconds: float | None, words: Sequence[str
         axis.set_label_text(f"{name} (seconds)")
 
 
+class Panel(NamedTuple):
+    """What a setting was in each trial, [trials]: numbers between two `ends`, on a logarithmic axis where `is_log`; or,
+    without ends, one of the `choices`."""
+
+    values: Sequence[float | str]
+    ends: tuple[float, float] | None = None
+    is_log: bool = False
+    choices: Sequence[float | str] = ()
+
+
+def scores_by_setting(panels: Mapping[str, Panel], scores: np.ndarray, best: int, objective: str) -> Figure:
+    """Draw the scores of trials [trials] against each setting, a panel a setting; the best trial is marked."""
+    columns = min(4, len(panels))
+    num_rows = -(-len(panels) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(2.9 * columns + 0.4, 2.4 * num_rows)
+        grid = figure.subplots(num_rows, columns, squeeze=False, sharey=True)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+        for axes, (name, panel) in zip(grid.flat, panels.items(), strict=False):
+            places = panel.values
+            if panel.ends is None:
+                places = [panel.choices.index(value) for value in panel.values]
+                axes.set_xticks(range(len(panel.choices)), map(str, panel.choices), rotation=20, ha="right", fontsize=7)
+                axes.set_xlim(-0.5, len(panel.choices) - 0.5)
+            else:
+                axes.set_xscale("log" if panel.is_log else "linear")
+                axes.set_xlim(*panel.ends)
+            dots = {"linewidths": 0, "clip_on": False}
+            axes.scatter(places, scores, s=18, color=BLUE, alpha=0.7, **dots)
+            axes.scatter([places[best]], [scores[best]], s=46, color=VERMILLION, zorder=3, **dots)
+            axes.set_title(name, fontsize=9)
+            axes.grid(axis="y")
+            axes.set_axisbelow(True)
+        for row in grid:
+            row[0].set_ylabel(objective)
+        return _laid_out(figure)
+
+
 def _without_padding(features: np.ndarray, mask: np.ndarray | None) -> np.ma.MaskedArray:
     features = np.asarray(features, dtype=np.float64)  # [frames, bands]
     if features.ndim != 2:

@@ -297,11 +297,14 @@ def _runs_text(protocol: str, group: Sequence[Run]) -> str:
 
 
 def commands(group: Sequence[Run]) -> list[str]:
-    """Return the command lines that make these runs; settings that are not the recipe's go into `--set`."""
+    """Return the command lines that make these runs; settings that are not the recipe's go into `--set`. What is no
+    recipe (a configuration that was searched for, an ensemble of a person's own) is trained from its configuration."""
     lines = []
     for run in group:
         figures = run.metrics
-        words = ["python", "-m", "emokeras.train", figures["recipe"], "--corpus", figures["corpus"]]
+        known = figures["recipe"] in recipes.RECIPES
+        what = [figures["recipe"]] if known else ["--config", (run.folder / "config.json").as_posix()]
+        words = ["python", "-m", "emokeras.train", *what, "--corpus", figures["corpus"]]
         words += ["--protocol", figures["protocol"]]
         if figures["protocol"] in PROTOCOLS and PROTOCOLS[figures["protocol"]].num_folds > 1:
             words += ["--fold", str(figures["fold"])]

@@ -1,7 +1,7 @@
 """One configuration to one trained run: its folder holds all there is to know of it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,18 @@ from emokeras.training.score import predict_logits, to_probabilities
 from emokeras.training.subsets import Subset, evaluation_inputs, split_corpus, take_subsets
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """All that a training needs: the network, what of it is pretrained, the clips, the run's folder and page."""
+
+    config: Config
+    model: keras.Model
+    pretrained: Sequence[keras.layers.Layer]
+    subsets: Mapping[str, Subset]
+    folder: Path
+    page: callbacks.TensorBoardPage
+
+
 def train_run(
     config: Config,
     corpus: Corpus,
@@ -44,6 +56,40 @@ def train_run(
 
     Returns the metrics, as in metrics.json. Raises CorpusError for a split that cannot be trained on.
     """
+    run = prepare(config, corpus, folder, resume, say, branches)
+    best_epoch = fit(run, say)
+    probabilities = {}
+    for name in ("validation", "test"):
+        inputs = evaluation_inputs(run.subsets[name], run.config)
+        probabilities[name] = to_probabilities(predict_logits(run.model, inputs))
+    if run.config.model.fusion == "attention" and len(run.config.encoders) > 1:
+        clip, told = evaluation_inputs(run.subsets["validation"], run.config), run.subsets["validation"].clips[0]
+        clip = {name: value[0, 0] for name, value in clip.items()}
+        picture = draw_attention(run.model, run.config, clip, f"{told.name}, {told.emotion}", run.folder)
+        figures.save(picture, run.folder / "attention.png")
+        run.page.write_figure("attention", picture, best_epoch)
+    return write_network_report(
+        run.model, run.config, corpus.name, run.subsets, probabilities, best_epoch, run.folder, run.page
+    )
+
+
+def validate_run(config: Config, corpus: Corpus, folder: Path, stop_epoch: int) -> list[dict[str, float]]:
+    """Train as `train_run` does, on from where the folder's run stands, until an epoch is done; ask nothing of the test
+    subset. The network starts from `config.model.branches`, which are run folders. Returns the rows of history.csv."""
+    resume = (Path(folder) / "config.json").is_file()
+    run = prepare(config, corpus, folder, resume, _quiet, [Path(branch) for branch in config.model.branches])
+    fit(run, _quiet, stop_epoch)
+    return runs.read_history(run.folder / "history.csv")
+
+
+def _quiet(line: str) -> None:
+    pass
+
+
+def prepare(
+    config: Config, corpus: Corpus, folder: Path, resume: bool, say: Callable, branches: Sequence[Path] = ()
+) -> Prepared:
+    """Build the network and begin its run's folder, or go on with it. Arguments as for `train_run`."""
     config = with_branches(with_experiment(config, emotions=corpus.emotions), branches)
     check_splits(branches, runs.split_digest(corpus.clips, split_corpus(corpus, config.experiment)))
     if not resume:
@@ -55,25 +101,14 @@ def train_run(
     model = make_network(config, branches, pretrained=not state.exists())
 
     folder = runs.create_run(folder, resume)
-    (folder / "checkpoints").mkdir(exist_ok=True)
     write_text(folder / "config.json", to_json(config))
+    (folder / "checkpoints").mkdir(exist_ok=True)
     subsets = take_subsets(config, corpus, folder, say)
     page = callbacks.TensorBoardPage(folder, config.experiment.emotions)
     adapt_normalization(model, config, subsets["train"])
     say(f"{config.recipe}: {model.count_params():,} parameters")
-    best_epoch = fit(model, config, subsets, folder, page, say, branches)
-
-    probabilities = {}
-    for name in ("validation", "test"):
-        inputs = evaluation_inputs(subsets[name], config)
-        probabilities[name] = to_probabilities(predict_logits(model, inputs))
-    if config.model.fusion == "attention" and len(config.encoders) > 1:
-        clip = {name: value[0, 0] for name, value in evaluation_inputs(subsets["validation"], config).items()}
-        told = subsets["validation"].clips[0]
-        picture = draw_attention(model, config, clip, f"{told.name}, {told.emotion}", folder)
-        figures.save(picture, folder / "attention.png")
-        page.write_figure("attention", picture, best_epoch)
-    return write_network_report(model, config, corpus.name, subsets, probabilities, best_epoch, folder, page)
+    pretrained = [*pretrained_layers(model), *branch_layers(model, config, branches)]
+    return Prepared(config, model, pretrained, subsets, folder, page)
 
 
 def make_network(config: Config, branches: Sequence[Path], pretrained: bool) -> keras.Model:
@@ -117,19 +152,13 @@ def stages(config: TrainingConfig) -> list[Stage]:
     return [Stage(0, frozen, True, replace(config, epochs=frozen)), Stage(frozen, epochs, False, unfrozen)]
 
 
-def fit(
-    model: keras.Model,
-    config: Config,
-    subsets: Mapping[str, Subset],
-    folder: Path,
-    page: callbacks.TensorBoardPage,
-    say: Callable,
-    branches: Sequence[Path] = (),
-) -> int:
-    """Train from the last whole epoch on until the epochs or the patience end; leave the model with its best weights.
+def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
+    """Train from the last whole epoch on until the epochs or the patience end, or `stop_epoch` is done; leave the model
+    with its best weights.
 
     Returns the epoch they are of, counted from 1.
     """
+    config, model, subsets, folder, page = run.config, run.model, run.subsets, run.folder, run.page
     state = folder / "checkpoints" / callbacks.STATE
     done = callbacks.saved_epoch(state)
     if done:
@@ -145,11 +174,11 @@ def fit(
         done,
         page,
     )
-    pretrained = [*pretrained_layers(model), *branch_layers(model, config, branches)]
     for first, stop, frozen, learning in stages(config.training):
-        if done > stop:
+        stop = min(stop, stop_epoch or stop)
+        if done > stop or first >= stop:
             continue
-        for layer in pretrained:
+        for layer in run.pretrained:
             layer.trainable = not frozen
         compile_model(model, learning, steps)
         if first < done:

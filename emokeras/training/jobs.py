@@ -213,7 +213,7 @@ def run_child(command: Sequence[str]) -> int:
     It does not outlive us: Ctrl-C and SIGTERM end it, then raise KeyboardInterrupt; on Linux it ends by our kill too.
     """
     sys.stdout.flush()
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_end_with_parent if _LIBC else None)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
 
     def on_terminate(*_):
         child.terminate()
@@ -240,8 +240,10 @@ def run_child(command: Sequence[str]) -> int:
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _end_with_parent() -> None:
-    _LIBC.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+def end_with_parent() -> None:
+    """Let a child that has just been forked get SIGTERM when its parent ends, even by a kill, where the system can."""
+    if _LIBC:
+        _LIBC.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _plan_line(jobs: Sequence[Job], states: Sequence[State]) -> str:

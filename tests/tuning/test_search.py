@@ -1,0 +1,292 @@
+"""Real searches: trials are judged on validation, a killed search goes on, a chief leads workers that may die."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from emokeras import train
+from emokeras.config import read_config
+from emokeras.reporting import runs
+from tuning import search, workers
+from tuning.report import best_of, read_trials
+from tuning.tuner import PROJECT, HyperbandOracle, RandomOracle, Tuner
+
+ROOT = Path(__file__).parents[2]
+QUICK = ["text-gru", "--epochs", "2", "--tuner", "random", "--set", "training.batch_size=8"]
+ONLY = ["--only", "training.learning_rate,encoder.units,model.dropout"]
+
+
+def arguments(demo_folder, folder, max_trials, *more) -> list[str]:
+    given = [*QUICK, *ONLY, "--corpus", str(demo_folder), "--search-dir", str(folder)]
+    return [*given, "--max-trials", str(max_trials), *more]
+
+
+def table(folder) -> list[dict[str, str]]:
+    with open(folder / "trials.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def searched(demo_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("searches") / "search"
+    assert search.main(arguments(demo_folder, folder, 2)) == 0
+    return folder
+
+
+def test_trials_are_scored_by_what_their_runs_would_keep(searched):
+    rows = table(searched)
+    assert [row["status"] for row in rows] == ["COMPLETED"] * 2
+    for row in rows:
+        run = searched / "trials" / row["trial"] / "seed-0"
+        history = runs.read_history(run / "history.csv")
+        assert len(history) == 2
+        kept = max(history, key=lambda one: (one["val_accuracy"], -one["epoch"]))  # text-gru selects by val_accuracy
+        assert float(row["val_balanced_accuracy"]) == pytest.approx(kept["val_balanced_accuracy"], abs=1e-6)
+        config = read_config(run / "config.json")
+        assert config.training.learning_rate == pytest.approx(float(row["training.learning_rate"]))
+        assert list(config.encoders["tokens"].units) == json.loads(row["encoder.units"])
+        assert not (run / "predictions.csv").exists()  # Nothing was asked of the test clips.
+    assert (searched / "scores.png").stat().st_size > 10_000
+    assert len(list((searched / "tensorboard").glob("*/events*"))) == 2
+
+
+def test_train_takes_the_best_configuration_unchanged(searched, tmp_path):
+    best = best_of(read_trials(searched / PROJECT), "val_balanced_accuracy")
+    assert best.score == max(float(row["val_balanced_accuracy"]) for row in table(searched))
+    assert train.main(["--config", str(searched / "best.json"), "--run-dir", str(tmp_path / "run")]) == 0
+    config = read_config(tmp_path / "run" / "config.json")
+    assert config.recipe == "text-gru-tuned"
+    assert config.training.learning_rate == best.values["training.learning_rate"]
+    # The same configuration and seed: the run says on validation what the trial said.
+    validation = runs.read_metrics(tmp_path / "run")["validation"]
+    assert validation["balanced_accuracy"] == pytest.approx(best.score, abs=1e-6)
+
+
+def test_a_finished_search_says_so_and_a_larger_number_goes_on(searched, demo_folder, capsys):
+    before = table(searched)
+    assert search.main(arguments(demo_folder, searched, 2)) == 0
+    assert "this search is finished" in capsys.readouterr().out
+    assert table(searched) == before
+    assert search.main(arguments(demo_folder, searched, 3)) == 0
+    assert "2 of 3 trials are done already" in capsys.readouterr().out
+    assert table(searched)[:2] == before
+    assert len(table(searched)) == 3
+
+
+def test_another_search_in_its_folder_is_refused(searched, demo_folder, capsys):
+    assert search.main(arguments(demo_folder, searched, 2, "--objective", "val_loss")) == 1
+    said = capsys.readouterr().err
+    assert "holds a search with --objective val_balanced_accuracy, not val_loss" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--only", "encoder.l3"], "--only encoder.l3: the space of text-gru has encoder.l2"),
+        (["--max-trials", "0"], "--max-trials 0: give 1 or more"),
+        (["--worker-id", "a"], "give HOST:PORT"),
+        (["--chief", "10.0.0.1:80"], "give --worker-id too"),
+        (["--set", "encoder.l3=1"], "did you mean 'encoder.l2'"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_one_line(more, expected, tmp_path, demo_folder, capsys):
+    assert search.main([*QUICK, "--corpus", str(demo_folder), "--search-dir", str(tmp_path / "s"), *more]) == 2
+    said = capsys.readouterr().err
+    assert expected in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "s").exists()
+
+
+def test_an_ensemble_is_not_searched_but_its_members(capsys):
+    assert search.main(["weighted-mel-mfcc"]) == 2
+    assert "search its members, mel-resnet, mfcc-tcn" in capsys.readouterr().err
+
+
+def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(demo_folder, tmp_path, monkeypatch):
+    score = Tuner._score
+
+    def failing(self, trial, config, number):
+        if trial.trial_id == "0":
+            raise MemoryError("no room for 9 GiB")
+        return score(self, trial, config, number)
+
+    monkeypatch.setattr(Tuner, "_score", failing)
+    assert search.main(arguments(demo_folder, tmp_path / "s", 2)) == 0
+    first, second = table(tmp_path / "s")
+    assert (first["status"], first["reason"], first["val_balanced_accuracy"]) == ("FAILED", "no room for 9 GiB", "")
+    assert second["status"] == "COMPLETED"
+
+
+def test_a_search_that_is_broken_goes_on_with_the_trial_it_was_in(demo_folder, tmp_path, monkeypatch):
+    from emokeras.training import callbacks
+
+    whole = callbacks.Validation.on_epoch_end
+    epochs = []
+
+    def broken(self, epoch, logs=None):
+        whole(self, epoch, logs)
+        epochs.append((self.folder.parent.name, epoch + 1))
+        if epochs == [("0", 1), ("0", 2), ("1", 1)]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.Validation, "on_epoch_end", broken)
+    assert search.main(arguments(demo_folder, tmp_path / "s", 2)) == 130
+    assert search.main(arguments(demo_folder, tmp_path / "s", 2)) == 0
+    assert epochs == [("0", 1), ("0", 2), ("1", 1), ("1", 2)]
+    assert [row["status"] for row in table(tmp_path / "s")] == ["COMPLETED"] * 2
+
+
+def test_hyperband_begins_with_a_ninth_of_the_epochs_and_promotes_the_best():
+    import keras_tuner
+
+    space = keras_tuner.HyperParameters()
+    space.Float("x", 0.0, 1.0)
+    oracle = HyperbandOracle(27, 20, objective=keras_tuner.Objective("score", "max"), hyperparameters=space, seed=1)
+    oracle._set_project_dir("/tmp", "unused-hyperband")
+    oracle.save = oracle._save_trial = lambda *_: None
+    oracle.verbose = 0
+    epochs = []
+    for _ in range(20):
+        trial = oracle.create_trial("tuner0")
+        values = trial.hyperparameters.values
+        epochs.append(values["tuner/epochs"])
+        if values["tuner/initial_epoch"]:
+            past = oracle.trials[values["tuner/trial_id"]]
+            assert past.hyperparameters.values["x"] == values["x"]
+        oracle.update_trial(trial.trial_id, {"score": values["x"]})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    assert epochs[:12] == [3] * 12
+    assert set(epochs) == {3, 9, 27}
+
+
+# Chief and workers
+
+
+def test_an_oracle_that_is_started_again_knows_who_trains_what(tmp_path):
+    import keras_tuner
+
+    def oracle():
+        space = keras_tuner.HyperParameters()
+        space.Float("x", 0.0, 1.0)
+        objective = keras_tuner.Objective("score", "max")
+        made = RandomOracle(max_trials=9, objective=objective, hyperparameters=space, seed=1)
+        made._set_project_dir(str(tmp_path), "project")
+        made.verbose = 0
+        return made
+
+    first = oracle()
+    ended, ongoing = first.create_trial("a"), first.create_trial("b")
+    first.update_trial(ended.trial_id, {"score": 0.5})
+    ended.status = "COMPLETED"
+    first.end_trial(ended)  # Written down before it is struck off the list of what is under way.
+    again = oracle()
+    again.reload()
+    assert again.create_trial("b").trial_id == ongoing.trial_id
+    third = again.create_trial("a")
+    assert third.trial_id not in (ended.trial_id, ongoing.trial_id)
+    assert [trial.score for trial in again.get_best_trials()] == [0.5]
+
+
+def test_each_worker_sees_one_gpu_in_turn_and_the_chief_none(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    seen = [workers._variables(number, None)["CUDA_VISIBLE_DEVICES"] for number in (-1, 0, 1, 2)]
+    assert seen == ["-1", "4", "7", "4"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "CUDA_VISIBLE_DEVICES" not in workers._variables(0, None)
+    assert workers._variables(0, 3)["TF_NUM_INTRAOP_THREADS"] == "3"
+
+
+def processes(folder) -> dict[str, int]:
+    """Return the chief's and the workers' process numbers by their id, as /proc has them."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                variables = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+            if "tuning.search" in words and str(folder) in words and "--worker-id" in words:
+                found[words[words.index("--worker-id") + 1]] = int(entry.name)
+                devices = [value for value in variables if value.startswith("CUDA_VISIBLE_DEVICES=")]
+                found[f"{words[words.index('--worker-id') + 1]} gpu"] = "".join(devices).partition("=")[2]
+    return found
+
+
+def wait_for(condition, seconds=240):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.2)
+    return value
+
+
+def begin(demo_folder, folder, max_trials, num_workers, epochs):
+    given = arguments(demo_folder, folder, max_trials, "--workers", str(num_workers), "--threads", "1")
+    given[given.index("--epochs") + 1] = str(epochs)
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0,1"}
+    command = [sys.executable, "-m", "tuning.search", *given]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def epochs_of(folder, trial) -> int:
+    path = folder / "trials" / trial / "seed-0" / "history.csv"
+    return len(runs.read_history(path)) if path.exists() else 0
+
+
+@pytest.mark.slow
+def test_a_chief_and_workers_finish_though_a_worker_and_the_chief_are_killed(demo_folder, tmp_path):
+    folder = tmp_path / "s"
+    running = begin(demo_folder, folder, 4, 2, epochs=40)
+    try:
+        found = wait_for(lambda: len(seen := processes(folder)) == 6 and seen)
+        assert {name: found[f"{name} gpu"] for name in ("chief", "worker-0", "worker-1")} == {
+            "chief": "-1", "worker-0": "0", "worker-1": "1",
+        }  # fmt: skip
+        wait_for(lambda: epochs_of(folder, "0") >= 3 and epochs_of(folder, "1") >= 3)
+        os.kill(found["worker-0"], signal.SIGKILL)
+        lost = found["worker-0"]
+        again = wait_for(lambda: (seen := processes(folder)).get("worker-0", lost) != lost and seen)
+        wait_for(lambda: any(trial.status == "COMPLETED" for trial in read_trials(folder / PROJECT)))
+        done = {trial.name: trial.score for trial in read_trials(folder / PROJECT) if trial.status == "COMPLETED"}
+        os.kill(again["chief"], signal.SIGKILL)
+        out, err = running.communicate(timeout=400)
+    finally:
+        running.kill()
+    assert running.returncode == 0, err
+    assert "worker-0 ended (SIGKILL) and is started again" in err
+    assert "chief ended (SIGKILL) and is started again" in err
+    rows = table(folder)
+    assert [row["status"] for row in rows] == ["COMPLETED"] * 4
+    for row in rows:
+        assert epochs_of(folder, row["trial"]) == 40  # none lost, none twice
+    kept = {row["trial"]: float(row["val_balanced_accuracy"]) for row in rows}
+    for name, score in done.items():
+        assert kept[name] == pytest.approx(score, abs=1e-6)
+    assert not [name for name in processes(folder) if "gpu" not in name]
+    assert out.count("4/4") == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_of_them(demo_folder, tmp_path):
+    folder = tmp_path / "s"
+    running = begin(demo_folder, folder, 50, 1, epochs=100)
+    try:
+        wait_for(lambda: epochs_of(folder, "00") >= 2)
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert running.returncode == 130
+    wait_for(lambda: not [name for name in processes(folder) if "gpu" not in name], 20)

@@ -1,0 +1,58 @@
+"""Search spaces: every path is a setting of its recipe, every range makes a configuration."""
+
+import json
+
+import keras_tuner
+import pytest
+
+from emokeras.config import Config, override, settings
+from emokeras.recipes import RECIPES
+from tuning.spaces import ALWAYS, SPACES, Between, OneOf, declare, space_of, to_config
+
+NETWORKS = {name: recipe.config for name, recipe in RECIPES.items() if isinstance(recipe.config, Config)}
+
+
+@pytest.mark.parametrize("recipe", NETWORKS)
+def test_every_end_of_every_range_is_a_configuration(recipe):
+    config, space = NETWORKS[recipe], SPACES[recipe]
+    assert set(ALWAYS) <= set(space)
+    for path, own in space.items():
+        ends = own.values if isinstance(own, OneOf) else (own.low, own.high)
+        for value in ends:
+            value = int(value) if isinstance(own, Between) and own.step else value
+            changed = to_config(config, {path: value}, space)
+            told = settings(changed)
+            # `encoder.KEY` is of every branch.
+            branches = [key for key in told if key == path or (key.startswith("encoders.") and key.endswith(path[7:]))]
+            branches = branches if path.startswith("encoder.") else [path]
+            assert branches
+            expected = tuple(json.loads(value)) if isinstance(value, str) else value
+            assert all(told[key] == expected for key in branches)
+
+
+@pytest.mark.parametrize("recipe", ["mel-resnet", "mfcc-tcn", "text-gru", "attention-mel-text"])
+def test_what_the_tuner_draws_becomes_the_configuration(recipe):
+    space = SPACES[recipe]
+    hyperparameters = keras_tuner.HyperParameters()
+    declare(hyperparameters, space)
+    assert [own.name for own in hyperparameters.space] == list(space)
+    values = {own.name: own.random_sample(seed) for seed, own in enumerate(hyperparameters.space)}
+    config = to_config(NETWORKS[recipe], values | {"tuner/epochs": 3}, space)
+    assert config.training.learning_rate == values["training.learning_rate"]
+    assert config.training.batch_size == values["training.batch_size"]
+    for path, own in space.items():
+        if isinstance(own, Between):
+            assert own.low <= values[path] <= own.high
+    assert config.training.epochs == NETWORKS[recipe].training.epochs
+
+
+def test_what_a_recipe_does_not_use_is_not_searched():
+    assert not [path for path in SPACES["mel-cnn2"] if path.startswith("augment.")]
+    assert "augment.band_shift_bands" in SPACES["mel-resnet"]
+    assert "augment.band_shift_bands" not in SPACES["mfcc-tcn"]
+    assert "training.weight_decay" not in SPACES["text-gru"]  # trained by plain Adam
+    assert "encoder.dilations" in SPACES["mfcc-tcn"]
+    # Branches that start from runs are as they were trained.
+    assert not [path for path in SPACES["early-mel-mfcc"] if path.endswith(("filters", "dilations"))]
+    scratch = override(NETWORKS["early-mel-mfcc"], {"model.branches": []})
+    assert "encoders.mfcc.dilations" in space_of(scratch)

@@ -1,0 +1,125 @@
+"""What is searched: for each recipe a table, dotted path -> range.
+
+L2, dropout and learning rate always; width and depth of the body, strength of the augmentation, label smoothing and
+batch size where the recipe has them. A range is drawn from by KerasTuner; `to_config` turns what it drew into a
+configuration.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from emokeras.config import Config, InputName, override, settings
+from emokeras.recipes import RECIPES
+
+
+@dataclass(frozen=True)
+class Between:
+    """A number from `low` to `high`: by equal ratios where `log`, in whole steps of `step` where there is one."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of several values; lists are written as JSON."""
+
+    values: tuple[Any, ...]
+
+
+Range = Between | OneOf
+Space = dict[str, Range]
+
+ALWAYS: Space = {
+    "encoder.l2": Between(1e-7, 1e-3, log=True),
+    "encoder.dropout": Between(0.0, 0.5),
+    "model.dropout": Between(0.0, 0.6),
+    "training.learning_rate": Between(1e-4, 1e-2, log=True),
+    "training.batch_size": OneOf((16, 32, 64)),
+    "training.label_smoothing": Between(0.0, 0.2),
+}
+# Weights decay with this optimizer alone.
+ADAMW: Space = {"training.weight_decay": Between(1e-3, 1e-1, log=True)}
+# Width and depth, by the body's kind.
+BODIES: dict[str, Space] = {
+    "cnn": {"filters": OneOf(("[16, 32, 64]", "[24, 48, 96]", "[32, 64, 128]", "[32, 64, 128, 256]"))},
+    "crnn": {
+        "filters": OneOf(("[16, 32, 64]", "[24, 48, 96]")),
+        "recurrent_units": OneOf(("[64]", "[96]", "[64, 64]")),
+    },
+    "resnet": {
+        "filters": OneOf(("[24, 96, 96, 128, 128]", "[32, 128, 128, 192, 192]", "[32, 128, 128, 128, 192, 192, 192]"))
+    },
+    "tcn": {
+        "filters": OneOf((64, 96, 128, 160)),
+        "kernel_size": OneOf((2, 3)),
+        "dilations": OneOf(("[1, 2, 4, 8]", "[1, 2, 4, 8, 16]", "[1, 2, 4, 8, 16, 32]")),
+    },
+    "transformer": {"units": OneOf((96, 128, 192)), "num_blocks": Between(2, 6, step=1)},
+    "recurrent": {"units": OneOf(("[32]", "[64]", "[128]", "[64, 64]"))},
+    "imagenet": {},
+    "bert": {},
+}
+# Strengths that are searched where a recipe uses them at all.
+AUGMENTATION: Space = {
+    "augment.speed_change": Between(0.0, 0.2),
+    "augment.noise_probability": Between(0.0, 0.6),
+    "augment.mixup_alpha": Between(0.1, 0.8),
+    "augment.mixup_probability": Between(0.0, 1.0),
+    "augment.num_time_masks": Between(0, 3, step=1),
+    "augment.num_band_masks": Between(0, 3, step=1),
+    "augment.band_shift_bands": Between(0, 6, step=1),
+}
+
+
+def space_of(config: Config) -> Space:
+    """Return what is searched for a configuration, by dotted path."""
+    space = dict(ALWAYS)
+    if config.training.optimizer == "adamw":
+        space |= ADAMW
+    if not config.model.branches:  # Bodies that start from runs are as those were trained.
+        for name, encoder in config.encoders.items():
+            space |= {_body_path(name, key, config): own for key, own in BODIES[encoder.kind].items()}
+    unused = {path for path, value in settings(config).items() if not value}
+    if "augment.mixup_alpha" in unused:
+        unused.add("augment.mixup_probability")
+    if "spectrogram" not in config.encoders:
+        unused.add("augment.band_shift_bands")
+    space |= {path: own for path, own in AUGMENTATION.items() if path not in unused}
+    if config.training.frozen_epochs:
+        space["training.unfrozen_learning_rate"] = Between(1e-5, 1e-3, log=True)
+    return space
+
+
+def _body_path(name: InputName, key: str, config: Config) -> str:
+    return f"encoder.{key}" if len(config.encoders) == 1 else f"encoders.{name}.{key}"
+
+
+SPACES: dict[str, Space] = {
+    name: space_of(recipe.config) for name, recipe in RECIPES.items() if isinstance(recipe.config, Config)
+}
+
+
+def declare(hyperparameters, space: Space) -> None:
+    """Tell KerasTuner's HyperParameters of a space, in its order."""
+    for path, own in space.items():
+        match own:
+            case OneOf(values):
+                hyperparameters.Choice(path, list(values), ordered=False)
+            case Between(low, high, _, step) if step:
+                hyperparameters.Int(path, int(low), int(high), step=step)
+            case Between(low, high, log, _):
+                hyperparameters.Float(path, low, high, sampling="log" if log else "linear")
+
+
+def to_config(config: Config, values: Mapping[str, Any], space: Space) -> Config:
+    """Return a configuration with what the tuner drew for the paths of a space; its own bookkeeping is no setting.
+
+    Raises UsageError when the values do not go together, which is a trial that failed.
+    """
+    drawn = {path: json.loads(value) if isinstance(value, str) else value for path, value in values.items()}
+    return override(config, {path: drawn[path] for path in space if path in drawn})

@@ -1,0 +1,190 @@
+"""KerasTuner with our trainings: a trial is one configuration, trained on one split with one seed or several.
+
+KerasTuner is kept behind this module. Its oracle says what to try next and keeps each trial under
+SEARCH/keras-tuner/trial_ID; what the trial trained lies in SEARCH/trials/ID/seed-S, a run folder without a test.
+"""
+
+import contextlib
+import io
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import keras_tuner
+from keras_tuner.engine import base_tuner
+from keras_tuner.errors import FailedTrialError
+from keras_tuner.src import config as keras_tuner_config
+
+from emokeras.config import Config, with_experiment
+from emokeras.data.corpus import Corpus
+from emokeras.errors import EmokerasError, first_line
+from emokeras.files import replacing
+from emokeras.training.callbacks import best_epoch
+from emokeras.training.fit import validate_run
+from tuning.spaces import Space, declare, to_config
+
+keras_tuner_config.DEBUG = False  # Else the traceback of each trial that fails is shown; trials.csv has the reason.
+PROJECT = "keras-tuner"
+DIRECTIONS = {"val_loss": "min", "val_accuracy": "max", "val_balanced_accuracy": "max"}
+HYPERBAND_FACTOR, HYPERBAND_ROUNDS = 3, 3  # The first trials train a ninth of the epochs, the best of them all.
+IDLE_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched: the recipe's configuration and what of it, what for, how often and for how long."""
+
+    config: Config
+    space: Space
+    folder: Path
+    algorithm: str
+    objective: str
+    max_trials: int
+    seed: int
+    executions: int = 1
+
+    @property
+    def epochs(self) -> int:
+        return self.config.training.epochs
+
+
+class OngoingTrials:
+    """Lets an oracle that is started again wait for the trials that are under way, each with the worker that has it.
+
+    KerasTuner would give them to whoever asks next, while their workers still train them; and also one that has just
+    ended, for it is written down as ended before it is struck off the list.
+    """
+
+    def reload(self):
+        super().reload()
+        state = json.loads(Path(self._get_oracle_fname()).read_text(encoding="utf-8"))
+        for worker, trial_id in state["ongoing_trials"].items():
+            self._retry_queue.remove(trial_id)
+            self.tuner_ids.add(worker)
+            if self.trials[trial_id].status == "RUNNING":
+                self.ongoing_trials[worker] = self.trials[trial_id]
+
+
+class RandomOracle(OngoingTrials, keras_tuner.oracles.RandomSearchOracle):
+    pass
+
+
+class BayesianOracle(OngoingTrials, keras_tuner.oracles.BayesianOptimizationOracle):
+    pass
+
+
+class HyperbandOracle(OngoingTrials, keras_tuner.oracles.HyperbandOracle):
+    """Hyperband whose first trials train for a ninth of the epochs: of one epoch nothing can be told here."""
+
+    def __init__(self, epochs: int, max_trials: int, **options):
+        super().__init__(max_epochs=epochs, factor=HYPERBAND_FACTOR, hyperband_iterations=max_trials, **options)
+        self.max_trials = max_trials
+        self.min_epochs = math.ceil(epochs / HYPERBAND_FACTOR ** (HYPERBAND_ROUNDS - 1))
+        self._current_bracket, self._brackets = self._get_num_brackets() - 1, []
+        self._start_new_bracket()
+
+
+def make_oracle(search: Search) -> keras_tuner.Oracle:
+    """Return the oracle of a search: who says what to try next."""
+    space = keras_tuner.HyperParameters()
+    declare(space, search.space)
+    options = {
+        "objective": keras_tuner.Objective(search.objective, DIRECTIONS[search.objective]),
+        "hyperparameters": space,
+        "seed": search.seed + 1,  # KerasTuner takes 0 for no seed.
+        "allow_new_entries": False,
+        "max_consecutive_failed_trials": search.max_trials + 1,  # A trial that fails is recorded, the search goes on.
+    }
+    match search.algorithm:
+        case "random":
+            oracle = RandomOracle(max_trials=search.max_trials, **options)
+        case "bayesian":
+            # A third of the trials at random, so that a short search learns from them at all.
+            points = max(3, min(3 * len(search.space), search.max_trials // 3))
+            oracle = BayesianOracle(max_trials=search.max_trials, num_initial_points=points, **options)
+        case "hyperband":
+            oracle = HyperbandOracle(search.epochs, search.max_trials, **options)
+    oracle.verbose = 0
+    return oracle
+
+
+class Tuner(base_tuner.BaseTuner):
+    """Runs the trials of a search on a corpus. Whether alone, as the chief or as a worker, KERASTUNER_ORACLE_IP,
+    KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID say, as KerasTuner reads them."""
+
+    def __init__(
+        self, search: Search, corpus: Corpus | None, ended: Callable[[], None] | None = None, give_up: bool = False
+    ):
+        """`ended` is called after each trial; with `give_up` the first one fails: its worker died in it too often."""
+        self.plan, self.corpus, self.ended, self.give_up = search, corpus, ended, give_up
+        with contextlib.redirect_stdout(io.StringIO()):  # It tells which of its files it reads again.
+            super().__init__(make_oracle(search), directory=str(search.folder), project_name=PROJECT)
+
+    def on_search_begin(self):
+        self.save()  # Else what is killed in its first trial would not be found again.
+
+    def pre_create_trial(self):
+        time.sleep(IDLE_SECONDS)  # An oracle that waits for others' trials is asked again at once.
+
+    def on_trial_begin(self, trial):
+        if self.ended:  # On a search's own screen; a worker has none.
+            values = trial.hyperparameters.values
+            told = " · ".join(
+                f"{path} {values[path]:.3g}" if isinstance(values[path], float) else f"{path} {values[path]}"
+                for path in self.plan.space
+            )
+            print(f"trial {trial.trial_id}: {told}")
+
+    def on_trial_end(self, trial):
+        super().on_trial_end(trial)
+        if self.ended:
+            self.ended()
+
+    def run_trial(self, trial, *_, **__):
+        """Train a trial's configuration with each seed; return the mean of their scores."""
+        if self.give_up:
+            self.give_up = False
+            raise FailedTrialError("its worker died in it several times: is the memory too small?")
+        try:
+            config = to_config(self.plan.config, trial.hyperparameters.values, self.plan.space)
+            scores = [self._score(trial, config, number) for number in range(self.plan.executions)]
+        except EmokerasError as error:
+            raise FailedTrialError(first_line(error)) from error
+        finally:
+            keras.backend.clear_session()
+        score = sum(scores) / len(scores)
+        self._write_hparams(trial, score)
+        return {self.plan.objective: score}
+
+    def _write_hparams(self, trial, score: float) -> None:
+        """Write what was tried and its score, for TensorBoard's HParams page."""
+        import tensorflow as tf
+        from tensorboard.plugins.hparams import api as hparams
+
+        values = {path: trial.hyperparameters.values[path] for path in self.plan.space}
+        with tf.summary.create_file_writer(str(self.plan.folder / "tensorboard" / trial.trial_id)).as_default():
+            hparams.hparams(values, trial_id=trial.trial_id)
+            tf.summary.scalar(self.plan.objective, score, step=0)
+
+    def _score(self, trial, config: Config, number: int) -> float:
+        config = with_experiment(config, seed=config.experiment.seed + number)
+        values = trial.hyperparameters.values
+        folder = trial_folder(self.plan, trial.trial_id, number)
+        if values.get("tuner/trial_id") and not folder.exists():
+            # Hyperband goes on with what the best trials have: weights, optimizer, epoch.
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(folder) as temporary:
+                shutil.copytree(trial_folder(self.plan, values["tuner/trial_id"], number), temporary)
+        history = validate_run(config, self.corpus, folder, values.get("tuner/epochs", self.plan.epochs))
+        epoch = best_epoch(history, config.training.select_by)
+        return history[epoch - 1][self.plan.objective]
+
+
+def trial_folder(search: Search, trial_id: str, number: int) -> Path:
+    """Return where a trial's training with its `number`-th seed lies."""
+    return search.folder / "trials" / trial_id / f"seed-{search.config.experiment.seed + number}"

@@ -1,0 +1,146 @@
+"""A chief and its workers on this machine: each a process of its own, started again when it dies, ended together.
+
+KerasTuner's chief keeps the trials and says over gRPC what to try next; a worker that comes back under its own id gets
+the trial that it was lost in. Its port is not secured: it listens on loopback unless --chief names another address.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from emokeras.errors import RunError, UsageError
+from emokeras.training.jobs import end_with_parent
+
+CHIEF = "chief"
+DEATHS_IN_ONE_TRIAL, DEATHS_OF_CHIEF = 3, 5
+POLL_SECONDS, END_SECONDS = 0.5, 60.0
+
+
+def supervise(given: Sequence[str], num_workers: int, chief: str | None, threads: int | None) -> int:
+    """Run the search of these arguments with a chief and workers; return the exit status.
+
+    A worker that dies is started again under its id, and goes on with its trial; after DEATHS_IN_ONE_TRIAL that trial
+    counts as failed. A chief that dies is started again and keeps what has ended. Ctrl-C ends all of them.
+
+    Raises RunError when the chief cannot be kept running.
+    """
+    address = chief or f"127.0.0.1:{_free_port()}"
+    command = [sys.executable, "-m", "tuning.search", *_without(given, ("--workers", "--threads", "--chief"))]
+    command += ["--chief", address]
+    names = [CHIEF, *(f"worker-{number}" for number in range(num_workers))]
+    variables = {name: _variables(number - 1, threads) for number, name in enumerate(names)}
+    deaths = dict.fromkeys(names, 0)
+    children: dict[str, subprocess.Popen] = {}
+
+    def start(name: str) -> None:
+        words = [*command, "--worker-id", name]
+        if name != CHIEF and deaths[name] >= DEATHS_IN_ONE_TRIAL:
+            words.append("--give-up")
+            deaths[name] = 0
+        quiet = None if name == CHIEF else subprocess.DEVNULL
+        children[name] = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=quiet, env=os.environ | variables[name], preexec_fn=end_with_parent
+        )
+
+    earlier = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        for name in names:
+            start(name)
+        while True:
+            time.sleep(POLL_SECONDS)
+            for name, child in list(children.items()):
+                status = child.poll()
+                if not status:
+                    continue
+                if status == UsageError.exit_status or (name == CHIEF and status == RunError.exit_status):
+                    return status  # It has said why, and would say the same again.
+                deaths[name] += 1
+                if name == CHIEF and deaths[name] >= DEATHS_OF_CHIEF:
+                    raise RunError(f"the chief ended {DEATHS_OF_CHIEF} times: what it said stands above")
+                print(f"{name} ended ({_how(status)}) and is started again", file=sys.stderr)
+                start(name)
+            if children[CHIEF].poll() == 0:
+                _wait(children, END_SECONDS)
+                return 0
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+        _end(children)
+
+
+def environment(chief: str | None, worker_id: str) -> dict[str, str]:
+    """Return the variables by which KerasTuner knows its role. Raises UsageError when the chief's address is none."""
+    host, _, port = (chief or "").rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"--chief {chief or ''}: give HOST:PORT, where the chief listens")
+    return {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": port, "KERASTUNER_TUNER_ID": worker_id}
+
+
+def gpus() -> list[str]:
+    """Return the GPUs of this machine as CUDA_VISIBLE_DEVICES names them; those alone that are visible to us."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name not in ("", "-1")]
+    if not shutil.which("nvidia-smi"):
+        return []
+    told = subprocess.run(
+        ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
+    return told.stdout.split() if told.returncode == 0 else []
+
+
+def _variables(number: int, threads: int | None) -> dict[str, str]:
+    """Return what a child's environment has beside ours: a worker gets one GPU, in turn; the chief (-1) none."""
+    devices = gpus()
+    variables = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    if number < 0:
+        variables["CUDA_VISIBLE_DEVICES"] = "-1"
+    elif devices:
+        variables["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
+    if threads:
+        variables |= {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": str(threads)}
+    return variables
+
+
+def _without(given: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Return arguments without these options and their values."""
+    kept, skip = [], False
+    for word in given:
+        if skip:
+            skip = False
+        elif word in options:
+            skip = True
+        elif not word.startswith(tuple(f"{option}=" for option in options)):
+            kept.append(word)
+    return kept
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def _how(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+
+
+def _wait(children: Mapping[str, subprocess.Popen], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(child.poll() is None for child in children.values()):
+        time.sleep(0.1)
+
+
+def _end(children: Mapping[str, subprocess.Popen]) -> None:
+    for end, seconds in (("terminate", 10), ("kill", 10)):
+        for child in children.values():
+            if child.poll() is None:
+                getattr(child, end)()
+        _wait(children, seconds)
