@@ -36,6 +36,7 @@ def benchmark(
 
     Parameters
     ----------
+    recipes: names of recipes, or configuration files, such as the best.json of a search.
     folds: of the protocol, from 0; all of them by default.
     corpus: as `train` takes it; by default RAVDESS where it has been prepared, else the demo corpus.
     runs_dir: where the run folders lie; results: where the figures are kept.
@@ -92,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = commandline.make_parser("emokeras.benchmark", __doc__)
     parser.add_argument(
-        "recipes", nargs="+", metavar="RECIPE", help="names that `python -m emokeras.train --list` shows"
+        "recipes", nargs="+", metavar="RECIPE", help="names that `python -m emokeras.train --list` shows, or FILE.json"
     )
     parser.add_argument("--protocol", choices=get_args(ProtocolName), required=True, help="how clips are split")
     parser.add_argument("--folds", metavar="K,K", help="which folds of the protocol, from 0 (default: all)")

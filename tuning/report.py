@@ -13,6 +13,7 @@ import numpy as np
 from emokeras.config import to_json
 from emokeras.files import write_text
 from emokeras.reporting import figures
+from emokeras.reporting.tuned import SUFFIX
 from tuning.spaces import Between, to_config
 
 ENDED = ("COMPLETED", "FAILED")
@@ -57,7 +58,7 @@ def write_report(search, trials: Sequence[Trial]) -> None:
     if best is None:
         return
     config = to_config(search.config, best.values, search.space)
-    write_text(search.folder / "best.json", to_json(replace(config, recipe=f"{config.recipe}-tuned")))
+    write_text(search.folder / "best.json", to_json(replace(config, recipe=f"{config.recipe}{SUFFIX}")))
     figures.save(draw_scores(search, trials), search.folder / "scores.png")
 
 

@@ -29,6 +29,7 @@ from emokeras.reporting import runs
 from emokeras.reporting.ablation import fusion_section
 from emokeras.reporting.rows import Run, read_run
 from emokeras.reporting.texts import markdown_table, mean_and_deviation, percent, short, with_interval
+from emokeras.reporting.tuned import tuned_section
 
 # What training takes from the weights that a body starts from, by the body's kind.
 SIZES_OF_WEIGHTS = {
@@ -211,23 +212,36 @@ def write_results(results_root: Path = Path("results"), path: Path = Path("RESUL
 
 def _protocol_section(corpus: str, protocol: str, rows: Mapping[str, list[Run]]) -> str:
     with_reports = corpus == SEEDS_CORPUS
-    by_accuracy = _by_accuracy(rows)
+    averaged = {recipe: whole_seeds(protocol, group) for recipe, group in rows.items()}
+    by_accuracy = _by_accuracy(averaged)
     body = []
     for recipe in by_accuracy:
         _same_settings(rows[recipe])
-        row = {"recipe": f"`{recipe}`"} | _row(protocol, rows[recipe])
+        row = {"recipe": f"`{recipe}`"} | _row(protocol, averaged[recipe])
         body.append(row | ({"report": _report(recipe)} if with_reports else {}))
     lines = [f"### {protocol}", ""]
     if protocol in PROTOCOLS:
         lines += [f"Protocol: {PROTOCOLS[protocol].description}.", ""]
     lines += [*markdown_table(body, ("recipe", "runs", "report")), ""]
-    lines += fusion_section(rows, has_scripts=corpus == SEEDS_CORPUS)
+    lines += fusion_section(averaged, has_scripts=corpus == SEEDS_CORPUS)
+    lines += tuned_section(rows)
     if with_reports:
         lines += _chance_lines(rows)
     if (corpus, protocol) == (SEEDS_CORPUS, SEEDS_PROTOCOL):
         lines += _unmeasured_lines(rows)
     lines += ["```bash", *(command for recipe in by_accuracy for command in commands(rows[recipe])), "```", ""]
     return "\n".join(lines)
+
+
+def whole_seeds(protocol: str, group: Sequence[Run]) -> list[Run]:
+    """Return the runs of the seeds that have all folds of a protocol; where no seed has, all runs. A fold that was run
+    more often than the others would weigh more than they."""
+    num_folds = PROTOCOLS[protocol].num_folds if protocol in PROTOCOLS else 1
+    folds_of = defaultdict(set)
+    for run in group:
+        folds_of[run.metrics["seed"], run.metrics["split_seed"]].add(run.metrics["fold"])
+    whole = {seed for seed, folds in folds_of.items() if len(folds) == num_folds}
+    return [run for run in group if not whole or (run.metrics["seed"], run.metrics["split_seed"]) in whole]
 
 
 def _chance_lines(rows: Mapping[str, Sequence[Run]]) -> list[str]:

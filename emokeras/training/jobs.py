@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emokeras import recipes
-from emokeras.config import Config, override
+from emokeras.config import AnyConfig, override, read_config
 from emokeras.data.corpus import lasting_source, load_corpus
 from emokeras.data.splits import PROTOCOLS, split
 from emokeras.errors import RunError, UsageError
@@ -37,13 +37,15 @@ SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 @dataclass(frozen=True)
 class Job:
-    """One training. `config` says what is trained, `values` what in it was asked for beside the recipe.
+    """One training. `config` says what is trained, `what` the recipe or file it is from, `values` what in it was asked
+    for beside that.
 
     `corpus` is what `--corpus` takes. The run lies in `run_folder`; `row` is where its figures are kept under
     `results_root`.
     """
 
-    config: Config
+    what: str
+    config: AnyConfig
     values: Mapping[str, Any]
     corpus: str
     run_folder: Path
@@ -69,6 +71,7 @@ def plan_jobs(
 
     Parameters
     ----------
+    recipe_names: recipes, or configuration files, whose names end in .json.
     corpus: a name or a path, as `load_corpus` takes them.
     folds: of the protocol, from 0; None for all of them.
     values: settings by dotted path, as `config.override` takes them, for every recipe.
@@ -81,10 +84,8 @@ def plan_jobs(
     for key, option in SET_BY_JOBS.items():
         if f"experiment.{key}" in values:
             raise UsageError(f"--set experiment.{key}: give {option} instead")
-    configs = [
-        override(recipes.find_recipe(name).config, {**values, "experiment.protocol": protocol})
-        for name in dict.fromkeys(recipe_names)
-    ]
+    values = dict(values)
+    configs = {name: override(_named(name), values | {"experiment.protocol": protocol}) for name in recipe_names}
     if not configs:
         raise UsageError("no recipe is given: name one or more; `python -m emokeras.train --list` shows them")
     num_folds = PROTOCOLS[protocol].num_folds
@@ -101,19 +102,25 @@ def plan_jobs(
 
     corpus = lasting_source(corpus)
     loaded = load_corpus(corpus)
-    split_seed = configs[0].experiment.split_seed
+    split_seed = next(iter(configs.values())).experiment.split_seed
     for fold in folds:
         split(loaded, protocol, fold, split_seed)
 
     jobs = []
-    for config, fold, seed in itertools.product(configs, folds, dict.fromkeys(seeds)):
-        config = override(config, {"experiment.fold": fold, "experiment.seed": seed})
+    for name, fold, seed in itertools.product(configs, folds, dict.fromkeys(seeds)):
+        config = override(configs[name], {"experiment.fold": fold, "experiment.seed": seed})
         run = {"corpus": loaded.name, "protocol": protocol, "recipe": config.recipe}
         run |= {"fold": fold, "seed": seed, "split_seed": split_seed}
         row = runs.results_folder(run, results_root, where=Path("the job"))
         folder = f"{runs.file_name_of(loaded.name)}-{protocol}-{row.name}"
-        jobs.append(Job(config, values, corpus, Path(runs_root) / config.recipe / folder, Path(results_root), row))
+        run_folder = Path(runs_root) / config.recipe / folder
+        jobs.append(Job(name, config, values, corpus, run_folder, Path(results_root), row))
     return jobs
+
+
+def _named(name: str) -> AnyConfig:
+    """Return what is trained: a recipe's configuration, or a file's, such as the best.json of a search."""
+    return read_config(Path(name)) if name.endswith(".json") else recipes.find_recipe(name).config
 
 
 def job_state(job: Job, again: bool = False) -> State:
@@ -152,7 +159,8 @@ def train_command(job: Job, state: State) -> list[str]:
     words = [sys.executable, "-m", "emokeras.train"]
     if state == "new":
         experiment = job.config.experiment
-        words += [job.config.recipe, "--protocol", experiment.protocol]
+        words += ["--config", job.what] if job.what.endswith(".json") else [job.what]
+        words += ["--protocol", experiment.protocol]
         words += ["--fold", str(experiment.fold), "--seed", str(experiment.seed), "--run-dir", str(job.run_folder)]
         for key, value in job.values.items():
             words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]

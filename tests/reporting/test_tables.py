@@ -1,7 +1,9 @@
 import io
 import json
+import shlex
 import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -363,3 +365,37 @@ def test_the_list_of_recipes():
     for name, recipe in RECIPES.items():
         assert name in text
         assert set(recipe.seed_figure.split()) <= set(text.split())
+
+
+def test_what_a_search_found_stands_beside_its_recipe_on_the_same_folds_and_seeds(results):
+    for fold in range(5):
+        keep_run(results, 20, "luna", fold=fold)
+    for seed, (default, found) in enumerate([(24, 30), (26, 32)], start=1):
+        keep_run(results, default, "luna", seed=seed)
+        keep_run(results, found, "luna", recipe="mel-resnet-tuned", seed=seed, **{"encoder.dropout": 0.4})
+    section = written(results)
+    section = section[section.index("#### Search") : section.index("```bash")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "| `" in line]
+    assert [row[:3] for row in rows] == [["`mel-resnet`", "0", "2"], ["`mel-resnet-tuned`", "0", "2"]]
+    assert rows[0][3] == rows[0][5] == "62.5 ± 3.5"  # 24 and 26 of 40, on validation and on test
+    assert rows[1][3] == rows[1][5] == "77.5 ± 3.5"
+
+
+def test_a_fold_that_was_run_more_often_does_not_weigh_more(results):
+    for fold in range(5):
+        keep_run(results, 20, "luna", fold=fold)
+    keep_run(results, 40, "luna", fold=0, seed=1)
+    line = next(line for line in written(results).splitlines() if line.startswith("| `mel-resnet`"))
+    assert "5 folds × 1 seed" in line
+    assert "50.0 ± 0.0" in line
+
+
+def test_what_is_no_recipe_is_trained_from_its_configuration(results):
+    keep_run(results, 20, "luna", recipe="mel-resnet-tuned", fold=3)
+    (command,) = [line for line in written(results).splitlines() if line.startswith("python -m emokeras.train")]
+    words = shlex.split(command)
+    path = Path(words[words.index("--config") + 1])
+    assert path.name == "config.json"
+    assert path.parent.name == "fold-3-seed-0"
+    assert from_json(path.read_text()).recipe == "mel-resnet-tuned"
+    assert words[words.index("--fold") + 1] == "3"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -287,3 +288,13 @@ def test_no_tensorflow_is_needed():
     code = "import sys, emokeras.training.jobs; print({'tensorflow', 'keras'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert answer.stdout.strip() == "set()", answer.stderr
+
+
+def test_a_configuration_file_is_a_job_as_a_recipe_is(plan, tmp_path):
+    path = tmp_path / "best.json"
+    path.write_text(to_json(replace(override(RECIPES["mel-cnn3"].config, {"encoder.l2": 0.5}), recipe="found")))
+    (job,) = plan(names=[str(path)], folds=[0], seeds=[2])
+    assert job.config.encoders["spectrogram"].l2 == 0.5
+    assert job.row.parent.name == "found"
+    command = jobs.train_command(job, "new")
+    assert command[3:5] == ["--config", str(path)]
