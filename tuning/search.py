@@ -81,7 +81,7 @@ def plan_search(arguments: argparse.Namespace) -> "Search":
     )
 
 
-def search(plan: "Search", say: Callable = print, give_up: bool = False) -> None:
+def search(plan: "Search", say: Callable = print, after_death: bool = False) -> None:
     """Run a search, or the part in it that KERASTUNER_TUNER_ID gives this process: the chief's, or a worker's.
 
     Raises RunError when another search lies in its folder; what the corpus cannot be split for, as `train` does.
@@ -105,7 +105,7 @@ def search(plan: "Search", say: Callable = print, give_up: bool = False) -> None
     if leads:
         say(f"search folder: {plan.folder}")
         say(f"{len(plan.space)} settings are searched; {len(ended)} of {plan.max_trials} trials are done already")
-    tuner = Tuner(plan, corpus, watch.look if leads else None, give_up)
+    tuner = Tuner(plan, corpus, watch.look if leads else None, after_death)
     if leads and len(ended) >= plan.max_trials:
         say("this search is finished; a larger --max-trials goes on with it")
     else:
@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads of each worker")
     parser.add_argument("--chief", metavar="HOST:PORT", help="where the chief listens, for workers on other machines")
     parser.add_argument("--worker-id", metavar="ID", help="join the search of --chief as this worker (or as `chief`)")
-    parser.add_argument("--give-up", action="store_true", help=argparse.SUPPRESS)  # The supervisor's, see workers.py.
+    parser.add_argument("--after-death", action="store_true", help=argparse.SUPPRESS)  # What workers.py says.
     given = sys.argv[1:] if argv is None else list(argv)
     return commandline.run_command(lambda arguments: _work(arguments, given), parser.parse_args(given))
 
@@ -192,7 +192,7 @@ def _work(arguments: argparse.Namespace, given: list[str]) -> int | None:
     commandline.import_tensorflow()
     plan = plan_search(arguments)
     try:
-        search(plan, give_up=arguments.give_up)
+        search(plan, after_death=arguments.after_death)
     except KeyboardInterrupt:
         print(f"\nto go on with this search, give the same command again: {plan.folder}")
         raise

@@ -23,7 +23,7 @@ from keras_tuner.src import config as keras_tuner_config
 from emokeras.config import Config, with_experiment
 from emokeras.data.corpus import Corpus
 from emokeras.errors import EmokerasError, first_line
-from emokeras.files import replacing
+from emokeras.files import replacing, write_text
 from emokeras.training.callbacks import best_epoch
 from emokeras.training.fit import validate_run
 from tuning.spaces import Space, declare, to_config
@@ -33,6 +33,7 @@ PROJECT = "keras-tuner"
 DIRECTIONS = {"val_loss": "min", "val_accuracy": "max", "val_balanced_accuracy": "max"}
 HYPERBAND_FACTOR, HYPERBAND_ROUNDS = 3, 3  # The first trials train a ninth of the epochs, the best of them all.
 IDLE_SECONDS = 0.5
+DEATHS_IN_ONE_TRIAL = 3
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,10 @@ class Tuner(base_tuner.BaseTuner):
     KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID say, as KerasTuner reads them."""
 
     def __init__(
-        self, search: Search, corpus: Corpus | None, ended: Callable[[], None] | None = None, give_up: bool = False
+        self, search: Search, corpus: Corpus | None, ended: Callable[[], None] | None = None, after_death: bool = False
     ):
-        """`ended` is called after each trial; with `give_up` the first one fails: its worker died in it too often."""
-        self.plan, self.corpus, self.ended, self.give_up = search, corpus, ended, give_up
+        """`ended` is called after each trial; `after_death` says that this worker died in its first one."""
+        self.plan, self.corpus, self.ended, self.after_death = search, corpus, ended, after_death
         with contextlib.redirect_stdout(io.StringIO()):  # It tells which of its files it reads again.
             super().__init__(make_oracle(search), directory=str(search.folder), project_name=PROJECT)
 
@@ -147,9 +148,9 @@ class Tuner(base_tuner.BaseTuner):
 
     def run_trial(self, trial, *_, **__):
         """Train a trial's configuration with each seed; return the mean of their scores."""
-        if self.give_up:
-            self.give_up = False
-            raise FailedTrialError("its worker died in it several times: is the memory too small?")
+        if self.after_death:
+            self.after_death = False
+            self._count_death(trial)
         try:
             config = to_config(self.plan.config, trial.hyperparameters.values, self.plan.space)
             scores = [self._score(trial, config, number) for number in range(self.plan.executions)]
@@ -160,6 +161,15 @@ class Tuner(base_tuner.BaseTuner):
         score = sum(scores) / len(scores)
         self._write_hparams(trial, score)
         return {self.plan.objective: score}
+
+    def _count_death(self, trial) -> None:
+        """Count that a worker died in a trial; raise FailedTrialError when it was once too often."""
+        path = self.plan.folder / "trials" / trial.trial_id / "deaths"
+        deaths = 1 + (int(path.read_text()) if path.exists() else 0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, str(deaths))
+        if deaths >= DEATHS_IN_ONE_TRIAL:
+            raise FailedTrialError(f"its worker died in it {deaths} times: is the memory too small?")
 
     def _write_hparams(self, trial, score: float) -> None:
         """Write what was tried and its score, for TensorBoard's HParams page."""

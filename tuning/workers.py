@@ -17,17 +17,17 @@ from emokeras.errors import RunError, UsageError
 from emokeras.training.jobs import end_with_parent
 
 CHIEF = "chief"
-DEATHS_IN_ONE_TRIAL, DEATHS_OF_CHIEF = 3, 5
-POLL_SECONDS, END_SECONDS = 0.5, 60.0
+DEATHS_IN_ALL = 10
+POLL_SECONDS, END_SECONDS = 0.5, 10.0
 
 
 def supervise(given: Sequence[str], num_workers: int, chief: str | None, threads: int | None) -> int:
     """Run the search of these arguments with a chief and workers; return the exit status.
 
-    A worker that dies is started again under its id, and goes on with its trial; after DEATHS_IN_ONE_TRIAL that trial
-    counts as failed. A chief that dies is started again and keeps what has ended. Ctrl-C ends all of them.
+    A worker that dies is started again under its id, and goes on with its trial, but for the third time in one. A chief
+    that dies is started again and keeps what has ended. Ctrl-C ends all of them.
 
-    Raises RunError when the chief cannot be kept running.
+    Raises RunError when one of them cannot be kept running.
     """
     address = chief or f"127.0.0.1:{_free_port()}"
     command = [sys.executable, "-m", "tuning.search", *_without(given, ("--workers", "--threads", "--chief"))]
@@ -39,9 +39,8 @@ def supervise(given: Sequence[str], num_workers: int, chief: str | None, threads
 
     def start(name: str) -> None:
         words = [*command, "--worker-id", name]
-        if name != CHIEF and deaths[name] >= DEATHS_IN_ONE_TRIAL:
-            words.append("--give-up")
-            deaths[name] = 0
+        if name != CHIEF and deaths[name]:
+            words.append("--after-death")
         quiet = None if name == CHIEF else subprocess.DEVNULL
         children[name] = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=quiet, env=os.environ | variables[name], preexec_fn=end_with_parent
@@ -60,8 +59,8 @@ def supervise(given: Sequence[str], num_workers: int, chief: str | None, threads
                 if status == UsageError.exit_status or (name == CHIEF and status == RunError.exit_status):
                     return status  # It has said why, and would say the same again.
                 deaths[name] += 1
-                if name == CHIEF and deaths[name] >= DEATHS_OF_CHIEF:
-                    raise RunError(f"the chief ended {DEATHS_OF_CHIEF} times: what it said stands above")
+                if deaths[name] >= DEATHS_IN_ALL:
+                    raise RunError(f"{name} ended {DEATHS_IN_ALL} times: what it said stands above")
                 print(f"{name} ended ({_how(status)}) and is started again", file=sys.stderr)
                 start(name)
             if children[CHIEF].poll() == 0:

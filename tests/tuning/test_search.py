@@ -205,6 +205,19 @@ def test_each_worker_sees_one_gpu_in_turn_and_the_chief_none(monkeypatch):
     assert workers._variables(0, 3)["TF_NUM_INTRAOP_THREADS"] == "3"
 
 
+def test_a_trial_in_which_its_worker_dies_three_times_is_given_up(demo_folder, tmp_path):
+    folder = tmp_path / "s"
+    (folder / "trials" / "0").mkdir(parents=True)
+    (folder / "trials" / "0" / "deaths").write_text("1")  # The second time it goes on, ...
+    assert search.main(arguments(demo_folder, folder, 1, "--after-death")) == 0
+    (folder / "trials" / "1").mkdir(parents=True)
+    (folder / "trials" / "1" / "deaths").write_text("2")  # ... the third time it does not.
+    assert search.main(arguments(demo_folder, folder, 2, "--after-death")) == 0
+    first, second = table(folder)
+    assert (first["status"], second["status"]) == ("COMPLETED", "FAILED")
+    assert second["reason"] == "its worker died in it 3 times: is the memory too small?"
+
+
 def processes(folder) -> dict[str, int]:
     """Return the chief's and the workers' process numbers by their id, as /proc has them."""
     found = {}
@@ -235,8 +248,15 @@ def begin(demo_folder, folder, max_trials, num_workers, epochs):
     given[given.index("--epochs") + 1] = str(epochs)
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0,1"}
     command = [sys.executable, "-m", "tuning.search", *given]
+    # What a shell starts in the background ignores Ctrl-C, and so would all that we start.
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
