@@ -14,10 +14,10 @@ from emokeras.reporting.rows import Run
 from emokeras.reporting.texts import markdown_table, mean_and_deviation, with_interval
 
 ABOUT = """\
-What fusion gives, over {runs}: each branch alone, each pair and all of them as a weighted ensemble, whose weights are
-fitted on each run's validation clips, and the networks that learned jointly. Of each input stands the recipe with the
-most runs, of equals the one that is better on validation. **Gain** is the accuracy beyond the better of a row's own
-branches, with the 95 % interval of a paired bootstrap over clips.
+What fusion gives, over {runs}: each branch alone, each pair and all of them as a weighted
+ensemble, whose weights are fitted on each run's validation clips, and the networks that learned jointly. Of each input
+stands the recipe with the most runs, of equals the one that is better on validation. **Gain** is the accuracy beyond
+the better of a row's own branches, with the 95 % interval of a paired bootstrap over clips.
 """
 SCRIPT_TEXT = """\
 The transcripts here are RAVDESS's two sentences, which say nothing of the emotion: text adds nothing, as it must.
