@@ -114,6 +114,36 @@ def test_spectrograms_alone_and_spectrograms_that_do_not_fit():
         figures.spectrogram_batch([np.zeros(10)])
 
 
+def test_attention_maps_have_time_and_words_for_axes():
+    looks = np.random.default_rng(0).dirichlet(np.ones(4), 10)
+    heard = figures.AttentionMap(looks, ("spectrogram", "tokens"), (2.5, None), ([], ["so", "it", "is", ""]))
+    read = figures.AttentionMap(looks.T, ("tokens", "spectrogram"), (None, 2.5), (["so", "it", "is", ""], []))
+    first, second, *_ = figures.attention_maps([heard, read], "a clip").axes
+    np.testing.assert_allclose(first.images[0].get_array(), looks)
+    assert first.get_title() == "spectrogram looks at tokens"
+    assert [label.get_text() for label in first.get_xticklabels()] == ["so", "it", "is", ""]
+    assert [label.get_text() for label in first.get_yticklabels()] == ["0", "0.5", "1", "1.5", "2"]
+    # 10 steps take 2.5 s, and a picture's first row reaches from -0.5 to 0.5.
+    np.testing.assert_allclose(first.get_yticks(), [-0.5, 1.5, 3.5, 5.5, 7.5])
+    assert second.get_ylabel() == "tokens (words)"
+    assert second.get_xlabel() == "spectrogram (seconds)"
+
+
+def test_scores_stand_over_each_setting_and_the_best_stands_out():
+    scores = np.array([0.2, 0.7, 0.5])
+    panels = {
+        "encoder.l2": figures.Panel([1e-6, 1e-4, 1e-3], (1e-7, 1e-3), True),
+        "encoder.units": figures.Panel(["[64]", "[32]", "[64]"], choices=("[32]", "[64]")),
+    }
+    left, right, *_ = figures.scores_by_setting(panels, scores, 1, "val_accuracy").axes
+    every, best = (dots.get_offsets() for dots in left.collections)
+    np.testing.assert_allclose(every, [[1e-6, 0.2], [1e-4, 0.7], [1e-3, 0.5]])
+    np.testing.assert_allclose(best, [[1e-4, 0.7]])
+    assert (left.get_xscale(), left.get_xlim(), left.get_ylabel()) == ("log", (1e-7, 1e-3), "val_accuracy")
+    assert [label.get_text() for label in right.get_xticklabels()] == ["[32]", "[64]"]
+    np.testing.assert_allclose(right.collections[0].get_offsets()[:, 0], [1, 0, 1])
+
+
 def test_pictures_are_the_same_bytes_each_time(tmp_path):
     for name in ("first.png", "second.png"):
         figures.save(figures.learning_curves(history(), title="run"), tmp_path / name)
