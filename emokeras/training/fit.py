@@ -98,7 +98,7 @@ def prepare(
     state = Path(folder) / "checkpoints" / callbacks.STATE
     runs.check_run(folder, resume)
     # Before the folder: weights may be out of reach.
-    model = make_network(config, branches, pretrained=not state.exists())
+    model = make_network(config, not state.exists(), branches)
 
     folder = runs.create_run(folder, resume)
     write_text(folder / "config.json", to_json(config))
@@ -111,7 +111,7 @@ def prepare(
     return Prepared(config, model, pretrained, subsets, folder, page)
 
 
-def make_network(config: Config, branches: Sequence[Path], pretrained: bool) -> keras.Model:
+def make_network(config: Config, pretrained: bool, branches: Sequence[Path] = ()) -> keras.Model:
     """Build the network, its weights drawn from the seed; where it has `pretrained` parts, they get theirs."""
     keras.utils.set_random_seed(config.experiment.seed)
     model = build_model(config)
