@@ -224,5 +224,5 @@ def test_help_needs_no_tensorflow():
 
 def test_settings_of_the_run_are_those_that_were_asked_for(trained_run):
     written = json.loads((trained_run / "config.json").read_text())
-    assert written["encoders"]["spectrogram"]["filters"] == tiny_settings()["encoder.filters"]
+    assert written["encoders"]["spectrogram"]["filters"] == tiny_settings()["encoders.spectrogram.filters"]
     assert written["audio"]["window_seconds"] == tiny_settings()["audio.window_seconds"]
