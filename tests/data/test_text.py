@@ -258,7 +258,7 @@ def test_a_tokenizer_that_pads_with_another_token_is_refused(word_pieces, tmp_pa
 def test_a_folder_without_a_tokenizer_is_one_line(tmp_path, files, capfd):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
-    with pytest.raises(UsageError, match=r"give a folder .* by --set model\.weights=PATH") as caught:
+    with pytest.raises(UsageError, match=r"give a folder .* by --set model\.weights=DIR") as caught:
         text.load_pretrained_tokenizer(str(tmp_path))
     assert str(tmp_path) in one_line(caught)
     assert capfd.readouterr() == ("", "")
@@ -273,7 +273,7 @@ def test_a_model_without_its_tokenizer_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "/nowhere/at/all", "no such/name"])
 def test_a_name_that_is_none_is_one_line(name):
-    with pytest.raises(UsageError, match=r"cannot be had .* by --set model\.weights=PATH") as caught:
+    with pytest.raises(UsageError, match=r"cannot be had .* by --set model\.weights=DIR") as caught:
         text.load_pretrained_tokenizer(name)
     one_line(caught)
 
