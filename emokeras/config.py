@@ -345,6 +345,10 @@ class Config:
     def reads_transcripts(self) -> bool:
         return "tokens" in self.encoders
 
+    @property
+    def has_pretrained_tokenizer(self) -> bool:
+        return self.reads_transcripts and self.tokens.tokenizer == "pretrained"
+
     def pooling_of(self, name: InputName) -> Pooling:
         """Return how a branch's frames are pooled."""
         return self.encoders[name].pooling or self.model.pooling
@@ -373,7 +377,7 @@ class EnsembleConfig:
         tokenizers = {
             (member.model.weights, member.tokens.max_words)
             for member in self.members.values()
-            if member.reads_transcripts and member.tokens.tokenizer == "pretrained"
+            if member.has_pretrained_tokenizer
         }
         if len(tokenizers) > 1:
             raise ValueError("members: those that read with a pretrained tokenizer must share it and tokens.max_words")

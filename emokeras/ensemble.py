@@ -60,17 +60,16 @@ def ensemble(
 
     commandline.import_tensorflow()
     from emokeras.data.corpus import load_corpus
-    from emokeras.training.ensembling import check_agreement, fuse_runs
+    from emokeras.training.ensembling import agreeing_metrics, fuse_runs
     from emokeras.training.members import copy_member
 
-    metrics = {member: runs.read_metrics(folder) for member, folder in members.items()}
-    check_agreement(members, metrics)
+    corpus = agreeing_metrics(members)[next(iter(members))]["corpus"]
     try:
         clips = load_corpus(experiments[0].corpus).clips
     except CorpusError:
         clips = ()
-        say(f"corpus {metrics[next(iter(members))]['corpus']} is not here: no figures by sex and intensity")
-    folder = Path(run_dir or runs.default_run_dir(config, metrics[next(iter(members))]["corpus"]))
+        say(f"corpus {corpus} is not here: no figures by sex and intensity")
+    folder = Path(run_dir or runs.default_run_dir(config, corpus))
     say(f"run folder: {folder}")
     runs.create_run(folder)
     for member, run in members.items():

@@ -69,7 +69,7 @@ def write(recognizer, run: Path, folder: Path) -> None:
     shutil.copyfile(run / "split.csv", folder / "assets.extra" / "split.csv")
     reading = [member for member in recognizer.members if member.config.reads_transcripts]
     if reading:  # Words are looked up within the graph; a pretrained tokenizer is needed beside it.
-        needed = next((member for member in reading if member.has_pretrained_tokenizer), reading[0])
+        needed = next((member for member in reading if member.config.has_pretrained_tokenizer), reading[0])
         copy_tokenizer(needed.folder, folder / "assets.extra")
 
 

@@ -362,19 +362,19 @@ FUSED_TRAINING = TrainingConfig(
     weight_decay=2e-2,
     ema_momentum=0.99,
 )
-FUSED_AUGMENTATION = replace(AUGMENTATION, band_mask_bands=6)
+
+
+def _joined(recipe: str, model: ModelConfig, *names: str) -> Config:
+    """Return a network of these recipes' branches that goes on from them."""
+    augment = replace(AUGMENTATION, band_mask_bands=6)
+    return Config(recipe=recipe, **_branches(*names), augment=augment, model=model, training=FUSED_TRAINING)
+
 
 RECIPES |= {
     "early-mel-mfcc": Recipe(
         "A: the CNNs on mel spectrograms and MFCCs into one dense head; ours joins the strongest branch of each",
         "68, validation",
-        Config(
-            recipe="early-mel-mfcc",
-            **_branches(*MEL_AND_MFCC),
-            augment=FUSED_AUGMENTATION,
-            model=FUSED_MODEL,
-            training=FUSED_TRAINING,
-        ),
+        _joined("early-mel-mfcc", FUSED_MODEL, *MEL_AND_MFCC),
     ),
     "early-mel-text": Recipe(
         "D: 256 of the sound and 128 of the text → 384 → 256 → 128 → 8 with batch norm, trained as mel-cnn6",
@@ -421,13 +421,7 @@ RECIPES |= {
     "attention-mel-mfcc": Recipe(
         "A, B: attention fusion, multimodal transformer, future work",
         "",
-        Config(
-            recipe="attention-mel-mfcc",
-            **_branches(*MEL_AND_MFCC),
-            augment=FUSED_AUGMENTATION,
-            model=replace(FUSED_MODEL, fusion="attention", dropout=0.2),
-            training=FUSED_TRAINING,
-        ),
+        _joined("attention-mel-mfcc", replace(FUSED_MODEL, fusion="attention", dropout=0.2), *MEL_AND_MFCC),
     ),
     "attention-mel-text": Recipe(
         "A, B: the same of sound and words",
@@ -443,13 +437,7 @@ RECIPES |= {
     "hybrid-mel-mfcc-text": Recipe(
         "B: hybrid fusion, future work: early and late together",
         "",
-        Config(
-            recipe="hybrid-mel-mfcc-text",
-            **_branches(*MEL_AND_MFCC, "text-bigru"),
-            augment=FUSED_AUGMENTATION,
-            model=replace(FUSED_MODEL, fusion="hybrid"),
-            training=FUSED_TRAINING,
-        ),
+        _joined("hybrid-mel-mfcc-text", replace(FUSED_MODEL, fusion="hybrid"), *MEL_AND_MFCC, "text-bigru"),
     ),
 }
 

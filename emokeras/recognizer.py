@@ -31,10 +31,6 @@ class Member:
     network: keras.Model
     tokenize: Callable | None
 
-    @property
-    def has_pretrained_tokenizer(self) -> bool:
-        return self.config.reads_transcripts and self.config.tokens.tokenizer == "pretrained"
-
 
 @dataclass(frozen=True)
 class Recognizer:
@@ -102,9 +98,9 @@ def signature(config: AnyConfig) -> list[tf.TensorSpec]:
     """Return what `serve` takes for this configuration, in order."""
     specs = [tf.TensorSpec([None, None], tf.float32, "waveform")] if config.audio_inputs else []
     reading = [network for network in config.networks.values() if network.reads_transcripts]
-    if any(network.tokens.tokenizer == "words" for network in reading):
+    if not all(network.has_pretrained_tokenizer for network in reading):
         specs.append(tf.TensorSpec([None], tf.string, "transcript"))
-    words = {network.tokens.max_words for network in reading if network.tokens.tokenizer == "pretrained"}
+    words = {network.tokens.max_words for network in reading if network.has_pretrained_tokenizer}
     return specs + [tf.TensorSpec([None, num_words], tf.int32, "tokens") for num_words in words]
 
 
@@ -133,7 +129,7 @@ def probabilities(member: Member, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
     """Return what one network says, [batch, emotions]: features, logits, their mean over the windows, softmax."""
     config, tokens = member.config, None
     if config.reads_transcripts:
-        ready = member.has_pretrained_tokenizer  # That is no graph: the tokens come as they are.
+        ready = member.config.has_pretrained_tokenizer  # That is no graph: the tokens come as they are.
         tokens = inputs["tokens"] if ready else member.tokenize(inputs["transcript"])
     shown = features.serving_inputs(config, inputs.get("waveform"), tokens)  # [batch, windows, ...]
     windows = {name: tf.reshape(value, [-1, *value.shape[2:]]) for name, value in shown.items()}
@@ -173,7 +169,7 @@ def _load_run(folder: Path) -> Recognizer:
         config,
         tuple(runs.read_split(folder)),
         lambda **inputs: graph(*(inputs[name] for name in names)),
-        next((member.tokenize for member in members if member.has_pretrained_tokenizer), None),
+        next((member.tokenize for member in members if member.config.has_pretrained_tokenizer), None),
         members,
         combination,
     )
@@ -212,6 +208,6 @@ def _load_export(folder: Path) -> Recognizer:
 
     config = read_config(extra / "config.json")
     # Words are turned into tokens within the graph; a pretrained tokenizer is none.
-    pretrained = [network for network in config.networks.values() if network.tokens.tokenizer == "pretrained"]
+    pretrained = [network for network in config.networks.values() if network.has_pretrained_tokenizer]
     tokenize = load_tokenizer(extra, pretrained[0]) if pretrained else None
     return Recognizer(config, tuple(runs.read_split(extra)), serve, tokenize)

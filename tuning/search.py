@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from emokeras import commandline
-from emokeras.config import ProtocolName, override, settings, to_json
+from emokeras.config import ProtocolName, override, settings
 from emokeras.errors import RunError, UsageError
 from emokeras.files import write_text
 
@@ -143,7 +143,6 @@ def begin(plan: "Search") -> None:
     except OSError as error:
         raise RunError(f"{plan.folder} cannot be made ({error.strerror}): give another --search-dir") from error
     write_text(path, json.dumps(told, indent=2) + "\n")
-    write_text(plan.folder / "config.json", to_json(plan.config))
 
 
 def main(argv: list[str] | None = None) -> int:

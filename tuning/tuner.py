@@ -30,7 +30,6 @@ from tuning.spaces import Space, declare, to_config
 
 keras_tuner_config.DEBUG = False  # Else the traceback of each trial that fails is shown; trials.csv has the reason.
 PROJECT = "keras-tuner"
-DIRECTIONS = {"val_loss": "min", "val_accuracy": "max", "val_balanced_accuracy": "max"}
 HYPERBAND_FACTOR, HYPERBAND_ROUNDS = 3, 3  # The first trials train a ninth of the epochs, the best of them all.
 IDLE_SECONDS = 0.5
 DEATHS_IN_ONE_TRIAL = 3
@@ -95,7 +94,7 @@ def make_oracle(search: Search) -> keras_tuner.Oracle:
     space = keras_tuner.HyperParameters()
     declare(space, search.space)
     options = {
-        "objective": keras_tuner.Objective(search.objective, DIRECTIONS[search.objective]),
+        "objective": keras_tuner.Objective(search.objective, "min" if search.objective.endswith("loss") else "max"),
         "hyperparameters": space,
         "seed": search.seed + 1,  # KerasTuner takes 0 for no seed.
         "allow_new_entries": False,

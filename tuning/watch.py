@@ -24,8 +24,8 @@ class Watch:
             best = best_of(trials, self.search.objective)
             for trial in new:
                 self.told.add(trial.name)
-                score = f"{self.search.objective} {trial.score:.4f}" if trial.score is not None else trial.reason
-                outcome = score if trial.status == "COMPLETED" else f"failed: {trial.reason}"
+                is_scored = trial.status == "COMPLETED"
+                outcome = f"{self.search.objective} {trial.score:.4f}" if is_scored else f"failed: {trial.reason}"
                 so_far = f"; best {best.score:.4f} (trial {best.name})" if best else ""
                 self.say(f"[{len(self.told)}/{self.search.max_trials}] trial {trial.name}: {outcome}{so_far}")
             if new:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from emokeras.errors import RunError, UsageError
-from emokeras.training.jobs import end_with_parent
+from emokeras.training.jobs import END_WITH_PARENT
 
 CHIEF = "chief"
 DEATHS_IN_ALL = 10
@@ -43,7 +43,7 @@ def supervise(given: Sequence[str], num_workers: int, chief: str | None, threads
             words.append("--after-death")
         quiet = None if name == CHIEF else subprocess.DEVNULL
         children[name] = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=quiet, env=os.environ | variables[name], preexec_fn=end_with_parent
+            words, stdin=subprocess.DEVNULL, stdout=quiet, env=os.environ | variables[name], preexec_fn=END_WITH_PARENT
         )
 
     earlier = signal.signal(signal.SIGTERM, _interrupt)

@@ -144,11 +144,7 @@ def accuracy_interval(correct: np.ndarray, clips: Sequence[str] | None = None, s
 
     Source: Efron 1979, "Bootstrap Methods: Another Look at the Jackknife"; the interval is Efron's percentile method.
     """
-    correct = np.asarray(correct, dtype=np.int64)
-    members = np.arange(len(correct)) if clips is None else np.unique(np.asarray(clips), return_inverse=True)[1]
-    contributions = np.stack([np.bincount(members, weights=correct), np.bincount(members)], axis=1)
-    totals = _bootstrap_totals(contributions.astype(np.int64), seed)
-    return _percentile_interval(totals[:, 0] / totals[:, 1])
+    return _mean_interval(correct, np.arange(len(correct)) if clips is None else clips, seed)
 
 
 def gain_interval(gains: Sequence[int], clips: Sequence[str], seed: int = 0) -> list[float]:
@@ -159,8 +155,13 @@ def gain_interval(gains: Sequence[int], clips: Sequence[str], seed: int = 0) -> 
         clips: as for `accuracy_interval`. Both recognisers' answers to a clip are drawn together: the bootstrap is
             paired.
     """
+    return _mean_interval(gains, clips, seed)
+
+
+def _mean_interval(values: Sequence[int], clips: Sequence, seed: int) -> list[float]:
+    """Return the interval of the mean of whole numbers [predictions], all of a clip drawn together."""
     members = np.unique(np.asarray(clips), return_inverse=True)[1]
-    contributions = np.stack([np.bincount(members, weights=gains), np.bincount(members)], axis=1)
+    contributions = np.stack([np.bincount(members, weights=values), np.bincount(members)], axis=1)
     totals = _bootstrap_totals(contributions.astype(np.int64), seed)
     return _percentile_interval(totals[:, 0] / totals[:, 1])
 

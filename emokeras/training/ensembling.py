@@ -35,8 +35,7 @@ def fuse_runs(
 
     Raises RunError when the members were not trained, validated and tested on the same clips.
     """
-    metrics = {name: runs.read_metrics(member) for name, member in members.items()}
-    check_agreement(members, metrics)
+    metrics = agreeing_metrics(members)
     answers = {subset: runs.read_together(members.values(), file) for subset, file in PREDICTION_FILES.items()}
     labels, probabilities = answers["validation"].labels, answers["validation"].probabilities
     combination = fit_combination(config.method, probabilities, labels)
@@ -76,8 +75,10 @@ def fuse_runs(
     return write_report(config, first["corpus"], told, combined, training, folder)
 
 
-def check_agreement(members: Mapping[str, Path], metrics: Mapping[str, Mapping]) -> None:
-    """Raise RunError, in one line, unless these runs learned, validated and were tested on the same clips."""
+def agreeing_metrics(members: Mapping[str, Path]) -> dict[str, dict]:
+    """Return the metrics of these runs. Raises RunError, in one line, unless they learned, validated and were tested on
+    the same clips."""
+    metrics = {name: runs.read_metrics(member) for name, member in members.items()}
     (first_name, first), *others = metrics.items()
     for key in SAME_IN_ALL:
         if key not in first:
@@ -90,6 +91,7 @@ def check_agreement(members: Mapping[str, Path], metrics: Mapping[str, Mapping])
                     f"{members[first_name]} and {members[name]} differ in their {what}{told}; only runs of the same "
                     "split can be fused, else one would have learned from the other's test clips"
                 )
+    return metrics
 
 
 def _validation_losses(probabilities, labels, names: Sequence[str], combination: Combination) -> dict[str, float]:

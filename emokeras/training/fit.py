@@ -22,7 +22,7 @@ from emokeras.training.compile import class_weights, compile_model, set_precisio
 from emokeras.training.examples import draw_examples
 from emokeras.training.report import write_network_report
 from emokeras.training.score import predict_logits, to_probabilities
-from emokeras.training.subsets import Subset, evaluation_inputs, split_corpus, take_subsets
+from emokeras.training.subsets import Subset, corpus_digest, evaluation_inputs, take_subsets
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ def train_run(
         inputs = evaluation_inputs(run.subsets[name], run.config)
         probabilities[name] = to_probabilities(predict_logits(run.model, inputs))
     if run.config.model.fusion == "attention" and len(run.config.encoders) > 1:
-        clip, told = evaluation_inputs(run.subsets["validation"], run.config), run.subsets["validation"].clips[0]
-        clip = {name: value[0, 0] for name, value in clip.items()}
-        picture = draw_attention(run.model, run.config, clip, f"{told.name}, {told.emotion}", run.folder)
+        first = run.subsets["validation"].take(np.array([0]))
+        clip = {name: value[0, 0] for name, value in evaluation_inputs(first, run.config).items()}
+        title = f"{first.clips[0].name}, {first.clips[0].emotion}"
+        picture = draw_attention(run.model, run.config, clip, title, run.folder)
         figures.save(picture, run.folder / "attention.png")
         run.page.write_figure("attention", picture, best_epoch)
     return write_network_report(
@@ -91,7 +92,7 @@ def prepare(
 ) -> Prepared:
     """Build the network and begin its run's folder, or go on with it. Arguments as for `train_run`."""
     config = with_branches(with_experiment(config, emotions=corpus.emotions), branches)
-    check_splits(branches, runs.split_digest(corpus.clips, split_corpus(corpus, config.experiment)))
+    check_splits(branches, corpus_digest(corpus, config.experiment))
     if not resume:
         config = with_pretrained_sizes(config)
     set_precision(config.training, say)

@@ -221,7 +221,7 @@ def run_child(command: Sequence[str]) -> int:
     It does not outlive us: Ctrl-C and SIGTERM end it, then raise KeyboardInterrupt; on Linux it ends by our kill too.
     """
     sys.stdout.flush()
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=END_WITH_PARENT)
 
     def on_terminate(*_):
         child.terminate()
@@ -248,10 +248,12 @@ def run_child(command: Sequence[str]) -> int:
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def end_with_parent() -> None:
-    """Let a child that has just been forked get SIGTERM when its parent ends, even by a kill, where the system can."""
-    if _LIBC:
-        _LIBC.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+def _end_with_parent() -> None:
+    _LIBC.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+# For subprocess's `preexec_fn`: a child gets SIGTERM when its parent ends, even by a kill. None where that cannot be.
+END_WITH_PARENT = _end_with_parent if _LIBC else None
 
 
 def _plan_line(jobs: Sequence[Job], states: Sequence[State]) -> str:

@@ -17,7 +17,7 @@ from emokeras.reporting import runs, tables
 from emokeras.training.branches import check_splits, with_branches
 from emokeras.training.ensembling import fuse_runs
 from emokeras.training.fit import train_run
-from emokeras.training.subsets import split_corpus
+from emokeras.training.subsets import corpus_digest
 
 # What of a member's run an ensemble keeps: what it is, what it said, and all it needs to be served.
 MEMBER_FILES = (
@@ -48,7 +48,7 @@ def train_with_members(
     # Refused while nothing is begun: what is neither a run nor a recipe, runs that do not fit, weights out of reach.
     given = [Path(branch).absolute() for branch in config.model.branches if _is_run(branch)]
     with_branches(config, given)
-    check_splits(given, _split_digest(config, corpus))
+    check_splits(given, corpus_digest(corpus, config.experiment))
     if not resume:
         config = with_pretrained_sizes(config)
         lasting = [str(Path(branch).absolute()) if _is_run(branch) else branch for branch in config.model.branches]
@@ -107,9 +107,8 @@ def _is_of(folder: Path, config: Config, corpus: Corpus) -> bool:
     if not (folder / "metrics.json").is_file() or not (folder / "model.keras").is_file():
         return False
     metrics, settings = runs.read_metrics(folder), runs.read_json(folder / "config.json")
-    same = metrics.get("split_sha256") == _split_digest(config, corpus) and metrics["seed"] == config.experiment.seed
+    same = (
+        metrics.get("split_sha256") == corpus_digest(corpus, config.experiment)
+        and metrics["seed"] == config.experiment.seed
+    )
     return same and not tables.differing_settings(settings, config)
-
-
-def _split_digest(config: Config, corpus: Corpus) -> str:
-    return runs.split_digest(corpus.clips, split_corpus(corpus, config.experiment))

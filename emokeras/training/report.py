@@ -48,9 +48,7 @@ def write_network_report(
     }
     if config.reads_transcripts:
         training["transcripts"] = transcript_kind([clip for clip, _ in split])
-    metrics = write_report(config, corpus_name, clips, probabilities, training, folder)
-    matrix = figures.confusion_matrix(metrics["test"]["confusion_matrix"], metrics["emotions"], "test")
-    page.write_figure("test_confusion_matrix", matrix, best_epoch)
+    metrics = write_report(config, corpus_name, clips, probabilities, training, folder, page)
     page.write_hyperparameters(settings(config), metrics["test"]["accuracy"], best_epoch)
     return metrics
 
@@ -62,6 +60,7 @@ def write_report(
     probabilities: Mapping[str, np.ndarray],
     training: Mapping[str, Any],
     folder: Path,
+    page: TensorBoardPage | None = None,
 ) -> dict:
     """Write predictions, pictures and metrics of a run; return the metrics.
 
@@ -92,5 +91,7 @@ def write_report(
     }
     for name, picture in pictures.items():
         figures.save(picture, folder / f"{name}.png")
+    if page:
+        page.write_figure("test_confusion_matrix", pictures["confusion_matrix"], training["best_epoch"])
     runs.write_json(folder / "metrics.json", metrics)
     return metrics

@@ -50,6 +50,11 @@ def split_corpus(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
     return split(corpus, experiment.protocol, experiment.fold, experiment.split_seed)
 
 
+def corpus_digest(corpus: Corpus, experiment: ExperimentConfig) -> str:
+    """Return the digest of how an experiment splits a corpus, which its runs have in metrics.json."""
+    return runs.split_digest(corpus.clips, split_corpus(corpus, experiment))
+
+
 def take_subsets(config: Config, corpus: Corpus, folder: Path, say: Callable) -> dict[str, Subset]:
     """Split the corpus as the configuration says, write split.csv, and return {"train", "validation", "test"}.
 
