@@ -6,6 +6,8 @@ between two clips (mixup). All draws come from `draw`, stateless in (seed, epoch
 import functools
 import warnings
 
+import numpy as np
+import soxr
 import tensorflow as tf
 
 from emokeras.config import AugmentConfig
@@ -43,10 +45,16 @@ def draw(seed: int, epoch: tf.Tensor, clip: tf.Tensor) -> tuple[dict[str, tf.Ten
 
 
 def change_speed(waveform: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    """Play a waveform [samples] `factor` times as fast, pitch and all, by cubic interpolation (an image of one row)."""
-    new_length = tf.cast(tf.cast(tf.shape(waveform)[0], tf.float32) / factor, tf.int32)
-    row = waveform[tf.newaxis, tf.newaxis, :, tf.newaxis]
-    return tf.image.resize(row, [1, tf.maximum(new_length, 1)], "bicubic")[0, 0, :, 0]
+    """Play a waveform [samples] `factor` times as fast, pitch and all: resampled by soxr, several times as fast as an
+    interpolation in the graph, and without aliasing."""
+
+    def resample(samples: np.ndarray, factor: np.ndarray) -> np.ndarray:
+        faster = soxr.resample(samples, float(factor), 1.0, quality="LQ")
+        return faster if len(faster) else samples[:1]
+
+    faster = tf.numpy_function(resample, [waveform, factor], tf.float32, stateful=False)
+    faster.set_shape([None])
+    return faster
 
 
 def shift(waveform: tf.Tensor, shift_samples: tf.Tensor, fade_samples: int) -> tf.Tensor:
