@@ -1,7 +1,7 @@
 """Clips and a configuration to batches: the one place where a tf.data.Dataset is made.
 
 Training:   clip numbers, shuffled anew each epoch -> waveform, or a variant of it -> speed, shift -> where it is active
-            -> noise, gain -> batch -> features, one random window a clip -> band shift -> mixup
+            -> noise, gain -> what a random window needs of it -> batch -> features -> band shift -> mixup
             -> (inputs, labels, weights)
 Evaluation: clip numbers in order -> waveform -> batch -> features, all windows of serving -> inputs
 
@@ -91,8 +91,9 @@ def training_dataset(
         if config.audio_inputs:
             version = tf.cast(draws["variant"] * versions, tf.int64)
             waveform = augment.reshape_waveform(store[clip * versions + version], draws, config.augment, rate)
-            example["span"] = features.active_span(waveform[tf.newaxis], config.audio)[0]
-            example["waveform"] = augment.recolour_waveform(waveform, draws, noise_seed, config.augment)
+            span = features.active_span(waveform[tf.newaxis], config.audio)[0]
+            waveform = augment.recolour_waveform(waveform, draws, noise_seed, config.augment)
+            example["waveform"], example["span"] = features.cut_window(waveform, span, draws["crop"], config)
         if config.reads_transcripts:
             example["tokens"] = tf.gather(tokens, clip)
         return example

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from emokeras.config import AudioConfig, CnnConfig, Config, MfccConfig, SpectrogramConfig
+from emokeras.config import AudioConfig, CnnConfig, Config, MfccConfig, SpectrogramConfig, TcnConfig
 from emokeras.data import features
 from emokeras.data.audio import load_waveform
 
@@ -343,6 +343,24 @@ def test_positions_and_spans_can_be_given():
     log_mel = features.log_mel_spectrogram(waveform[np.newaxis], CONFIG.spectrogram, RATE)[0].numpy()
     np.testing.assert_array_equal(inputs["spectrogram"][0, 0, -20:], log_mel[10:30])
     assert (inputs["spectrogram"][0, 0, :-20] == 0).all()
+
+
+@pytest.mark.parametrize("seconds", [0.3, 2.3, 2.6, 5.0])
+@pytest.mark.parametrize("trim_decibels", [0.0, 40.0])
+def test_what_is_cut_around_a_window_gives_its_features(seconds, trim_decibels):
+    """For inputs of three hops, whose frames must stay where they are, whatever lies before and after."""
+    three = {name: TcnConfig() for name in ("spectrogram", "mfcc", "prosody")}
+    audio = AudioConfig(trim_decibels=trim_decibels)
+    config = Config("tiny", three, audio=audio, mfcc=MfccConfig(hop_seconds=0.016))
+    waveform = voiced(seconds, RATE, 0.37)
+    span = features.active_span(waveform[np.newaxis], config.audio)
+    for position in (0.0, 0.4, 0.731, 1.0):
+        whole = features.extract(waveform[np.newaxis], config, tf.constant([[position]]), span)
+        cut, moved = features.cut_window(tf.constant(waveform), span[0], tf.constant(position), config)
+        assert len(cut) < 3.0 * RATE
+        found = features.extract(cut[np.newaxis], config, tf.constant([[position]]), moved[np.newaxis])
+        for name, value in whole.items():
+            np.testing.assert_allclose(found[name], value, atol=2e-3, err_msg=name)
 
 
 def test_the_number_of_windows_and_frames_is_the_configurations():
