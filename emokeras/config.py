@@ -22,6 +22,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
 InputName = Literal["spectrogram", "mfcc", "prosody", "tokens"]
+Auxiliary = Literal["sex", "intensity", "statement", "speaker"]
 Variant = Literal["pitch-up", "pitch-down", "slow", "fast", "noise"]
 ProtocolName = Literal["random", "random-10fold", "luna", "emobox", "speaker"]
 Pooling = Literal["mean", "max", "mean-max", "attention", "attentive-statistics", "flatten"]
@@ -275,6 +276,12 @@ class TrainingConfig:
     """How the network learns. `clip_norm` is of each variable's gradient. 0 turns a thing off: the clipping, the moving
     average of the weights (`ema_momentum`), the early stop (`patience_epochs`), the freezing.
 
+    `select_by` says which epoch's weights are kept: the best on validation, or the last.
+
+    `auxiliaries` are what the network learns to tell beside the emotion, with the weight of each in the loss; what has
+    a negative weight it learns to hide. `teacher` is the run of a network or an ensemble on the same split: the labels
+    then have `teacher_share` of what it says of each training clip.
+
     With `accumulated_batches` so many batches' gradients make one update; schedule and moving average count batches all
     the same. For `frozen_epochs` a pretrained body stands still, then all learns at `unfrozen_learning_rate`."""
 
@@ -293,7 +300,10 @@ class TrainingConfig:
     class_weights: bool = True
     ema_momentum: Fraction = 0.0
     patience_epochs: Number = 0
-    select_by: Literal["val_accuracy", "val_balanced_accuracy", "val_loss"] = "val_loss"
+    select_by: Literal["val_accuracy", "val_balanced_accuracy", "val_loss", "last"] = "val_loss"
+    auxiliaries: dict[Auxiliary, float] = dataclasses.field(default_factory=dict)
+    teacher: str = ""
+    teacher_share: Fraction = 0.5
     mixed_precision: bool = False
 
 

@@ -20,9 +20,11 @@ WITHIN = {
     "emokeras.recipes": {"emokeras.config", "emokeras.errors"},
     "emokeras.commandline": {"emokeras.errors"},
     "emokeras.models.build": {"emokeras.models.fusion", "emokeras.models.encoders"},
+    "emokeras.models.auxiliary": {"emokeras.models.fusion"},
     "emokeras.models.fusion": {"emokeras.models.encoders", "emokeras.models.attention"},
     "emokeras.models.encoders": {"emokeras.models.attention", "emokeras.models.pretrained"},
     "emokeras.models.pretrained": {"emokeras.models.attention"},
+    "emokeras.training.targets": {"emokeras.recognizer"},
 }
 # ... and in these rooms what stands beside it on the same floor, as long as there is no circle.
 ROOMS = ("emokeras.data", "emokeras.reporting", "emokeras.training", "tuning")
@@ -101,7 +103,10 @@ def floor(module: str) -> int:
             return 1
         case ["reporting", *_]:
             return 3
-        case ["data", "pipeline"] | ["models", "build" | "fusion" | "encoders" | "attention" | "pretrained"]:
+        case ["data", "pipeline"] | [
+            "models",
+            "build" | "auxiliary" | "fusion" | "encoders" | "attention" | "pretrained",
+        ]:
             return 2
         case ["data", *_] | ["models", "layers" | "late"]:
             return 1

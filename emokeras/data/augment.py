@@ -150,7 +150,9 @@ def mixup_share(draws: dict[str, tf.Tensor], seed: tf.Tensor, config: AugmentCon
     return tf.where(draws["mixup"] < config.mixup_probability, own / (own + other), 1.0)
 
 
-def mix(inputs: dict[str, tf.Tensor], labels: tf.Tensor, shares: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+def mix(
+    inputs: dict[str, tf.Tensor], labels: dict[str, tf.Tensor], shares: tf.Tensor
+) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
     """Mix each clip of a batch with the one before it (mixup, Zhang et al. 2018): `shares` [batch] stay its own.
 
     Where only one of the two has a frame, that one stands unmixed.
@@ -164,5 +166,5 @@ def mix(inputs: dict[str, tf.Tensor], labels: tf.Tensor, shares: tf.Tensor) -> t
         mixed_mask = tf.cast(own + other > 0, tf.float32)
         values = own_share * inputs[name] + (1.0 - own_share) * tf.roll(inputs[name], 1, 0)
         mixed |= {name: values * mixed_mask[..., tf.newaxis], f"{name}_mask": mixed_mask}
-    labels = shares[:, tf.newaxis] * labels + (1.0 - shares)[:, tf.newaxis] * tf.roll(labels, 1, 0)
-    return mixed, labels
+    own, other = shares[:, tf.newaxis], (1.0 - shares)[:, tf.newaxis]
+    return mixed, {name: own * label + other * tf.roll(label, 1, 0) for name, label in labels.items()}

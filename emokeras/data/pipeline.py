@@ -11,6 +11,8 @@ All that is random is drawn from (seed, epoch, clip), so that an epoch is the sa
 after a kill, and however many threads made it.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import tensorflow as tf
 
@@ -49,7 +51,7 @@ def epoch_order(num_clips: int, epoch: tf.Tensor | int, config: Config) -> tf.Te
 
 def training_dataset(
     waveforms: list[np.ndarray],
-    labels: np.ndarray,
+    labels: Mapping[str, np.ndarray],
     config: Config,
     weights: np.ndarray,
     first_epoch: int = 0,
@@ -61,7 +63,7 @@ def training_dataset(
     Parameters
     ----------
     waveforms: [samples] each, float32 at the configuration's rate; none where the configuration hears none.
-    labels: int [clips].
+    labels: what each clip should give, {"emotion": [clips, emotions]}, and likewise what else is learned.
     weights: float [emotions], the weight of each emotion's clips in the loss.
     tokens: int [clips, words], where the configuration reads transcripts.
     variants: for each clip the waveforms that may stand for its own, equally many each.
@@ -69,25 +71,26 @@ def training_dataset(
     Yields
     ------
     ({"spectrogram": [batch, frames, bands], "spectrogram_mask": [batch, frames], "tokens": [batch, words]},
-    {"emotion": one-hot or mixed, [batch, emotions]}, {"emotion": weights [batch]})
+    {"emotion": labels, mixed or not, [batch, emotions]}, {"emotion": weights [batch]})
     """
-    one_hot = tf.one_hot(labels, len(weights))
+    labels = {name: tf.constant(label, tf.float32) for name, label in labels.items()}
+    num_clips = len(labels["emotion"])
     weights = tf.constant(weights, tf.float32)[:, tf.newaxis]
     seed, rate = config.experiment.seed, config.audio.sample_rate_hz
-    batch_size = min(config.training.batch_size, len(labels))
+    batch_size = min(config.training.batch_size, num_clips)
     versions = 1 + len(variants[0]) if variants else 1
     if config.audio_inputs:
         others = variants or [[]] * len(waveforms)
         store = Waveforms([version for own, more in zip(waveforms, others, strict=True) for version in (own, *more)])
 
     def order(epoch):
-        clips = epoch_order(len(labels), epoch, config)
+        clips = epoch_order(num_clips, epoch, config)
         return tf.data.Dataset.from_tensor_slices((tf.repeat(epoch, tf.size(clips)), clips))
 
     def load(epoch, clip):
         draws, noise_seed = augment.draw(seed, epoch, clip)
         draws["share"] = augment.mixup_share(draws, noise_seed, config.augment)
-        example = {"draws": draws, "label": one_hot[clip]}
+        example = {"draws": draws, "labels": {name: label[clip] for name, label in labels.items()}}
         if config.audio_inputs:
             version = tf.cast(draws["variant"] * versions, tf.int64)
             waveform = augment.reshape_waveform(store[clip * versions + version], draws, config.augment, rate)
@@ -99,18 +102,18 @@ def training_dataset(
         return example
 
     def assemble(example):
-        inputs, label, draws = {}, example["label"], example["draws"]
+        inputs, labels, draws = {}, example["labels"], example["draws"]
         if config.audio_inputs:
             inputs = features.extract(example["waveform"], config, draws["crop"][:, tf.newaxis], example["span"])
             if config.augment.band_shift_bands and "spectrogram" in inputs:
                 shifted = augment.shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
                 inputs["spectrogram"] = shifted
             if config.augment.mixup_alpha:
-                inputs, label = augment.mix(inputs, label, draws["share"])
+                inputs, labels = augment.mix(inputs, labels, draws["share"])
             inputs = {name: tf.squeeze(value, 1) for name, value in inputs.items()}
         if config.reads_transcripts:
             inputs["tokens"] = example["tokens"]
-        return inputs, {"emotion": label}, {"emotion": tf.squeeze(label @ weights, 1)}
+        return inputs, labels, dict.fromkeys(labels, tf.squeeze(labels["emotion"] @ weights, 1))
 
     dataset = tf.data.Dataset.range(first_epoch, config.training.epochs).flat_map(order)
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE)

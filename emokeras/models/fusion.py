@@ -12,6 +12,8 @@ from emokeras.config import Config, InputName, Pooling
 from emokeras.models.attention import feed_forward
 from emokeras.models.layers import AttentionPooling, CrossAttention, MaskedPooling, PositionEmbedding, WeightedAverage
 
+EMBEDDING = "shared_embedding"  # the layer that marks what the head of a network sees
+
 Branches = Mapping[InputName, tuple[keras.KerasTensor, keras.KerasTensor]]  # [steps, channels], their mask [steps, 1]
 
 
@@ -97,6 +99,7 @@ def head(embeddings: list, config: Config, name: str):
     embedding = _side_by_side(embeddings, axis=-1)
     if any(encoder.batch_normalization for encoder in config.encoders.values()):
         embedding = keras.layers.BatchNormalization()(embedding)
+    embedding = keras.layers.Identity(name=EMBEDDING)(embedding)
     embedding = keras.layers.Dropout(config.model.dropout)(embedding)
     for units in config.model.hidden_units:
         embedding = _dense(embedding, units, config.model.batch_normalization, config)

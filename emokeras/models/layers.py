@@ -44,6 +44,14 @@ class SpecAugment(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("emokeras")
+class ReverseGradient(keras.layers.Layer):
+    """Give out what comes in; its gradient comes back with the other sign."""
+
+    def call(self, inputs):
+        return ops.stop_gradient(2.0 * inputs) - inputs
+
+
+@keras.saving.register_keras_serializable("emokeras")
 class SqueezeExcitation(keras.layers.Layer):
     """Weigh the channels of frames [batch, steps, channels] by their mean over the valid steps (Hu et al. 2018).
 

@@ -66,9 +66,9 @@ def branch_layers(model: keras.Model, config: Config, branches: Sequence[Path]) 
     return [layer for name in names for layer in branch_of(model, name, config).layers]
 
 
-def check_splits(branches: Sequence[Path], digest: str) -> None:
-    """Raise RunError unless all runs were trained on the split of this digest: a branch that has heard a test clip
-    would tell of it."""
+def check_splits(branches: Sequence[Path], digest: str, setting: str = "model.branches") -> None:
+    """Raise RunError unless all runs that a setting names were trained on the split of this digest: one that has heard
+    a test clip would tell of it."""
     for run in branches:
         if runs.read_metrics(run).get("split_sha256") != digest:
-            raise RunError(f"model.branches: {run} was trained on another split: train it on this one")
+            raise RunError(f"{setting}: {run} was trained on another split: train it on this one")

@@ -155,6 +155,7 @@ class Validation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         checkpoints = self.folder / "checkpoints"
+        logs.setdefault("accuracy", logs.get("emotion_accuracy"))  # So named when something else is learned too.
         with averaged_weights(self.model):
             probabilities = to_probabilities(predict_logits(self.model, self.inputs))
             predicted = probabilities.argmax(axis=1)
@@ -190,7 +191,10 @@ class Validation(keras.callbacks.Callback):
 
 
 def best_epoch(history: Sequence[Mapping[str, float]], select_by: str) -> int:
-    """Return the first epoch, from 1, with the best value: the lowest of a loss, the highest of anything else."""
+    """Return the first epoch, from 1, with the best value: the lowest of a loss, the highest of anything else; the last
+    where that is to be kept."""
+    if select_by == "last":
+        return int(history[-1]["epoch"])
     values = np.array([row[select_by] for row in history])
     return int(history[int(values.argmin() if select_by.endswith("loss") else values.argmax())]["epoch"])
 

@@ -43,7 +43,8 @@ def compile_model(model: keras.Model, config: TrainingConfig, steps_per_epoch: i
             optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
     model.compile(
         optimizer,
-        loss={"emotion": keras.losses.CategoricalCrossentropy(True, config.label_smoothing)},
+        loss={name: keras.losses.CategoricalCrossentropy(True, config.label_smoothing) for name in model.output},
+        loss_weights={"emotion": 1.0} | {name: abs(weight) for name, weight in config.auxiliaries.items()},
         metrics={"emotion": ["accuracy"]},
         jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,  # XLA is slower on a CPU.
     )

@@ -12,6 +12,7 @@ from emokeras.config import Config, TrainingConfig, to_json, with_experiment
 from emokeras.data import pipeline
 from emokeras.data.corpus import Corpus
 from emokeras.files import write_text
+from emokeras.models.auxiliary import with_auxiliaries
 from emokeras.models.build import build_model
 from emokeras.models.pretrained import load_pretrained, pretrained_layers, with_pretrained_sizes
 from emokeras.reporting import figures, runs
@@ -23,6 +24,7 @@ from emokeras.training.examples import draw_examples
 from emokeras.training.report import write_network_report
 from emokeras.training.score import predict_logits, to_probabilities
 from emokeras.training.subsets import Subset, corpus_digest, evaluation_inputs, take_subsets
+from emokeras.training.targets import check_teacher, make_targets
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ def prepare(
 ) -> Prepared:
     """Build the network and begin its run's folder, or go on with it. Arguments as for `train_run`."""
     config = with_branches(with_experiment(config, emotions=corpus.emotions), branches)
-    check_splits(branches, corpus_digest(corpus, config.experiment))
+    digest = corpus_digest(corpus, config.experiment)
+    check_splits(branches, digest)
+    check_teacher(config, digest)
     if not resume:
         config = with_pretrained_sizes(config)
     set_precision(config.training, say)
@@ -159,7 +163,10 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
 
     Returns the epoch they are of, counted from 1.
     """
-    config, model, subsets, folder, page = run.config, run.model, run.subsets, run.folder, run.page
+    config, subsets, folder, page = run.config, run.subsets, run.folder, run.page
+    targets = make_targets(config, subsets["train"])
+    classes = {name: target.shape[1] for name, target in targets.items()}
+    model = with_auxiliaries(run.model, config.training.auxiliaries, classes)
     state = folder / "checkpoints" / callbacks.STATE
     done = callbacks.saved_epoch(state)
     if done:
@@ -187,12 +194,12 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
         if done == stop or validation.out_of_patience():
             continue
         batches = pipeline.training_dataset(
-            train.waveforms, train.labels, config, weights, max(first, done), train.tokens, train.variants
+            train.waveforms, targets, config, weights, max(first, done), train.tokens, train.variants
         )
         if not done and first == 0:
-            page.write_graph(model)
+            page.write_graph(run.model)
             if config.audio_inputs:
-                examples = draw_examples(model, config, train, batches)
+                examples = draw_examples(run.model, config, train, batches)
                 figures.save(examples, folder / "examples.png")
                 page.write_figure("examples", examples, 0)
         model.fit(

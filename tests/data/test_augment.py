@@ -296,7 +296,8 @@ def batch(masks: list[list[int]]) -> dict[str, np.ndarray]:
 
 def mixed(inputs, labels, shares):
     inputs = {name: tf.constant(value) for name, value in inputs.items()}
-    mixed_inputs, mixed_labels = augment.mix(inputs, tf.constant(labels), tf.constant(shares, tf.float32))
+    mixed_inputs, mixed = augment.mix(inputs, {"emotion": tf.constant(labels)}, tf.constant(shares, tf.float32))
+    mixed_labels = mixed["emotion"]
     return {name: value.numpy() for name, value in mixed_inputs.items()}, mixed_labels.numpy()
 
 

@@ -55,7 +55,13 @@ def train(waveforms, config, labels=None, weights=None, first_epoch=0):
     """Return all batches as NumPy; by default each clip is its own class, so that a label tells which clip it is."""
     labels = np.arange(len(waveforms)) if labels is None else labels
     weights = np.ones(labels.max() + 1) if weights is None else weights
-    return list(pipeline.training_dataset(waveforms, labels, config, weights, first_epoch).as_numpy_iterator())
+    return list(training_dataset(waveforms, labels, config, weights, first_epoch).as_numpy_iterator())
+
+
+def training_dataset(waveforms, labels, config, weights, *others, **more):
+    """Call the pipeline with one-hot labels."""
+    one_hot = {"emotion": np.eye(len(weights))[labels]}
+    return pipeline.training_dataset(waveforms, one_hot, config, weights, *others, **more)
 
 
 def epochs_of_clips(batches, steps: int) -> list[list[int]]:
@@ -301,7 +307,7 @@ def test_a_clip_sounds_as_itself_or_as_one_of_its_variants_in_training():
     own = [np.sin(2 * np.pi * 500 * moments).astype(np.float32) * level for level in (0.5, 0.25, 0.125, 0.0625)]
     variants = [[waveform / 1000, waveform / 2000] for waveform in own]  # 60 and 66 dB less
     one_hot = np.arange(4)
-    batches = pipeline.training_dataset(own, one_hot, config, np.ones(4), variants=variants).as_numpy_iterator()
+    batches = training_dataset(own, one_hot, config, np.ones(4), variants=variants).as_numpy_iterator()
     plain = pipeline.stack(pipeline.evaluation_dataset(own, config))["spectrogram"].max(axis=(1, 2, 3))
     heard = {clip: [] for clip in range(4)}
     for inputs, labels, _ in batches:
@@ -321,7 +327,7 @@ def test_tokens_stand_beside_their_clip():
         {"training.batch_size": 4, "training.epochs": 2, "tokens.max_words": 3},
     )
     waveforms, tokens = clips(8), np.arange(24).reshape(8, 3)
-    dataset = pipeline.training_dataset(waveforms, np.arange(8), both, np.ones(8), tokens=tokens)
+    dataset = training_dataset(waveforms, np.arange(8), both, np.ones(8), tokens=tokens)
     for inputs, labels, _ in dataset.as_numpy_iterator():
         assert set(inputs) == {"spectrogram", "spectrogram_mask", "tokens"}
         np.testing.assert_array_equal(inputs["tokens"], tokens[labels["emotion"].argmax(axis=1)])
@@ -333,7 +339,7 @@ def test_tokens_stand_beside_their_clip():
 def test_a_network_that_only_reads_needs_no_sound():
     reading = override(Config("text", {"tokens": RecurrentConfig()}), {"training.batch_size": 4, "training.epochs": 1})
     tokens = np.arange(48).reshape(8, 6)
-    (first, second) = pipeline.training_dataset([], np.arange(8), reading, np.ones(8), tokens=tokens)
+    (first, second) = training_dataset([], np.arange(8), reading, np.ones(8), tokens=tokens)
     assert set(first[0]) == {"tokens"}
     seen = np.concatenate([first[0]["tokens"], second[0]["tokens"]])
     np.testing.assert_array_equal(np.sort(seen, axis=0), tokens)

@@ -1,0 +1,58 @@
+"""What a network is taught of each training clip: its emotion, what a teacher says of it, and what else is known."""
+
+from pathlib import Path
+
+import numpy as np
+
+from emokeras.config import Config
+from emokeras.data.audio import load_waveforms
+from emokeras.data.corpus import Clip
+from emokeras.data.transcripts import read_transcripts
+from emokeras.errors import UsageError
+from emokeras.recognizer import load_recognizer
+from emokeras.training.branches import check_splits
+from emokeras.training.subsets import Subset
+
+
+def make_targets(config: Config, train: Subset) -> dict[str, np.ndarray]:
+    """Return what the training clips should give, {"emotion": [clips, emotions], "sex": [clips, 2]}; rows sum to 1.
+
+    Raises UsageError when a clip lacks what an auxiliary is of, or all clips have the same.
+    """
+    emotion = np.eye(len(config.experiment.emotions), dtype=np.float32)[train.labels]
+    if config.training.teacher:
+        share = config.training.teacher_share
+        emotion = (1 - share) * emotion + share * teach(config, train.clips)
+    return {"emotion": emotion} | {name: _one_hot(name, train.clips) for name in config.training.auxiliaries}
+
+
+def teach(config: Config, clips: list[Clip]) -> np.ndarray:
+    """Return what the configuration's teacher says of clips, probabilities [clips, emotions] (knowledge distillation,
+    Hinton et al. 2015)."""
+    teacher = load_recognizer(Path(config.training.teacher))
+    if teacher.emotions != config.experiment.emotions:
+        raise UsageError(f"training.teacher: {config.training.teacher} knows other emotions: {teacher.emotions}")
+    heard = load_waveforms(clips, teacher.sample_rate_hz) if teacher.config.audio_inputs else None
+    return teacher.predict(heard, read_transcripts(clips) if teacher.config.reads_transcripts else None)
+
+
+def check_teacher(config: Config, digest: str) -> None:
+    """Raise, in one line, unless the teacher is a run on the split of this digest: it must not have heard a clip that
+    its pupil is validated or tested on."""
+    if not config.training.teacher:
+        return
+    run = Path(config.training.teacher)
+    if not (run / "metrics.json").is_file():
+        raise UsageError(f"training.teacher: {run} is no run that has ended")
+    check_splits([run], digest, "training.teacher")
+
+
+def _one_hot(name: str, clips: list[Clip]) -> np.ndarray:
+    values = [getattr(clip, name) for clip in clips]
+    if "" in values:
+        unknown = f"the {name} of {values.count('')} training clips is not known"
+        raise UsageError(f"training.auxiliaries: {unknown}: leave it out")
+    classes, numbers = np.unique(values, return_inverse=True)
+    if len(classes) < 2:
+        raise UsageError(f"training.auxiliaries: all training clips have the same {name}: leave it out")
+    return np.eye(len(classes), dtype=np.float32)[numbers]
