@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from emokeras import commandline
-from emokeras.config import ProtocolName
+from emokeras.config import MeasuredProtocol
 
 if TYPE_CHECKING:
     from emokeras.reporting.rows import Run
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "recipes", nargs="+", metavar="RECIPE", help="names that `python -m emokeras.train --list` shows, or FILE.json"
     )
-    parser.add_argument("--protocol", choices=get_args(ProtocolName), required=True, help="how clips are split")
+    parser.add_argument("--protocol", choices=get_args(MeasuredProtocol), required=True, help="how clips are split")
     parser.add_argument("--folds", metavar="K,K", help="which folds of the protocol, from 0 (default: all)")
     parser.add_argument("--seeds", default="0", metavar="S,S", help="draw weights and augmentation (default: 0)")
     parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv")

@@ -13,7 +13,7 @@ import pytest
 import sklearn.metrics
 from conftest import tiny_arguments, tiny_settings
 
-from emokeras import train
+from emokeras import predict, train
 from emokeras.config import read_config
 from emokeras.reporting import runs
 
@@ -143,6 +143,31 @@ def test_an_ended_run_is_not_trained_again_but_its_figures_can_be_kept(trained_r
     assert (tmp_path / "demo" / "speaker" / "mel-cnn3" / "split-0-seed-0" / "metrics.json").is_file()
     assert "has ended already" in capsys.readouterr().out
     assert (trained_run / "model.keras").stat().st_mtime_ns == before
+
+
+def test_all_clips_train_and_nothing_is_measured(demo_folder, demo_corpus, tmp_path, capsys):
+    """Such a run goes on as any other, and predicts; its figures cannot be kept, there are none."""
+    folder = tmp_path / "run"
+    assert run_train(demo_folder, folder, "--protocol", "all", "--epochs", "2") == 0
+    assert "all 40 clips have trained mel-cnn3: nothing is measured" in capsys.readouterr().out
+    metrics = runs.read_metrics(folder)
+    assert (metrics["num_train"], metrics["num_validation"], metrics["num_test"]) == (40, 0, 0)
+    assert metrics["best_epoch"] == 2
+    assert not {"test", "validation"} & metrics.keys()
+    assert not list(folder.glob("*predictions.csv"))
+    assert list(runs.read_history(folder / "history.csv")[0])[1:3] == ["loss", "accuracy"]
+    assert train.main(["--resume", str(folder), "--results", str(tmp_path / "results")]) == 1
+    assert "has no figures to keep" in capsys.readouterr().err
+    clip = demo_corpus.clips[0]
+    assert predict.main([str(clip.path), "--model", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["emotion"] in demo_corpus.emotions
+
+
+def test_an_ensemble_cannot_be_fused_on_nothing(demo_folder, tmp_path, capsys):
+    arguments = ["--corpus", str(demo_folder), "--protocol", "all", "--run-dir", str(tmp_path / "run")]
+    assert train.main(["weighted-mel-mfcc", *arguments]) == 2
+    assert "protocol all leaves no validation clip" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_list_names_every_recipe_and_its_source(capsys):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from emokeras import commandline
-from emokeras.config import ProtocolName, override, settings
+from emokeras.config import MeasuredProtocol, override, settings
 from emokeras.errors import RunError, UsageError
 from emokeras.files import write_text
 
@@ -153,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--max-trials", type=int, default=20, metavar="N", help="trials in all (default: 20)")
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs of a trial at most (default: the recipe's)")
     parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv")
-    parser.add_argument("--protocol", choices=get_args(ProtocolName), help="how clips are split (default: speaker)")
+    parser.add_argument("--protocol", choices=get_args(MeasuredProtocol), help="how clips are split (default: speaker)")
     parser.add_argument("--fold", type=int, metavar="K", help="which fold of the protocol, from 0")
     parser.add_argument("--seed", type=int, metavar="S", help="draws trials, weights and augmentation (default: 0)")
     parser.add_argument("--objective", choices=OBJECTIVES, default=OBJECTIVES[0], help=f"default: {OBJECTIVES[0]}")

@@ -33,6 +33,7 @@ PROTOCOLS = {
     "luna": Protocol(5, "RAVDESS, five speaker-independent folds (Luna-Jiménez et al.)"),
     "emobox": Protocol(6, "RAVDESS, six speaker-independent folds (EmoBox)"),
     "speaker": Protocol(1, "any corpus: whole speakers, 60 % train, 20 % validation, 20 % test"),
+    "all": Protocol(1, "every clip trains, nothing is measured: for a model to ship"),
 }
 
 # Luna-Jiménez et al., Applied Sciences 12(1): 327, 2022; validation actors as ResLSTM-SER published them.
@@ -77,6 +78,8 @@ def split(corpus: Corpus, protocol: str, fold: int = 0, split_seed: int = 0) -> 
         raise UsageError(f"protocol '{protocol}' has no fold {fold}: {folds}")
     if not 0 <= split_seed < 2**31:
         raise UsageError(f"split seed {split_seed} is out of range: take one from 0 to {2**31 - 1}")
+    if protocol == "all":
+        return np.full(len(corpus.clips), "train")
     if protocol == "random":
         return _random(corpus, split_seed)
     if protocol == "random-10fold":

@@ -289,6 +289,8 @@ def keep_results(run_folder: Path, results_root: Path = Path("results")) -> Path
     """
     run_folder = Path(run_folder)
     metrics = read_metrics(run_folder)
+    if metrics.get("protocol") == "all":
+        raise RunError(f"{run_folder} has no figures to keep: all of its clips have trained")
     missing = [name for name in RESULT_FILES if not (run_folder / name).is_file()]
     if missing:
         raise RunError(f"{run_folder} lacks {', '.join(missing)}: let the run end (--resume {run_folder})")

@@ -83,6 +83,9 @@ def print_metrics(metrics: Mapping[str, Any], subset: str = "test", console: Con
     """
     console = console or _console()
     shown = [name for name in ("test", "validation") if name in metrics]
+    if metrics.get("protocol") == "all":
+        console.print(f"all {metrics['num_train']} clips have trained {metrics['recipe']}: nothing is measured")
+        return
     if subset not in metrics:
         raise RunError(f"the metrics have no subset '{subset}', only {', '.join(shown) or 'none'}")
     shown = [subset, *(name for name in shown if name != subset)]

@@ -127,8 +127,8 @@ class TensorBoardPage:
 
 
 class Validation(keras.callbacks.Callback):
-    """After each epoch: score the validation subset as serving would, write history.csv, keep the best weights, stop
-    early, and write the state to resume from, last of all.
+    """After each epoch: score the validation subset as serving would, if there is one, write history.csv, keep the best
+    weights, stop early, and write the state to resume from, last of all.
 
     Best epoch and patience are read back from history.csv, so that a resumed run decides as an unbroken one.
     """
@@ -157,11 +157,12 @@ class Validation(keras.callbacks.Callback):
         checkpoints = self.folder / "checkpoints"
         logs.setdefault("accuracy", logs.get("emotion_accuracy"))  # So named when something else is learned too.
         with averaged_weights(self.model):
-            probabilities = to_probabilities(predict_logits(self.model, self.inputs))
-            predicted = probabilities.argmax(axis=1)
-            logs["val_loss"] = metrics.cross_entropy(self.labels, probabilities)
-            logs["val_accuracy"] = float((predicted == self.labels).mean())
-            logs["val_balanced_accuracy"] = metrics.balanced_accuracy(self.labels, predicted)
+            if self.inputs:
+                probabilities = to_probabilities(predict_logits(self.model, self.inputs))
+                predicted = probabilities.argmax(axis=1)
+                logs["val_loss"] = metrics.cross_entropy(self.labels, probabilities)
+                logs["val_accuracy"] = float((predicted == self.labels).mean())
+                logs["val_balanced_accuracy"] = metrics.balanced_accuracy(self.labels, predicted)
             if not np.isfinite(logs["loss"]):
                 raise RunError(
                     f"{self.folder}: the loss of epoch {epoch + 1} is not finite: lower training.learning_rate, "
@@ -169,13 +170,13 @@ class Validation(keras.callbacks.Callback):
                 )
             seconds, cpu_seconds = time.perf_counter() - self.started, time.process_time() - self.cpu_started
             row = {"epoch": epoch + 1, "loss": logs["loss"], "accuracy": logs["accuracy"]}
-            row |= {name: logs[name] for name in ("val_loss", "val_accuracy", "val_balanced_accuracy")}
+            row |= {name: value for name, value in logs.items() if name.startswith("val_")}
             row |= {"learning_rate": float(self.model.optimizer.learning_rate)}
             row |= {"seconds": round(seconds, 3), "cpu_seconds": round(cpu_seconds, 3)}
             self.history.append(row)
             if best_epoch(self.history, self.config.select_by) == epoch + 1:
                 save_variables(checkpoints / BEST, self.model.variables, epoch + 1)
-            if self.page and epoch % self.picture_every == 0:
+            if self.inputs and self.page and epoch % self.picture_every == 0:
                 self.page.write_confusion(self.labels, predicted, epoch + 1)
         runs.append_history(self.history_path, row)
         save_variables(checkpoints / STATE, all_variables(self.model), epoch + 1)
@@ -216,8 +217,11 @@ class Progress(keras.callbacks.Callback):
         self.bar.update()
 
     def on_epoch_end(self, epoch, logs=None):
-        text = f"loss {logs['loss']:.3f} (validation {logs['val_loss']:.3f})  "
-        text += f"accuracy {logs['accuracy']:.1%} (validation {logs['val_accuracy']:.1%})"
+        loss, accuracy = f"{logs['loss']:.3f}", f"{logs['accuracy']:.1%}"
+        if "val_loss" in logs:
+            loss += f" (validation {logs['val_loss']:.3f})"
+            accuracy += f" (validation {logs['val_accuracy']:.1%})"
+        text = f"loss {loss}  accuracy {accuracy}"
         self.bar.set_description_str(f"epoch {epoch + 1}/{self.epochs}  {text}")
         if not self.on_terminal:
             print(f"epoch {epoch + 1}/{self.epochs}  {text}", flush=True)

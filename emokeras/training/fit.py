@@ -56,16 +56,17 @@ def train_run(
     say: where lines for the reader go.
     branches: runs that branches of the network start from.
 
-    Returns the metrics, as in metrics.json. Raises CorpusError for a split that cannot be trained on.
+    Returns the metrics, as in metrics.json; under the protocol "all" they have no subset's. Raises CorpusError for a
+    split that cannot be trained on.
     """
     run = prepare(config, corpus, folder, resume, say, branches)
     best_epoch = fit(run, say)
     probabilities = {}
     for name in ("validation", "test"):
-        inputs = evaluation_inputs(run.subsets[name], run.config)
-        probabilities[name] = to_probabilities(predict_logits(run.model, inputs))
+        if inputs := evaluation_inputs(run.subsets[name], run.config):
+            probabilities[name] = to_probabilities(predict_logits(run.model, inputs))
     if run.config.model.fusion == "attention" and len(run.config.encoders) > 1:
-        first = run.subsets["validation"].take(np.array([0]))
+        first = run.subsets["validation" if probabilities else "train"].take(np.array([0]))
         clip = {name: value[0, 0] for name, value in evaluation_inputs(first, run.config).items()}
         title = f"{first.clips[0].name}, {first.clips[0].emotion}"
         picture = draw_attention(run.model, run.config, clip, title, run.folder)
@@ -94,6 +95,8 @@ def prepare(
 ) -> Prepared:
     """Build the network and begin its run's folder, or go on with it. Arguments as for `train_run`."""
     config = with_branches(with_experiment(config, emotions=corpus.emotions), branches)
+    if config.experiment.protocol == "all":  # There is nothing to choose an epoch by.
+        config = replace(config, training=replace(config.training, select_by="last"))
     digest = corpus_digest(corpus, config.experiment)
     check_splits(branches, digest)
     check_teacher(config, digest)

@@ -38,6 +38,11 @@ def train_with_members(
     runs.check_run(folder, resume)
     config = with_experiment(config, emotions=corpus.emotions)
     if isinstance(config, EnsembleConfig):
+        if config.experiment.protocol == "all":
+            raise UsageError(
+                f"protocol all leaves no validation clip by which to fuse the members of {config.recipe}: train one "
+                "network, which training.teacher may teach what the ensemble knows"
+            )
         runs.create_run(folder, resume)
         write_text(folder / "config.json", to_json(config))
         members = {name: take_member(name, member, corpus, folder, say) for name, member in config.members.items()}

@@ -49,7 +49,8 @@ def write_network_report(
     if config.reads_transcripts:
         training["transcripts"] = transcript_kind([clip for clip, _ in split])
     metrics = write_report(config, corpus_name, clips, probabilities, training, folder, page)
-    page.write_hyperparameters(settings(config), metrics["test"]["accuracy"], best_epoch)
+    if "test" in metrics:
+        page.write_hyperparameters(settings(config), metrics["test"]["accuracy"], best_epoch)
     return metrics
 
 
@@ -64,11 +65,12 @@ def write_report(
 ) -> dict:
     """Write predictions, pictures and metrics of a run; return the metrics.
 
-    `clips` are those of each subset, `probabilities` [clips, emotions] those of "validation" and "test"; `training` is
-    what metrics.json tells of the training. metrics.json comes last: a folder that has it is a run that has ended.
+    `clips` are those of each subset, `probabilities` [clips, emotions] those of "validation" and "test", where there
+    are such; `training` is what metrics.json tells of the training. metrics.json comes last: a folder that has it is a
+    run that has ended.
     """
     experiment, emotions = config.experiment, config.experiment.emotions
-    scores = {name: score_clips(clips[name], emotions, probabilities[name]) for name in PREDICTION_FILES}
+    scores = {name: score_clips(clips[name], emotions, said) for name, said in probabilities.items()}
     metrics = {
         "recipe": config.recipe,
         "corpus": corpus_name,
@@ -76,22 +78,33 @@ def write_report(
         "num_train": training["num_train"],
         **{f"num_{name}": len(clips[name]) for name in ("validation", "test")},
         "emotions": list(emotions),
-        "test": scores["test"],
-        "validation": scores["validation"],
+        **{name: scores[name] for name in PREDICTION_FILES if name in scores},
         **training,
     }
-    for name, file in PREDICTION_FILES.items():
-        runs.write_predictions(folder / file, clips[name], emotions, probabilities[name])
-    right = f"{scores['test']['accuracy']:.1%} of {len(clips['test'])} test clips right"
-    title = f"{config.recipe} on {corpus_name}, protocol {experiment.protocol}: {right}"
-    labels = to_labels(clips["test"], emotions)
+    for name, said in probabilities.items():
+        runs.write_predictions(folder / PREDICTION_FILES[name], clips[name], emotions, said)
+    if "test" in scores:
+        _draw_test(metrics, clips["test"], probabilities["test"], folder, page)
+    runs.write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def _draw_test(
+    metrics: Mapping[str, Any],
+    clips: Sequence[Clip],
+    probabilities: np.ndarray,
+    folder: Path,
+    page: TensorBoardPage | None,
+) -> None:
+    """Draw what the test subset was taken for, and how far the probabilities can be trusted."""
+    emotions, matrix = metrics["emotions"], metrics["test"]["confusion_matrix"]
+    right = f"{metrics['test']['accuracy']:.1%} of {len(clips)} test clips right"
+    title = f"{metrics['recipe']} on {metrics['corpus']}, protocol {metrics['protocol']}: {right}"
     pictures = {
-        "confusion_matrix": figures.confusion_matrix(scores["test"]["confusion_matrix"], emotions, title),
-        "reliability": figures.reliability_diagram(labels, probabilities["test"]),
+        "confusion_matrix": figures.confusion_matrix(matrix, emotions, title),
+        "reliability": figures.reliability_diagram(to_labels(clips, emotions), probabilities),
     }
     for name, picture in pictures.items():
         figures.save(picture, folder / f"{name}.png")
     if page:
-        page.write_figure("test_confusion_matrix", pictures["confusion_matrix"], training["best_epoch"])
-    runs.write_json(folder / "metrics.json", metrics)
-    return metrics
+        page.write_figure("test_confusion_matrix", pictures["confusion_matrix"], metrics["best_epoch"])

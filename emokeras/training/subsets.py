@@ -41,7 +41,9 @@ class Subset:
 
 
 def evaluation_inputs(subset: Subset, config: Config) -> dict[str, np.ndarray]:
-    """Return all that a network gets of a subset's clips in serving, [clips, windows, ...] each."""
+    """Return all that a network gets of a subset's clips in serving, [clips, windows, ...] each; nothing of none."""
+    if not subset.clips:
+        return {}
     return pipeline.stack(pipeline.evaluation_dataset(subset.waveforms, config, subset.tokens))
 
 
@@ -71,7 +73,7 @@ def take_subsets(config: Config, corpus: Corpus, folder: Path, say: Callable) ->
 
     chosen = {subset: np.flatnonzero(names == subset) for subset in SUBSETS}
     for subset, numbers in chosen.items():
-        if not len(numbers):
+        if not len(numbers) and config.experiment.protocol != "all":
             raise CorpusError(f"corpus {corpus.name}: its {subset} subset is empty; take another --protocol")
     counts = " · ".join(f"{len(numbers)} {subset}" for subset, numbers in chosen.items())
     say(f"{counts} clips, {len(corpus.emotions)} emotions")

@@ -2,16 +2,19 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from emokeras.config import MeasuredProtocol
 from emokeras.data import ravdess
 from emokeras.data.corpus import Clip, Corpus
 from emokeras.data.splits import PROTOCOLS, SUBSETS, missing_emotions, split
 from emokeras.errors import CorpusError, UsageError
 
-EVERY_FOLD = [(protocol, fold) for protocol in PROTOCOLS for fold in range(PROTOCOLS[protocol].num_folds)]
+MEASURED = get_args(MeasuredProtocol)
+EVERY_FOLD = [(protocol, fold) for protocol in MEASURED for fold in range(PROTOCOLS[protocol].num_folds)]
 
 
 def make_corpus(clips) -> Corpus:
@@ -83,7 +86,11 @@ def test_no_speaker_is_on_two_sides(corpus, protocol, fold):
     assert len(train | validation | test) == 24
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_all_clips_train_under_the_protocol_all(corpus):
+    assert set(split(corpus, "all")) == {"train"}
+
+
+@pytest.mark.parametrize("protocol", MEASURED)
 def test_one_seed_gives_one_split_and_another_seed_another(corpus, protocol):
     first = split(corpus, protocol, split_seed=1)
     assert split(corpus, protocol, split_seed=1).tolist() == first.tolist()
