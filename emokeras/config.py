@@ -258,7 +258,8 @@ class ModelConfig:
     Several branches meet by `fusion`: "early", one head over all embeddings; "attention", the branches look at each
     other's frames before pooling; "hybrid", the early head and one of each branch, averaged by learned weights.
     `branches` are what the branches start from: folders of trained runs, or recipes, which are trained first where they
-    are missing. What starts so counts as pretrained: `training.frozen_epochs` is of it."""
+    are missing. `start_from` is a run or an export of one network: this one then is the same, and goes on from there.
+    What starts so counts as pretrained: `training.frozen_epochs` is of it."""
 
     pooling: Pooling = "attentive-statistics"
     hidden_units: tuple[Count, ...] = (128,)
@@ -270,6 +271,7 @@ class ModelConfig:
     attention_heads: Count = 4
     attention_blocks: Count = 1
     branches: tuple[str, ...] = ()
+    start_from: str = ""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -334,6 +336,8 @@ class Config:
                 f"model.attention_heads={self.model.attention_heads} does not divide model.attention_units="
                 f"{self.model.attention_units}"
             )
+        if self.model.start_from and self.model.branches:
+            raise ValueError("model.start_from is a whole network, model.branches are parts of one: give one of them")
         for name, encoder in self.encoders.items():
             if encoder.kind == "bert" and (name != "tokens" or self.tokens.tokenizer != "pretrained"):
                 raise ValueError(f"encoders.{name}: a bert reads tokens of tokens.tokenizer=pretrained, nothing else")

@@ -47,7 +47,8 @@ def export(run: Path, target: Path | None = None, say=print) -> Path:
 
 
 def write(recognizer, run: Path, folder: Path) -> None:
-    """Write the SavedModel, and in assets.extra/ beside it the run's configuration, split and tokenizer."""
+    """Write the SavedModel, and in assets.extra/ beside it the run's configuration, split and tokenizer, and a single
+    network itself, for `model.start_from`."""
     import keras
 
     from emokeras.config import to_json
@@ -67,6 +68,8 @@ def write(recognizer, run: Path, folder: Path) -> None:
     (folder / "assets.extra").mkdir()
     write_text(folder / "assets.extra" / "config.json", to_json(runs.shareable_config(run)))
     shutil.copyfile(run / "split.csv", folder / "assets.extra" / "split.csv")
+    if len(recognizer.members) == 1:
+        shutil.copyfile(run / "model.keras", folder / "assets.extra" / "model.keras")
     reading = [member for member in recognizer.members if member.config.reads_transcripts]
     if reading:  # Words are looked up within the graph; a pretrained tokenizer is needed beside it.
         needed = next((member for member in reading if member.config.has_pretrained_tokenizer), reading[0])

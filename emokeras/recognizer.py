@@ -144,14 +144,19 @@ def load_recognizer(path: Path) -> Recognizer:
     Raises RunError when it is none of these, or damaged.
     """
     path = Path(path)
-    if (path / "saved_model.pb").is_file():
-        return _load_export(path)
     if (path / "config.json").is_file():
         return _load_run(path)
-    versions = [folder for folder in path.glob("*") if folder.name.isdigit() and (folder / "saved_model.pb").is_file()]
-    if versions:
-        return _load_export(max(versions, key=lambda folder: int(folder.name)))
+    if exported := newest_version(path):
+        return _load_export(exported)
     raise RunError(f"{path} is no run folder and no exported model: give a folder with model.keras or saved_model.pb")
+
+
+def newest_version(path: Path) -> Path | None:
+    """Return the folder of an exported model: `path` itself, or the newest of the versions in it, if there are any."""
+    if (path / "saved_model.pb").is_file():
+        return path
+    versions = [folder for folder in path.glob("*") if folder.name.isdigit() and (folder / "saved_model.pb").is_file()]
+    return max(versions, key=lambda folder: int(folder.name), default=None)
 
 
 def _load_run(folder: Path) -> Recognizer:

@@ -24,6 +24,7 @@ WITHIN = {
     "emokeras.models.fusion": {"emokeras.models.encoders", "emokeras.models.attention"},
     "emokeras.models.encoders": {"emokeras.models.attention", "emokeras.models.pretrained"},
     "emokeras.models.pretrained": {"emokeras.models.attention"},
+    "emokeras.training.start": {"emokeras.recognizer"},
     "emokeras.training.targets": {"emokeras.recognizer"},
 }
 # ... and in these rooms what stands beside it on the same floor, as long as there is no circle.

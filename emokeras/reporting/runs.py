@@ -304,8 +304,8 @@ def keep_results(run_folder: Path, results_root: Path = Path("results")) -> Path
 
 
 def shareable_config(run_folder: Path) -> AnyConfig:
-    """Return a run's configuration with names for the paths of the corpus, of weights and of branches: where they lay
-    is their owner's own business."""
+    """Return a run's configuration with names for the paths of the corpus and of what the network started or learned
+    from: where they lay is their owner's own business."""
     config = read_config(Path(run_folder) / "config.json")
     if isinstance(config, EnsembleConfig):
         members = {name: _without_paths(member) for name, member in config.members.items()}
@@ -316,14 +316,16 @@ def shareable_config(run_folder: Path) -> AnyConfig:
 
 
 def _without_paths(config: Config) -> Config:
-    weights = config.model.weights
-    if Path(weights).exists():
-        weights = Path(weights).name
     branches = [
         read_config(Path(branch) / "config.json").recipe if Path(branch).is_dir() else branch
         for branch in config.model.branches
     ]
-    return replace(config, model=replace(config.model, weights=weights, branches=tuple(branches)))
+    weights, start_from, teacher = (
+        Path(path).name if Path(path).exists() else path
+        for path in (config.model.weights, config.model.start_from, config.training.teacher)
+    )
+    model = replace(config.model, weights=weights, branches=tuple(branches), start_from=start_from)
+    return replace(config, model=model, training=replace(config.training, teacher=teacher))
 
 
 def results_folder(metrics: Mapping[str, Any], results_root: Path, where: Path) -> Path:

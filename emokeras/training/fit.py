@@ -11,6 +11,7 @@ import numpy as np
 from emokeras.config import Config, TrainingConfig, to_json, with_experiment
 from emokeras.data import pipeline
 from emokeras.data.corpus import Corpus
+from emokeras.data.text import copy_tokenizer
 from emokeras.files import write_text
 from emokeras.models.auxiliary import with_auxiliaries
 from emokeras.models.build import build_model
@@ -23,7 +24,8 @@ from emokeras.training.compile import class_weights, compile_model, set_precisio
 from emokeras.training.examples import draw_examples
 from emokeras.training.report import write_network_report
 from emokeras.training.score import predict_logits, to_probabilities
-from emokeras.training.subsets import Subset, corpus_digest, evaluation_inputs, take_subsets
+from emokeras.training.start import check_unheard, load_start, start_folder, started_layers, with_start
+from emokeras.training.subsets import Subset, corpus_digest, evaluation_inputs, split_corpus, take_subsets
 from emokeras.training.targets import check_teacher, make_targets
 
 
@@ -94,14 +96,17 @@ def prepare(
     config: Config, corpus: Corpus, folder: Path, resume: bool, say: Callable, branches: Sequence[Path] = ()
 ) -> Prepared:
     """Build the network and begin its run's folder, or go on with it. Arguments as for `train_run`."""
-    config = with_branches(with_experiment(config, emotions=corpus.emotions), branches)
+    config = with_experiment(config, emotions=corpus.emotions)
+    if not resume:
+        config = with_start(config) if config.model.start_from else with_pretrained_sizes(config)
+    config = with_branches(config, branches)
     if config.experiment.protocol == "all":  # There is nothing to choose an epoch by.
         config = replace(config, training=replace(config.training, select_by="last"))
+    if config.model.start_from and not resume:
+        check_unheard(config, corpus, split_corpus(corpus, config.experiment))
     digest = corpus_digest(corpus, config.experiment)
     check_splits(branches, digest)
     check_teacher(config, digest)
-    if not resume:
-        config = with_pretrained_sizes(config)
     set_precision(config.training, say)
     state = Path(folder) / "checkpoints" / callbacks.STATE
     runs.check_run(folder, resume)
@@ -111,11 +116,18 @@ def prepare(
     folder = runs.create_run(folder, resume)
     write_text(folder / "config.json", to_json(config))
     (folder / "checkpoints").mkdir(exist_ok=True)
+    if config.model.start_from and config.reads_transcripts and not resume:
+        copy_tokenizer(start_folder(config), folder)
     subsets = take_subsets(config, corpus, folder, say)
     page = callbacks.TensorBoardPage(folder, config.experiment.emotions)
-    adapt_normalization(model, config, subsets["train"])
+    if not config.model.start_from:  # Else it has the statistics of the clips that its weights are of.
+        adapt_normalization(model, config, subsets["train"])
     say(f"{config.recipe}: {model.count_params():,} parameters")
-    pretrained = [*pretrained_layers(model), *branch_layers(model, config, branches)]
+    pretrained = [
+        *pretrained_layers(model),
+        *branch_layers(model, config, branches),
+        *started_layers(model, config),
+    ]
     return Prepared(config, model, pretrained, subsets, folder, page)
 
 
@@ -124,8 +136,11 @@ def make_network(config: Config, pretrained: bool, branches: Sequence[Path] = ()
     keras.utils.set_random_seed(config.experiment.seed)
     model = build_model(config)
     if pretrained:
-        load_pretrained(model, config)
-        load_branches(model, config, branches)
+        if config.model.start_from:
+            load_start(model, config)
+        else:
+            load_pretrained(model, config)
+            load_branches(model, config, branches)
     return model
 
 

@@ -100,6 +100,6 @@ def take_tokens(config: Config, corpus: Corpus, train: np.ndarray, folder: Path,
     `train` and kept in the run's folder."""
     say(f"transcripts: {transcript_kind(corpus.clips)}")
     transcripts = read_transcripts(corpus.clips)
-    if not has_tokenizer(folder):  # A run that goes on keeps its own.
+    if not has_tokenizer(folder):  # A run that goes on, or starts from a model, keeps its words.
         fit_tokenizer([transcripts[number] for number in train], config, folder)
     return np.asarray(load_tokenizer(folder, config)(transcripts))

@@ -1,0 +1,91 @@
+"""A network that starts from another begins as that one ends, on a corpus of which that one has heard no test clip."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import TINY
+
+from emokeras import export, train
+from emokeras.config import override, read_config, with_experiment
+from emokeras.data.corpus import load_corpus
+from emokeras.data.demo import make_demo_corpus
+from emokeras.errors import RunError, UsageError
+from emokeras.recipes import RECIPES
+from emokeras.reporting import runs
+from emokeras.training import fit, start
+from emokeras.training.subsets import split_corpus
+
+
+@pytest.fixture(scope="module")
+def other_folder(tmp_path_factory):
+    """Return a corpus of other speakers and sentences."""
+    folder = tmp_path_factory.mktemp("other") / "demo"
+    make_demo_corpus(folder, num_speakers=5, takes=1, seed=7)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(trained_run, tmp_path_factory):
+    return export.export(trained_run, tmp_path_factory.mktemp("exports") / "mel-cnn3", lambda line: None).parent
+
+
+def starting(model, **settings):
+    return override(RECIPES["mel-cnn2"].config, {"model.start_from": str(model)} | settings)
+
+
+@pytest.mark.parametrize("source", ["trained_run", "exported"])
+def test_it_begins_as_the_other_ends(source, request, demo_corpus):
+    """The recipe's own body gives way to the other's, and its way of training stays."""
+    config = with_experiment(start.with_start(starting(request.getfixturevalue(source))), emotions=demo_corpus.emotions)
+    trained = request.getfixturevalue("trained_run")
+    assert config.encoders == read_config(trained / "config.json").encoders
+    assert config.training == RECIPES["mel-cnn2"].config.training
+    network, other = fit.make_network(config, pretrained=True), keras.saving.load_model(trained / "model.keras")
+    assert len(network.weights) == len(other.weights)
+    for weight, expected in zip(network.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_other_emotions_are_learned_anew(trained_run, demo_corpus):
+    emotions = tuple(reversed(demo_corpus.emotions))
+    config = with_experiment(start.with_start(starting(trained_run)), emotions=emotions)
+    network, other = fit.make_network(config, pretrained=True), keras.saving.load_model(trained_run / "model.keras")
+    *body, kernel, bias = zip(network.weights, other.weights, strict=True)
+    assert all(np.array_equal(weight, expected) for weight, expected in body)
+    assert not np.array_equal(*kernel)
+    assert not np.any(bias[0])
+    frozen = start.started_layers(network, config)
+    assert {layer.name for layer in network.layers} - {layer.name for layer in frozen} == {"emotion"}
+
+
+def test_a_test_clip_that_it_has_heard_is_refused(trained_run, demo_corpus, other_folder):
+    """Under its own split none is; under another some are; of another corpus it knows nothing."""
+    config = starting(trained_run)
+    own = split_corpus(demo_corpus, read_config(trained_run / "config.json").experiment)
+    start.check_unheard(config, demo_corpus, own)
+    random = with_experiment(config, protocol="random")
+    with pytest.raises(RunError, match=r"was made with \d+ of the clips that this run would be"):
+        start.check_unheard(random, demo_corpus, split_corpus(demo_corpus, random.experiment))
+    other = load_corpus(other_folder)
+    start.check_unheard(random, other, split_corpus(other, random.experiment))
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no run of one network that has ended"):
+        start.with_start(starting(tmp_path))
+
+
+def test_a_shipped_model_goes_on_on_another_corpus(exported, other_folder, tmp_path, capsys):
+    """With its body frozen for all epochs, so that what it has learned is still there."""
+    arguments = ["--corpus", str(other_folder), "--run-dir", str(tmp_path / "run"), "--epochs", "1"]
+    settings = [f"model.start_from={exported}", "training.frozen_epochs=1", "training.batch_size=8"]
+    assert train.main(["mel-cnn3", *arguments, *(part for one in settings for part in ("--set", one))]) == 0
+    assert runs.read_metrics(tmp_path / "run")["num_train"] == 24
+    config = read_config(tmp_path / "run" / "config.json")
+    assert config.spectrogram.num_bands == TINY["spectrogram.num_bands"]
+    first = keras.saving.load_model(start.start_folder(config) / "model.keras")
+    after = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    kernels = [[layer.kernel.numpy() for layer in model.layers if hasattr(layer, "kernel")] for model in (first, after)]
+    *body, logits = zip(*kernels, strict=True)
+    assert all(np.array_equal(*pair) for pair in body)
+    assert not np.array_equal(*logits)
