@@ -1,7 +1,8 @@
 """The embedded demo corpus: synthetic expressive speech from a seeded source-filter synthesiser; made in seconds.
 
 It is laid out and named as RAVDESS is, with a manifest.csv that adds the words. Emotion is in how a sentence is said
-(pitch, energy, tempo, voice quality) and, half of the time, in its words. Most of it lies in what moves, contours,
+(pitch, energy, tempo, voice quality) and, half of the time, in its words. Some clips hide it from the ear,
+so that who listens and reads knows more than who listens. Most of it lies in what moves, contours,
 rhythm, attacks, tremor, and little in the average spectrum, so that a model has to listen to the whole clip.
 
 Every clip draws from its own generator, so that its samples depend on the seed and on the clip alone.
@@ -24,7 +25,7 @@ from scipy.signal import resample_poly
 
 from emokeras.errors import CorpusError, UsageError
 
-DEMO_VERSION = 1
+DEMO_VERSION = 2
 """Raised whenever the sound, the words or the names change, so that no cache keeps an older corpus."""
 
 SAMPLE_RATE_HZ = 16000
@@ -255,6 +256,7 @@ SPEAKER_SPREAD = Cues(
     shimmer_decibels=0.1,
 )
 INTENSITY_GAIN = {1: 0.9, 2: 1.2}  # RAVDESS: 01 normal, 02 strong
+HIDDEN_SHARE, HIDDEN_GAIN = 0.20, 0.2  # of the clips in which the voice hides the emotion, and what is left of it
 
 
 @dataclass(frozen=True)
@@ -299,6 +301,8 @@ def draw_cues(random: np.random.Generator, speaker: Speaker, emotion: str, inten
     """Draw how a speaker says one clip: neutral, plus the emotion's change, the speaker's habits and chance."""
     strength = INTENSITY_GAIN[intensity] * speaker.expressiveness * random.normal(1.0, 0.08)
     chance = random.normal(0, 1, len(speaker.habits)) * _as_array(CLIP_SPREAD)
+    if random.random() < HIDDEN_SHARE:
+        strength *= HIDDEN_GAIN
     return Cues(*(_as_array(NEUTRAL) + strength * _as_array(EMOTIONS[emotion]) + speaker.habits + chance).tolist())
 
 
@@ -323,7 +327,7 @@ TEMPLATES = (
     "we saw the {second} {noun} so {first}",
     "that {noun} was {first} and {second}",
 )
-OWN_WORD, OTHER_WORD = 0.42, 0.24  # the rest are open words, which lean nowhere
+OWN_WORD, OTHER_WORD = 0.55, 0.12  # the rest are open words, which lean nowhere
 ENDINGS = {  # shares of "!" and "?"; the other sentences end without
     "neutral": (0.03, 0.05),
     "calm": (0.03, 0.05),
