@@ -15,13 +15,15 @@ from emokeras.errors import UsageError
 
 DEFAULT_WHISPER = "openai/whisper-tiny"  # the smallest; on huggingface.co
 
+GIVE_SPEECH_MODEL = "give a speech model of transformers, by its folder or its name, by --set model.pretrained=NAME|DIR"
+
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
-InputName = Literal["spectrogram", "mfcc", "prosody", "tokens"]
+InputName = Literal["spectrogram", "mfcc", "prosody", "speech", "tokens"]
 Auxiliary = Literal["sex", "intensity", "statement", "speaker"]
 Variant = Literal["pitch-up", "pitch-down", "slow", "fast", "noise"]
 MeasuredProtocol = Literal["random", "random-10fold", "luna", "emobox", "speaker"]
@@ -95,6 +97,22 @@ class ProsodyConfig:
     @property
     def num_features(self) -> int:
         return 8
+
+
+@dataclass(frozen=True, config=STRICT)
+class SpeechConfig:
+    """Hidden states of the speech model in `model.pretrained`: of its `layer` (0 goes into the first block, -1 is the
+    last's output), the middle `max_seconds` of a clip. The models give a frame every `hop_seconds`; their `units` are
+    taken from the model, these are those of the base sizes."""
+
+    layer: int = -1
+    max_seconds: Positive = 5.0
+    hop_seconds: Positive = 0.02
+    units: Count = 768
+
+    @property
+    def num_features(self) -> int:
+        return self.units
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -253,7 +271,8 @@ Encoder = Annotated[
 @dataclass(frozen=True, config=STRICT)
 class ModelConfig:
     """From frames to logits: how time is pooled, and the dense layers after it, with `batch_normalization` between them
-    too. `weights` are those that a pretrained body starts from: a file, a folder or a name of a hub.
+    too. `weights` are those that a pretrained body starts from: a file, a folder or a name of a hub. `pretrained` is
+    the speech model of transformers that a `speech` branch hears through, a folder or a name; it stands still.
 
     Several branches meet by `fusion`: "early", one head over all embeddings; "attention", the branches look at each
     other's frames before pooling; "hybrid", the early head and one of each branch, averaged by learned weights.
@@ -266,6 +285,7 @@ class ModelConfig:
     dropout: Fraction = 0.3
     batch_normalization: bool = False
     weights: str = ""
+    pretrained: str = ""
     fusion: Literal["early", "attention", "hybrid"] = "early"
     attention_units: Count = 128
     attention_heads: Count = 4
@@ -321,6 +341,7 @@ class Config:
     spectrogram: SpectrogramConfig = SpectrogramConfig()
     mfcc: MfccConfig = MfccConfig()
     prosody: ProsodyConfig = ProsodyConfig()
+    speech: SpeechConfig = SpeechConfig()
     tokens: TokensConfig = TokensConfig()
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
@@ -329,8 +350,10 @@ class Config:
     def __post_init__(self):
         for name in self.audio_inputs:
             _check_frames(name, getattr(self, name), self.audio)
-        if not self.audio_inputs and (self.augment.mixup_alpha or self.augment.variants):
+        if (self.augment.mixup_alpha and not self.hears) or (self.augment.variants and not self.audio_inputs):
             raise ValueError("augment: mixup and variants are of sounds, this network hears none: leave them out")
+        if self.hears_pretrained and self.audio.sample_rate_hz != 16000:
+            raise ValueError(f"audio.sample_rate_hz={self.audio.sample_rate_hz}: a speech model hears 16000 Hz alone")
         if self.model.attention_units % self.model.attention_heads:
             raise ValueError(
                 f"model.attention_heads={self.model.attention_heads} does not divide model.attention_units="
@@ -353,8 +376,16 @@ class Config:
 
     @property
     def audio_inputs(self) -> tuple[InputName, ...]:
-        """The inputs that are made from the waveform."""
-        return tuple(name for name in self.encoders if name != "tokens")
+        """The inputs that are made from the waveform, in graph."""
+        return tuple(name for name in self.encoders if name not in ("speech", "tokens"))
+
+    @property
+    def hears_pretrained(self) -> bool:
+        return "speech" in self.encoders
+
+    @property
+    def hears(self) -> bool:
+        return bool(self.audio_inputs) or self.hears_pretrained
 
     @property
     def reads_transcripts(self) -> bool:
@@ -363,6 +394,14 @@ class Config:
     @property
     def has_pretrained_tokenizer(self) -> bool:
         return self.reads_transcripts and self.tokens.tokenizer == "pretrained"
+
+    def seconds_of(self, name: InputName) -> float:
+        """Return how many seconds of a clip a branch is shown at once."""
+        return self.speech.max_seconds if name == "speech" else self.audio.window_seconds
+
+    def num_frames(self, name: InputName) -> int:
+        """Return how many frames that are."""
+        return round(self.seconds_of(name) / getattr(self, name).hop_seconds)
 
     def pooling_of(self, name: InputName) -> Pooling:
         """Return how a branch's frames are pooled."""
@@ -385,7 +424,7 @@ class EnsembleConfig:
     experiment: ExperimentConfig = ExperimentConfig()
 
     def __post_init__(self):
-        rates = {name: member.sample_rate_hz for name, member in self.members.items() if member.audio_inputs}
+        rates = {name: member.sample_rate_hz for name, member in self.members.items() if member.hears}
         if len(set(rates.values())) > 1:
             told = ", ".join(f"{name} {rate}" for name, rate in rates.items())
             raise ValueError(f"members: all must hear at one audio.sample_rate_hz, these are {told}")
@@ -396,6 +435,11 @@ class EnsembleConfig:
         }
         if len(tokenizers) > 1:
             raise ValueError("members: those that read with a pretrained tokenizer must share it and tokens.max_words")
+        speech = {
+            (member.model.pretrained, member.speech) for member in self.members.values() if member.hears_pretrained
+        }
+        if len(speech) > 1:
+            raise ValueError("members: those that hear through a speech model must share it and its settings")
 
     @property
     def networks(self) -> dict[str, Config]:
@@ -405,13 +449,21 @@ class EnsembleConfig:
     @property
     def sample_rate_hz(self) -> int:
         """What the members that hear take; any, where none does."""
-        hearing = [member for member in self.members.values() if member.audio_inputs]
+        hearing = [member for member in self.members.values() if member.hears]
         return (hearing or list(self.members.values()))[0].sample_rate_hz
 
     @property
     def audio_inputs(self) -> tuple[InputName, ...]:
         """The inputs that are made from the waveform, for any of the members."""
         return tuple(dict.fromkeys(name for member in self.members.values() for name in member.audio_inputs))
+
+    @property
+    def hears_pretrained(self) -> bool:
+        return any(member.hears_pretrained for member in self.members.values())
+
+    @property
+    def hears(self) -> bool:
+        return any(member.hears for member in self.members.values())
 
     @property
     def reads_transcripts(self) -> bool:

@@ -49,7 +49,7 @@ def evaluate(
     say(f"{len(known)} clips of {loaded.name}" + (f"; its {others} others are not scored" if others else ""))
     # Of the whole corpus, as training reads it: one cache serves both.
     heard = read = None
-    if recognizer.config.audio_inputs:
+    if recognizer.config.hears:
         waveforms = dict(zip(loaded.clips, load_waveforms(loaded.clips, recognizer.sample_rate_hz), strict=True))
         heard = [waveforms[clip] for clip in known]
     if recognizer.config.reads_transcripts:

@@ -326,6 +326,17 @@ RECIPES = {
             training=replace(OUR_TRAINING, epochs=10, learning_rate=1e-3, frozen_epochs=3, unfrozen_learning_rate=3e-5),
         ),
     ),
+    "speech-tcn": Recipe(
+        "EmoBox: frozen speech models, here facebook/hubert-base-ls960; the body of mfcc-tcn over its frames",
+        "",
+        Config(
+            recipe="speech-tcn",
+            encoders={"speech": TcnConfig(filters=128, dropout=0.2, l2=1e-5)},
+            augment=AugmentConfig(num_time_masks=2, time_mask_frames=25, mixup_alpha=0.4),
+            model=ModelConfig(hidden_units=(), dropout=0.3, pretrained="facebook/hubert-base-ls960"),
+            training=replace(OUR_TRAINING, epochs=30, learning_rate=1e-3),
+        ),
+    ),
 }
 
 

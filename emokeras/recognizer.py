@@ -2,6 +2,7 @@
 
 predict, evaluate and export all use this one."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config
 from emokeras.data import features
+from emokeras.data.speech import load_speech_model, represent_waveforms
 from emokeras.data.text import load_tokenizer
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
@@ -38,16 +40,19 @@ class Recognizer:
     "emotion": string [batch]}:
 
     waveform: [batch, samples], float32 at `sample_rate_hz`, shorter ones padded with zeros;
-    transcript: string [batch]; and, where a pretrained tokenizer makes them, `tokens`: int [batch, words].
+    transcript: string [batch]; where a pretrained tokenizer makes them, `tokens`: int [batch, words]; and where a
+    speech model makes them, `speech`: [batch, frames, units], `speech_mask`: [batch, frames].
 
-    `split` has the rows of the run's split.csv, so that a test clip that was heard in training can be refused;
-    `tokenize` is the pretrained tokenizer, if there is one. `members` are the networks of a run, one or an ensemble's,
-    and `combination` says how an ensemble's answers become one; an export has neither."""
+    `split` has the rows of the run's split.csv, so that a test clip that was heard in training can be refused.
+    `tokenize` is the pretrained tokenizer and `represent` the speech model, if there is one. `members` are the networks
+    of a run, one or an ensemble's, and `combination` says how an ensemble's answers become one; an export has neither.
+    """
 
     config: AnyConfig
     split: tuple[dict[str, str], ...]
     serve: Callable[..., dict[str, tf.Tensor]]
     tokenize: Callable | None = None
+    represent: Callable | None = None
     members: tuple[Member, ...] = ()
     combination: Combination | None = None
 
@@ -66,11 +71,11 @@ class Recognizer:
         transcripts. What the networks do not take may be left out; UsageError when something is that they take."""
         from tqdm import tqdm
 
-        if self.config.audio_inputs and waveforms is None:
+        if self.config.hears and waveforms is None:
             raise UsageError("this model hears: give it recordings")
         if self.config.reads_transcripts and transcripts is None:
             raise UsageError("this model reads what is said: give it a transcript for each recording")
-        num_clips = len(waveforms if self.config.audio_inputs else transcripts)
+        num_clips = len(waveforms if self.config.hears else transcripts)
         probabilities = []
         for start in tqdm(range(0, num_clips, CLIPS_PER_BATCH), "recognising", unit="batch", leave=False, disable=None):
             chosen = slice(start, start + CLIPS_PER_BATCH)
@@ -83,6 +88,9 @@ class Recognizer:
                         inputs[name] = tf.constant(list(transcripts[chosen]))
                     case "tokens":
                         inputs[name] = tf.constant(self.tokenize(transcripts[chosen]))
+                    case "speech":
+                        made = self.represent(waveforms[chosen])
+                        inputs |= {name: tf.constant(value, tf.float32) for name, value in made.items()}
             probabilities.append(self.serve(**inputs)["probabilities"].numpy())
         return np.concatenate(probabilities)
 
@@ -101,7 +109,25 @@ def signature(config: AnyConfig) -> list[tf.TensorSpec]:
     if not all(network.has_pretrained_tokenizer for network in reading):
         specs.append(tf.TensorSpec([None], tf.string, "transcript"))
     words = {network.tokens.max_words for network in reading if network.has_pretrained_tokenizer}
-    return specs + [tf.TensorSpec([None, num_words], tf.int32, "tokens") for num_words in words]
+    specs += [tf.TensorSpec([None, num_words], tf.int32, "tokens") for num_words in words]
+    if hearing := _hearing_pretrained(config):
+        frames, units = hearing.num_frames("speech"), hearing.speech.units
+        specs += [tf.TensorSpec([None, frames, units], tf.float32, "speech")]
+        specs += [tf.TensorSpec([None, frames], tf.float32, "speech_mask")]
+    return specs
+
+
+def _hearing_pretrained(config: AnyConfig) -> Config | None:
+    """Return the network that hears through a speech model, or one of them: they share it."""
+    return next((network for network in config.networks.values() if network.hears_pretrained), None)
+
+
+def _speech_model(config: AnyConfig) -> Callable | None:
+    hearing = _hearing_pretrained(config)
+    if not hearing:
+        return None
+    represent = load_speech_model(hearing.model.pretrained, hearing.speech.layer)
+    return functools.partial(represent_waveforms, represent, hearing)
 
 
 def serving_function(config: AnyConfig, members: Sequence[Member], combination: Combination | None) -> Callable:
@@ -127,11 +153,10 @@ def recognize(
 
 def probabilities(member: Member, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
     """Return what one network says, [batch, emotions]: features, logits, their mean over the windows, softmax."""
-    config, tokens = member.config, None
-    if config.reads_transcripts:
-        ready = member.config.has_pretrained_tokenizer  # That is no graph: the tokens come as they are.
-        tokens = inputs["tokens"] if ready else member.tokenize(inputs["transcript"])
-    shown = features.serving_inputs(config, inputs.get("waveform"), tokens)  # [batch, windows, ...]
+    config = member.config
+    if config.reads_transcripts and not config.has_pretrained_tokenizer:  # That one is no graph: its tokens are given.
+        inputs = inputs | {"tokens": member.tokenize(inputs["transcript"])}
+    shown = features.serving_inputs(config, inputs)  # [batch, windows, ...]
     windows = {name: tf.reshape(value, [-1, *value.shape[2:]]) for name, value in shown.items()}
     logits = member.network(windows, training=False)["emotion"]  # [batch × windows, emotions]
     logits = tf.reshape(logits, [-1, config.num_windows, len(config.experiment.emotions)])
@@ -175,6 +200,7 @@ def _load_run(folder: Path) -> Recognizer:
         tuple(runs.read_split(folder)),
         lambda **inputs: graph(*(inputs[name] for name in names)),
         next((member.tokenize for member in members if member.config.has_pretrained_tokenizer), None),
+        _speech_model(config),
         members,
         combination,
     )
@@ -215,4 +241,4 @@ def _load_export(folder: Path) -> Recognizer:
     # Words are turned into tokens within the graph; a pretrained tokenizer is none.
     pretrained = [network for network in config.networks.values() if network.has_pretrained_tokenizer]
     tokenize = load_tokenizer(extra, pretrained[0]) if pretrained else None
-    return Recognizer(config, tuple(runs.read_split(extra)), serve, tokenize)
+    return Recognizer(config, tuple(runs.read_split(extra)), serve, tokenize, _speech_model(config))

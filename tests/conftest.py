@@ -26,6 +26,16 @@ TINY = {
     "training.warmup_epochs": 1,
     "training.batch_size": 8,
 }
+# Of wav2vec 2.0 and its kin: the strides are theirs, 320 samples in all, so that there are 50 frames a second.
+TINY_SPEECH = {
+    "hidden_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "conv_dim": (8,) * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
 TINY_BODIES = {
     "cnn": {"filters": [4, 8, 16]},
     "crnn": {"filters": [4, 8], "recurrent_units": [6]},
@@ -84,6 +94,19 @@ def demo_folder(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("corpus") / "demo"
     make_demo_corpus(folder, num_speakers=5, takes=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def speech_model(tmp_path_factory):
+    """Return the folder of a tiny HuBERT of chance, with what prepares its input."""
+    torch = pytest.importorskip("torch", reason="the extra pretrained brings torch, with which this HuBERT is made")
+    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("speech") / "hubert"
+    HubertModel(HubertConfig(**TINY_SPEECH)).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor().save_pretrained(folder)
     return folder
 
 

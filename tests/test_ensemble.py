@@ -253,7 +253,7 @@ def test_frozen_branches_give_what_they_gave_alone(joined, trained_run, mfcc_run
     config = read_config(joined / "config.json")
     waveform = load_waveform(recordings[1], 16000)[np.newaxis]
     network = keras.saving.load_model(joined / "model.keras", compile=False)
-    shown = {name: value[:, 0] for name, value in features.serving_inputs(config, waveform).items()}
+    shown = {name: value[:, 0] for name, value in features.serving_inputs(config, {"waveform": waveform}).items()}
     for name, run in (("spectrogram", trained_run), ("mfcc", mfcc_run)):
         alone = keras.saving.load_model(run / "model.keras", compile=False)
         own = {key: shown[key] for key in (name, f"{name}_mask")}

@@ -1,14 +1,18 @@
 """Every recipe, shrunken, on a handful of demo clips: trained for one epoch, saved, loaded, exported, compared."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-from conftest import tiny_arguments
+from conftest import tiny, tiny_arguments
 
 from emokeras import export, train
-from emokeras.config import read_config
+from emokeras.config import TcnConfig, read_config, to_json
+from emokeras.data.audio import load_waveforms
+from emokeras.data.corpus import load_corpus
 from emokeras.recipes import RECIPES
 from emokeras.recognizer import load_recognizer
 from emokeras.reporting import runs
@@ -17,8 +21,8 @@ TRANSCRIPTS = ["the table is by the door", "", "Someone! Stop?"]
 
 
 @pytest.fixture(scope="session")
-def pretrained_weights(tmp_path_factory):
-    """Return, by recipe, weights of chance in the files that each pretrained body reads."""
+def pretrained_weights(tmp_path_factory, speech_model):
+    """Return, by recipe, the settings that give weights of chance in the files that each pretrained body reads."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertTokenizerFast
 
@@ -36,7 +40,11 @@ def pretrained_weights(tmp_path_factory):
     tokenizer.save_pretrained(folder / "bert")
     sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder / "bert")
-    return {"mel-resnet-imagenet": folder / "resnet50.weights.h5", "text-bert": folder / "bert"}
+    return {
+        "mel-resnet-imagenet": [f"model.weights={folder / 'resnet50.weights.h5'}", "training.frozen_epochs=1"],
+        "text-bert": [f"model.weights={folder / 'bert'}", "training.frozen_epochs=1"],
+        "speech-tcn": [f"model.pretrained={speech_model}"],
+    }
 
 
 @pytest.mark.slow
@@ -44,9 +52,9 @@ def pretrained_weights(tmp_path_factory):
 def test_every_recipe_trains_saves_loads_and_exports(recipe, demo_folder, pretrained_weights, tmp_path, recordings):
     folder, target = tmp_path / "run", tmp_path / "exported"
     arguments = [recipe, "--corpus", str(demo_folder), "--run-dir", str(folder), *tiny_arguments(recipe)]
-    if recipe in pretrained_weights:
-        arguments += ["--set", f"model.weights={pretrained_weights[recipe]}", "--set", "training.frozen_epochs=1"]
-    epochs = 2 if recipe in pretrained_weights else 1  # One frozen, one in which all learns.
+    given = pretrained_weights.get(recipe, [])
+    arguments += [part for setting in given for part in ("--set", setting)]
+    epochs = 2 if "training.frozen_epochs=1" in given else 1  # One frozen, one in which all learns.
     assert train.main([*arguments, "--epochs", str(epochs)]) == 0
 
     metrics, config = runs.read_metrics(folder), read_config(folder / "config.json")
@@ -57,7 +65,7 @@ def test_every_recipe_trains_saves_loads_and_exports(recipe, demo_folder, pretra
     for network in networks:
         history = runs.read_history(network / "history.csv")
         assert all(np.isfinite(row["loss"]) and np.isfinite(row["val_loss"]) for row in history)
-    if recipe in pretrained_weights:
+    if epochs == 2:
         assert history[0]["learning_rate"] > history[1]["learning_rate"]
 
     # The saved model speaks, ...
@@ -71,6 +79,25 @@ def test_every_recipe_trains_saves_loads_and_exports(recipe, demo_folder, pretra
     # ... and takes what the recipe hears and reads.
     signature = tf.saved_model.load(str(target / "1")).signatures["serving_default"].structured_input_signature[1]
     takes = {"waveform"} if config.audio_inputs else set()
+    if config.hears_pretrained:
+        takes |= {"speech", "speech_mask"}
     if config.reads_transcripts:
         takes.add("tokens" if recipe == "text-bert" else "transcript")
     assert set(signature) == takes
+
+
+@pytest.mark.slow
+def test_a_speech_model_is_one_more_branch(demo_folder, speech_model, tmp_path):
+    """Beside a spectrogram, in one network: what it said of its test clips is what it says when it is served."""
+    config = tiny(RECIPES["mel-cnn3"].config)
+    both = config.encoders | {"speech": TcnConfig(filters=8, dilations=(1, 4))}
+    config = replace(config, encoders=both, model=replace(config.model, pretrained=str(speech_model)))
+    (tmp_path / "both.json").write_text(to_json(config))
+    arguments = ["--config", str(tmp_path / "both.json"), "--corpus", str(demo_folder), "--epochs", "1"]
+    assert train.main([*arguments, "--run-dir", str(tmp_path / "run")]) == 0
+    assert read_config(tmp_path / "run" / "config.json").speech.units == 12
+    names, _, _, _, said = runs.read_predictions(tmp_path / "run" / "predictions.csv")
+    clips = {clip.name: clip for clip in load_corpus(demo_folder).clips}
+    waveforms = load_waveforms([clips[name] for name in names], 16000)
+    np.testing.assert_allclose(load_recognizer(tmp_path / "run").predict(waveforms), said, atol=1e-5)
+    assert export.main([str(tmp_path / "run"), str(tmp_path / "exported")]) == 0

@@ -155,10 +155,10 @@ def mix(
 ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
     """Mix each clip of a batch with the one before it (mixup, Zhang et al. 2018): `shares` [batch] stay its own.
 
-    Where only one of the two has a frame, that one stands unmixed.
+    Where only one of the two has a frame, that one stands unmixed. So does what has no mask, as words have none.
     """
-    mixed = {}
-    for name in [name for name in inputs if not name.endswith("_mask")]:
+    mixed = dict(inputs)
+    for name in [name for name in inputs if f"{name}_mask" in inputs]:
         mask = inputs[f"{name}_mask"]  # [batch, windows, frames]
         own = shares[:, tf.newaxis, tf.newaxis] * mask
         other = (1.0 - shares)[:, tf.newaxis, tf.newaxis] * tf.roll(mask, 1, 0)

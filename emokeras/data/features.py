@@ -6,6 +6,7 @@ with zeros. All positions are in samples until the last step, so that inputs wit
 
 import functools
 import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import scipy.fft
@@ -189,20 +190,27 @@ def extract(
     for name in config.audio_inputs:
         settings = getattr(config, name)
         frames = FEATURES[name](waveforms, settings, rate)
-        num_frames = round(config.audio.window_seconds / settings.hop_seconds)
-        windows, mask = gather_windows(frames, spans, starts, num_frames, round(settings.hop_seconds * rate))
+        hop_samples = round(settings.hop_seconds * rate)
+        windows, mask = gather_windows(frames, spans, starts, config.num_frames(name), hop_samples)
         inputs |= {name: windows, f"{name}_mask": mask}
     return inputs
 
 
-def serving_inputs(
-    config: Config, waveforms: tf.Tensor | None = None, tokens: tf.Tensor | None = None
-) -> dict[str, tf.Tensor]:
-    """Return a network's inputs for waveforms [batch, samples], tokens [batch, words], or both: [batch, windows, ...].
+READY = ("tokens", "speech", "speech_mask")  # the inputs that are made elsewhere, and not of a window
 
-    Every window of a clip has all of its words.
-    """
-    inputs = extract(waveforms, config) if config.audio_inputs else {}
-    if config.reads_transcripts:
-        inputs["tokens"] = tf.repeat(tokens[:, tf.newaxis], config.num_windows, axis=1)
-    return inputs
+
+def serving_inputs(config: Config, given: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Return a network's inputs [batch, windows, ...] for what it is given: {"waveform": [batch, samples]}, and what is
+    made elsewhere, {"tokens": [batch, words], "speech": [batch, frames, units], "speech_mask": [batch, frames]}."""
+    inputs = extract(given["waveform"], config) if config.audio_inputs else {}
+    return inputs | each_window(given, config.encoders, config.num_windows)
+
+
+def each_window(given: Mapping[str, tf.Tensor], encoders: Iterable[str], num_windows: int) -> dict[str, tf.Tensor]:
+    """Return what is READY of these inputs, [batch, ...] each, for every window: [batch, windows, ...]."""
+    wanted = {name for encoder in encoders for name in (encoder, f"{encoder}_mask")}
+    return {
+        name: tf.repeat(value[:, tf.newaxis], num_windows, axis=1)
+        for name, value in given.items()
+        if name in READY and name in wanted
+    }

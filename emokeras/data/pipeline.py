@@ -5,7 +5,7 @@ Training:   clip numbers, shuffled anew each epoch -> waveform, or a variant of 
             -> (inputs, labels, weights)
 Evaluation: clip numbers in order -> waveform -> batch -> features, all windows of serving -> inputs
 
-The tokens of a transcript go beside the waveform, unchanged.
+What is ready, the tokens of a transcript or the frames of a speech model, goes beside the waveform.
 
 All that is random is drawn from (seed, epoch, clip), so that an epoch is the same whether it was reached in one go or
 after a kill, and however many threads made it.
@@ -55,7 +55,7 @@ def training_dataset(
     config: Config,
     weights: np.ndarray,
     first_epoch: int = 0,
-    tokens: np.ndarray | None = None,
+    ready: Mapping[str, np.ndarray] | None = None,
     variants: list[list[np.ndarray]] | None = None,
 ) -> tf.data.Dataset:
     """Return the batches of all epochs from `first_epoch` on, one epoch after the other.
@@ -65,7 +65,8 @@ def training_dataset(
     waveforms: [samples] each, float32 at the configuration's rate; none where the configuration hears none.
     labels: what each clip should give, {"emotion": [clips, emotions]}, and likewise what else is learned.
     weights: float [emotions], the weight of each emotion's clips in the loss.
-    tokens: int [clips, words], where the configuration reads transcripts.
+    ready: the inputs that are made of each clip before, {"tokens": int [clips, words]} where the configuration reads
+        transcripts, {"speech": [clips, frames, units], "speech_mask": [clips, frames]} where it has a speech model.
     variants: for each clip the waveforms that may stand for its own, equally many each.
 
     Yields
@@ -73,6 +74,7 @@ def training_dataset(
     ({"spectrogram": [batch, frames, bands], "spectrogram_mask": [batch, frames], "tokens": [batch, words]},
     {"emotion": labels, mixed or not, [batch, emotions]}, {"emotion": weights [batch]})
     """
+    ready = ready or {}
     labels = {name: tf.constant(label, tf.float32) for name, label in labels.items()}
     num_clips = len(labels["emotion"])
     weights = tf.constant(weights, tf.float32)[:, tf.newaxis]
@@ -97,22 +99,18 @@ def training_dataset(
             span = features.active_span(waveform[tf.newaxis], config.audio)[0]
             waveform = augment.recolour_waveform(waveform, draws, noise_seed, config.augment)
             example["waveform"], example["span"] = features.cut_window(waveform, span, draws["crop"], config)
-        if config.reads_transcripts:
-            example["tokens"] = tf.gather(tokens, clip)
-        return example
+        return example | _take(ready, clip)
 
     def assemble(example):
-        inputs, labels, draws = {}, example["labels"], example["draws"]
+        inputs, labels, draws = features.each_window(example, config.encoders, 1), example["labels"], example["draws"]
         if config.audio_inputs:
-            inputs = features.extract(example["waveform"], config, draws["crop"][:, tf.newaxis], example["span"])
+            inputs |= features.extract(example["waveform"], config, draws["crop"][:, tf.newaxis], example["span"])
             if config.augment.band_shift_bands and "spectrogram" in inputs:
                 shifted = augment.shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
                 inputs["spectrogram"] = shifted
-            if config.augment.mixup_alpha:
-                inputs, labels = augment.mix(inputs, labels, draws["share"])
-            inputs = {name: tf.squeeze(value, 1) for name, value in inputs.items()}
-        if config.reads_transcripts:
-            inputs["tokens"] = example["tokens"]
+        if config.augment.mixup_alpha:
+            inputs, labels = augment.mix(inputs, labels, draws["share"])
+        inputs = {name: tf.squeeze(value, 1) for name, value in inputs.items()}
         return inputs, labels, dict.fromkeys(labels, tf.squeeze(labels["emotion"] @ weights, 1))
 
     dataset = tf.data.Dataset.range(first_epoch, config.training.epochs).flat_map(order)
@@ -122,23 +120,30 @@ def training_dataset(
 
 
 def evaluation_dataset(
-    waveforms: list[np.ndarray], config: Config, tokens: np.ndarray | None = None
+    waveforms: list[np.ndarray], config: Config, ready: Mapping[str, np.ndarray] | None = None
 ) -> tf.data.Dataset:
     """Return batches of every clip's serving windows, in order, none lost: the network's inputs as
     {"spectrogram": [batch, windows, frames, bands], "spectrogram_mask": [batch, windows, frames], "tokens": [batch,
-    windows, words]}."""
+    windows, words]}. Arguments as for `training_dataset`."""
+    ready = ready or {}
     store = Waveforms(waveforms) if config.audio_inputs else None
 
     def load(clip):
         example = {"waveform": store[clip]} if config.audio_inputs else {}
-        return example | ({"tokens": tf.gather(tokens, clip)} if config.reads_transcripts else {})
+        return example | _take(ready, clip)
 
     def assemble(example):
-        return features.serving_inputs(config, example.get("waveform"), example.get("tokens"))
+        return features.serving_inputs(config, example)
 
-    dataset = tf.data.Dataset.range(len(waveforms) if config.audio_inputs else len(tokens))
+    dataset = tf.data.Dataset.range(len(waveforms) if config.audio_inputs else len(next(iter(ready.values()))))
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE).padded_batch(EVALUATION_BATCH)
     return dataset.map(assemble, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
+
+
+def _take(ready: Mapping[str, np.ndarray], clip: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Return the inputs of one clip that are made already; what is kept in half precision in single."""
+    taken = {name: tf.gather(value, clip) for name, value in ready.items()}
+    return {name: tf.cast(value, tf.float32) if value.dtype == tf.float16 else value for name, value in taken.items()}
 
 
 def stack(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:

@@ -101,7 +101,7 @@ def load_pretrained_tokenizer(name: str) -> "PreTrainedTokenizerBase":
 
     Raises UsageError when it cannot be had, or when its padding is not 0, which the networks take for no word.
     """
-    with _quiet():
+    with quiet_transformers():
         from transformers import AutoTokenizer
 
         try:
@@ -142,7 +142,7 @@ def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], config: T
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep back what transformers and its downloads tell of themselves."""
     logging.disable(logging.WARNING)
     try:

@@ -29,7 +29,7 @@ def build_model(config: Config) -> keras.Model:
 def read_frames(name: InputName, config: Config) -> tuple[dict, keras.KerasTensor, keras.KerasTensor]:
     """Return a branch's inputs, its frames as the body gets them [frames, features], and their mask [frames, 1]."""
     settings = getattr(config, name)
-    num_frames = round(config.audio.window_seconds / settings.hop_seconds)
+    num_frames = config.num_frames(name)
     features = keras.Input((num_frames, settings.num_features), name=name)
     mask = keras.Input((num_frames,), name=f"{name}_mask")
     inputs = {name: features, f"{name}_mask": mask}

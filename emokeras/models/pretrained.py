@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from emokeras.config import BertConfig, Config, ImagenetConfig
+from emokeras.config import GIVE_SPEECH_MODEL, BertConfig, Config, ImagenetConfig
 from emokeras.errors import UsageError, first_line
 from emokeras.models.attention import attend
 
@@ -83,13 +83,17 @@ def _norm(name: str):
 
 
 def with_pretrained_sizes(config: Config) -> Config:
-    """Return the configuration with the sizes of the BERT in `model.weights`, where it has one."""
+    """Return the configuration with the sizes of the BERT in `model.weights` and of the speech model in
+    `model.pretrained`, where it has one."""
     encoders = dict(config.encoders)
     for name, encoder in encoders.items():
         if encoder.kind == "bert":
             sizes = bert_settings(config.model.weights)
             encoders[name] = replace(encoder, **{ours: sizes[theirs] for ours, theirs in BERT_SIZES.items()})
-    return replace(config, encoders=encoders)
+    speech = config.speech
+    if config.hears_pretrained:
+        speech = replace(speech, units=speech_units(config.model.pretrained))
+    return replace(config, encoders=encoders, speech=speech)
 
 
 def load_pretrained(model: keras.Model, config: Config) -> None:
@@ -133,7 +137,7 @@ def _load_imagenet(body: keras.Model, backbone: str, weights: str) -> None:
 def _load_bert(model: keras.Model, config: BertConfig, weights: str) -> None:
     from safetensors.numpy import load_file
 
-    tensors = load_file(_bert_file(weights, "model.safetensors"))
+    tensors = load_file(_file_of(weights, "model.safetensors", GIVE_FOLDER))
     # Checkpoints of a BERT with a head have a prefix before every name; old ones call scale and shift gamma and beta.
     tensors = {
         name.removeprefix("bert.").replace("gamma", "weight").replace("beta", "bias"): value
@@ -166,22 +170,33 @@ def _load_bert(model: keras.Model, config: BertConfig, weights: str) -> None:
         raise UsageError(f"model.weights={weights} is no BERT of these sizes ({first_line(error)})") from error
 
 
+def speech_units(name: str) -> int:
+    """Return how many units the hidden states of a speech model have, wav2vec 2.0's kin or Whisper."""
+    settings = json.loads(Path(_file_of(name, "config.json", GIVE_SPEECH_MODEL)).read_text(encoding="utf-8"))
+    units = settings.get("hidden_size", settings.get("d_model"))
+    if not isinstance(units, int):
+        raise UsageError(f"{name} is no speech model: {GIVE_SPEECH_MODEL}")
+    return units
+
+
 def bert_settings(weights: str) -> dict:
     """Return the config.json of the BERT that `model.weights` names, a folder or a name of the Hugging Face hub."""
-    settings = json.loads(Path(_bert_file(weights, "config.json")).read_text(encoding="utf-8"))
+    settings = json.loads(Path(_file_of(weights, "config.json", GIVE_FOLDER)).read_text(encoding="utf-8"))
     wanted = {"model_type": "bert", "type_vocab_size": 2, "hidden_act": "gelu"}
     if any(settings.get(name) != value for name, value in wanted.items()):
         raise UsageError(f"model.weights={weights} is no BERT as Google published it: {GIVE_FOLDER}")
     return settings
 
 
-def _bert_file(weights: str, name: str) -> str:
+def _file_of(weights: str, name: str, advice: str) -> str:
     from transformers.utils import cached_file
 
     logging.disable(logging.WARNING)  # The hub's client tells of each of its retries.
     try:
-        return cached_file(weights, name)
+        if file := cached_file(weights, name):
+            return file
     except (OSError, ValueError) as error:
-        raise UsageError(f"{name} of {weights} cannot be had ({first_line(error)}): {GIVE_FOLDER}") from error
+        raise UsageError(f"{name} of {weights} cannot be had ({first_line(error)}): {advice}") from error
     finally:
         logging.disable(logging.NOTSET)
+    raise UsageError(f"{weights or repr(weights)} has no {name}: {advice}")

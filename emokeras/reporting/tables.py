@@ -258,11 +258,14 @@ def _unmeasured_lines(rows: Mapping[str, Sequence[Run]]) -> list[str]:
     lacking = {name: recipe for name, recipe in recipes.RECIPES.items() if name not in rows}
     lines, waiting = [], []
     for name, recipe in lacking.items():
-        weights = [network.model.weights for network in recipe.config.networks.values() if network.model.weights]
-        if weights:
+        models = [network.model for network in recipe.config.networks.values()]
+        needed = [("weights", model.weights) for model in models if model.weights]
+        needed += [("pretrained", model.pretrained) for model in models if model.pretrained]
+        if needed:
+            ((setting, weights), *_) = needed
             lines.append(
-                f"- `{name}`: not measured: needs the weights of `{weights[0]}` "
-                "(`--set model.weights=FILE|DIR`), which could not be fetched where these rows were measured"
+                f"- `{name}`: not measured: needs the weights of `{weights}` "
+                f"(`--set model.{setting}=FILE|DIR`), which could not be fetched where these rows were measured"
             )
         else:
             waiting.append(f"`{name}`")
@@ -365,6 +368,8 @@ def differing_settings(settings: Mapping[str, Any], config: AnyConfig) -> dict[s
     for name, encoder in config.encoders.items():
         for key in SIZES_OF_WEIGHTS.get(encoder.kind, ()):
             other.pop(f"encoders.{name}.{key}", None)
+    if config.hears_pretrained:
+        other.pop("speech.units", None)
     defaults = {section: asdict(type(value)()) for section, value in vars(config).items() if is_dataclass(value)}
     encoders = settings.get("encoders", {})
     defaults["encoders"] = {

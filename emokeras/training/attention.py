@@ -30,10 +30,10 @@ def draw_attention(model: keras.Model, config: Config, clip: Mapping[str, np.nda
         looks = keras.ops.convert_to_numpy(looks)[0]
         others = [other for other in config.encoders if other != name]
         # The steps of several others stand one after the other: they have no time in common.
-        seconds = config.audio.window_seconds if len(others) == 1 else None
+        seconds = config.seconds_of(others[0]) if len(others) == 1 else None
         names = words[others[0]] if len(others) == 1 else []
         maps.append(
-            figures.AttentionMap(looks, (name, *others), (config.audio.window_seconds, seconds), (words[name], names))
+            figures.AttentionMap(looks, (name, *others), (config.seconds_of(name), seconds), (words[name], names))
         )
     return figures.attention_maps(maps, title)
 

@@ -28,7 +28,7 @@ def with_branches(config: Config, branches: Sequence[Path]) -> Config:
                 raise UsageError(f"model.branches: {run} has a {name} branch, {why}: give one run for each branch")
             body = replace(encoder, pooling=own.pooling_of(name), embedding_units=config.encoders[name].embedding_units)
             changes = {name: getattr(own, name), "encoders": config.encoders | {name: body}}
-            if own.audio_inputs:
+            if own.hears:
                 heard = [other for other in taken if other != "tokens"]
                 if heard and own.audio != config.audio:
                     raise UsageError(

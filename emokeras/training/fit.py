@@ -146,10 +146,11 @@ def make_network(config: Config, pretrained: bool, branches: Sequence[Path] = ()
 
 def adapt_normalization(model: keras.Model, config: Config, train: Subset) -> None:
     """Give each branch's normalisation the mean and deviation of the training clips' valid frames."""
-    if not config.audio_inputs:
+    names = [name for name in config.encoders if name != "tokens"]
+    if not names:
         return
     inputs = evaluation_inputs(train, replace(config, audio=replace(config.audio, num_windows=1)))
-    for name in config.audio_inputs:
+    for name in names:
         valid_frames = inputs[name][inputs[f"{name}_mask"] > 0]  # [all frames, bands]
         model.get_layer(f"{name}_normalization").adapt(valid_frames[np.newaxis])
 
@@ -212,7 +213,7 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
         if done == stop or validation.out_of_patience():
             continue
         batches = pipeline.training_dataset(
-            train.waveforms, targets, config, weights, max(first, done), train.tokens, train.variants
+            train.waveforms, targets, config, weights, max(first, done), train.ready, train.variants
         )
         if not done and first == 0:
             page.write_graph(run.model)

@@ -13,7 +13,7 @@ from emokeras.models import layers  # noqa: F401  registers the custom layers, s
 from emokeras.recognizer import newest_version
 from emokeras.reporting import runs
 
-TAKEN = ("encoders", "audio", "spectrogram", "mfcc", "prosody", "tokens")
+TAKEN = ("encoders", "audio", "spectrogram", "mfcc", "prosody", "speech", "tokens")
 
 
 def start_folder(config: Config) -> Path:

@@ -1,7 +1,7 @@
 """A corpus and a protocol to what trains, validates and tests: clips, waveforms, transcripts and labels of each."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from emokeras.config import Config, ExperimentConfig
 from emokeras.data import pipeline
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import Clip, Corpus
+from emokeras.data.speech import represent_clips
 from emokeras.data.splits import SUBSETS, missing_emotions, split
 from emokeras.data.text import fit_tokenizer, has_tokenizer, load_tokenizer
 from emokeras.data.transcripts import read_transcripts, transcript_kind
@@ -22,13 +23,13 @@ from emokeras.training.score import to_labels
 @dataclass(frozen=True)
 class Subset:
     """Clips, the numbers of their emotions, int [clips], and what a network hears and reads of them: waveforms
-    [samples] each, for training with variants of each, and tokens, int [clips, words]."""
+    [samples] each, for training with variants of each, and what is `ready` of its inputs, [clips, ...] each."""
 
     clips: list[Clip]
     labels: np.ndarray
     waveforms: list[np.ndarray]
     variants: list[list[np.ndarray]] | None = None
-    tokens: np.ndarray | None = None
+    ready: dict[str, np.ndarray] = field(default_factory=dict)
 
     def take(self, numbers: np.ndarray) -> "Subset":
         """Return the clips of these numbers, without variants."""
@@ -36,7 +37,7 @@ class Subset:
             [self.clips[number] for number in numbers],
             self.labels[numbers],
             [self.waveforms[number] for number in numbers] if self.waveforms else [],
-            tokens=None if self.tokens is None else self.tokens[numbers],
+            ready={name: value[numbers] for name, value in self.ready.items()},
         )
 
 
@@ -44,7 +45,7 @@ def evaluation_inputs(subset: Subset, config: Config) -> dict[str, np.ndarray]:
     """Return all that a network gets of a subset's clips in serving, [clips, windows, ...] each; nothing of none."""
     if not subset.clips:
         return {}
-    return pipeline.stack(pipeline.evaluation_dataset(subset.waveforms, config, subset.tokens))
+    return pipeline.stack(pipeline.evaluation_dataset(subset.waveforms, config, subset.ready))
 
 
 def split_corpus(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
@@ -78,8 +79,12 @@ def take_subsets(config: Config, corpus: Corpus, folder: Path, say: Callable) ->
     counts = " · ".join(f"{len(numbers)} {subset}" for subset, numbers in chosen.items())
     say(f"{counts} clips, {len(corpus.emotions)} emotions")
 
-    waveforms = load_waveforms(corpus.clips, config.audio.sample_rate_hz) if config.audio_inputs else None
-    tokens = take_tokens(config, corpus, chosen["train"], folder, say) if config.reads_transcripts else None
+    waveforms = load_waveforms(corpus.clips, config.audio.sample_rate_hz) if config.hears else None
+    ready = {}
+    if config.hears_pretrained:
+        ready |= represent_clips(corpus.clips, waveforms, config)
+    if config.reads_transcripts:
+        ready["tokens"] = take_tokens(config, corpus, chosen["train"], folder, say)
     subsets = {}
     for subset, numbers in chosen.items():
         clips = [corpus.clips[number] for number in numbers]
@@ -90,7 +95,7 @@ def take_subsets(config: Config, corpus: Corpus, folder: Path, say: Callable) ->
             to_labels(clips, corpus.emotions),
             heard,
             make_variants(clips, heard, config.augment, config.audio.sample_rate_hz) if varied else None,
-            tokens[numbers] if config.reads_transcripts else None,
+            {name: value[numbers] for name, value in ready.items()},
         )
     return subsets
 

@@ -32,7 +32,7 @@ def teach(config: Config, clips: list[Clip]) -> np.ndarray:
     teacher = load_recognizer(Path(config.training.teacher))
     if teacher.emotions != config.experiment.emotions:
         raise UsageError(f"training.teacher: {config.training.teacher} knows other emotions: {teacher.emotions}")
-    heard = load_waveforms(clips, teacher.sample_rate_hz) if teacher.config.audio_inputs else None
+    heard = load_waveforms(clips, teacher.sample_rate_hz) if teacher.config.hears else None
     return teacher.predict(heard, read_transcripts(clips) if teacher.config.reads_transcripts else None)
 
 

@@ -327,11 +327,11 @@ def test_tokens_stand_beside_their_clip():
         {"training.batch_size": 4, "training.epochs": 2, "tokens.max_words": 3},
     )
     waveforms, tokens = clips(8), np.arange(24).reshape(8, 3)
-    dataset = training_dataset(waveforms, np.arange(8), both, np.ones(8), tokens=tokens)
+    dataset = training_dataset(waveforms, np.arange(8), both, np.ones(8), ready={"tokens": tokens})
     for inputs, labels, _ in dataset.as_numpy_iterator():
         assert set(inputs) == {"spectrogram", "spectrogram_mask", "tokens"}
         np.testing.assert_array_equal(inputs["tokens"], tokens[labels["emotion"].argmax(axis=1)])
-    served = pipeline.stack(pipeline.evaluation_dataset(waveforms, both, tokens))
+    served = pipeline.stack(pipeline.evaluation_dataset(waveforms, both, {"tokens": tokens}))
     assert served["tokens"].shape == (8, both.num_windows, 3)
     np.testing.assert_array_equal(served["tokens"], np.repeat(tokens[:, np.newaxis], both.num_windows, axis=1))
 
@@ -339,10 +339,10 @@ def test_tokens_stand_beside_their_clip():
 def test_a_network_that_only_reads_needs_no_sound():
     reading = override(Config("text", {"tokens": RecurrentConfig()}), {"training.batch_size": 4, "training.epochs": 1})
     tokens = np.arange(48).reshape(8, 6)
-    (first, second) = training_dataset([], np.arange(8), reading, np.ones(8), tokens=tokens)
+    (first, second) = training_dataset([], np.arange(8), reading, np.ones(8), ready={"tokens": tokens})
     assert set(first[0]) == {"tokens"}
     seen = np.concatenate([first[0]["tokens"], second[0]["tokens"]])
     np.testing.assert_array_equal(np.sort(seen, axis=0), tokens)
     np.testing.assert_array_equal(
-        pipeline.stack(pipeline.evaluation_dataset([], reading, tokens))["tokens"][:, 0], tokens
+        pipeline.stack(pipeline.evaluation_dataset([], reading, {"tokens": tokens}))["tokens"][:, 0], tokens
     )
