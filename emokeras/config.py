@@ -642,12 +642,25 @@ def _validated(tree: Any, where: str) -> AnyConfig:
     try:
         return adapter.validate_python(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        parts = [str(part) for part in first["loc"]]
-        if "encoders" in parts:  # After the input's name comes the kind, by which pydantic tells the encoders apart.
-            kind = parts.index("encoders") + 2
-            del parts[kind : kind + 1]
-        path = ".".join(parts)
-        given = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
-        message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{where}: {path + ': ' if path else ''}{message}{given}") from error
+        raise UsageError(f"{where}: {_first_fault(error)}") from error
+
+
+def changed(config: Config, where: str, **changes: Any) -> Config:
+    """Return the configuration with these sections replaced. Raises UsageError, which begins with `where`, when it does
+    not hold together so."""
+    try:
+        return dataclasses.replace(config, **changes)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {_first_fault(error)}") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    parts = [str(part) for part in first["loc"]]
+    if "encoders" in parts:  # After the input's name comes the kind, by which pydantic tells the encoders apart.
+        kind = parts.index("encoders") + 2
+        del parts[kind : kind + 1]
+    path = ".".join(parts)
+    given = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{path + ': ' if path else ''}{message}{given}"

@@ -59,7 +59,6 @@ def write(recognizer, run: Path, folder: Path) -> None:
 
     archive = keras.export.ExportArchive()
     for member in recognizer.members:
-        archive.track(member.network)
         if isinstance(member.tokenize, keras.Layer):
             archive.track(member.tokenize)  # It holds the vocabulary's table.
     serve = serving_function(recognizer.config, recognizer.members, recognizer.combination)
@@ -68,7 +67,10 @@ def write(recognizer, run: Path, folder: Path) -> None:
     (folder / "assets.extra").mkdir()
     write_text(folder / "assets.extra" / "config.json", to_json(runs.shareable_config(run)))
     shutil.copyfile(run / "split.csv", folder / "assets.extra" / "split.csv")
-    if len(recognizer.members) == 1:
+    own = {row["content"] for row in runs.read_split(run)}
+    if before := [row for row in recognizer.split if row["content"] not in own]:
+        runs.write_heard(folder / "assets.extra", before)
+    if recognizer.combination is None:
         shutil.copyfile(run / "model.keras", folder / "assets.extra" / "model.keras")
     reading = [member for member in recognizer.members if member.config.reads_transcripts]
     if reading:  # Words are looked up within the graph; a pretrained tokenizer is needed beside it.

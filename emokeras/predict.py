@@ -1,18 +1,24 @@
 """Say which emotion a recording expresses. Takes any file that libsndfile reads: WAV, FLAC, OGG, MP3, AIFF ...
 
-python -m emokeras.predict clip.wav --model runs/mel-resnet/ravdess-random-split-0-seed-0
+    python -m emokeras.predict clip.wav
+    python -m emokeras.predict clip.wav --model runs/mel-resnet/ravdess-random-split-0-seed-0
+
+With no model named it takes the one that comes with emokeras; saved_models/ravdess/README.md says what that is worth.
 """
 
 import argparse
 import itertools
 import json
 import sys
+import sysconfig
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emokeras import commandline
 from emokeras.config import DEFAULT_WHISPER
 from emokeras.errors import AudioError, EmokerasError, UsageError
+
+SHIPPED = Path("saved_models") / "ravdess"
 
 
 def predict(
@@ -41,7 +47,7 @@ def predict(
     from emokeras.recognizer import load_recognizer
 
     recognizer = load_recognizer(model)
-    hears, reads = bool(recognizer.config.audio_inputs), recognizer.config.reads_transcripts
+    hears, reads = recognizer.config.hears, recognizer.config.reads_transcripts
     if files and transcripts and len(files) != len(transcripts):
         raise UsageError(f"{len(files)} files and {len(transcripts)} transcripts: give one --transcript a file")
     if hears and not files:
@@ -76,14 +82,15 @@ def predict(
     return answers, problems
 
 
-def newest_run(root: Path = Path("runs")) -> Path:
-    """Return the run under `root` that ended last. Raises UsageError when there is none."""
-    ended = sorted(root.glob("**/metrics.json"), key=lambda path: path.stat().st_mtime)
-    if not ended:
-        raise UsageError(
-            f"no --model was given and no run has ended under {root}/: train one, python -m emokeras.train"
-        )
-    return ended[-1].parent
+def shipped_model() -> Path:
+    """Return the folder of the model that comes with emokeras: in the checkout, or where its wheel has put it. Raises
+    UsageError when it is at neither place."""
+    schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
+    installed = [Path(sysconfig.get_path("data", scheme)) / "share" / "emokeras" for scheme in schemes]
+    for place in (Path(__file__).parents[1], *installed):
+        if (place / SHIPPED).is_dir():
+            return place / SHIPPED
+    raise UsageError("the model that comes with emokeras is not where it was installed: give --model RUN|MODEL")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -99,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="NAME|DIR",
         help=f"what writes the transcripts that are not given (default: {DEFAULT_WHISPER})",
     )
-    parser.add_argument("--model", type=Path, help="a run folder or an exported model (default: the newest run)")
+    parser.add_argument("--model", type=Path, help="a run folder or an exported model (default: the one shipped)")
     parser.add_argument("--json", action="store_true", help="print JSON, one object a file")
     return commandline.run_command(_work, parser.parse_args(argv))
 
@@ -109,7 +116,7 @@ def _work(arguments: argparse.Namespace) -> int:
         raise UsageError("there is nothing to recognise: give audio files, or --transcript for a model that reads")
     model = arguments.model
     if model is None:
-        model = newest_run()
+        model = shipped_model()
         print(f"model: {model}", file=sys.stderr)
     answers, problems = predict(
         arguments.files, model, arguments.transcript, arguments.whisper, lambda line: print(line, file=sys.stderr)

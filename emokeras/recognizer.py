@@ -43,10 +43,10 @@ class Recognizer:
     transcript: string [batch]; where a pretrained tokenizer makes them, `tokens`: int [batch, words]; and where a
     speech model makes them, `speech`: [batch, frames, units], `speech_mask`: [batch, frames].
 
-    `split` has the rows of the run's split.csv, so that a test clip that was heard in training can be refused.
-    `tokenize` is the pretrained tokenizer and `represent` the speech model, if there is one. `members` are the networks
-    of a run, one or an ensemble's, and `combination` says how an ensemble's answers become one; an export has neither.
-    """
+    `split` has the rows of the run's split.csv, after those of what it started from, so that a test clip that was heard
+    in training can be refused. `tokenize` is the pretrained tokenizer and `represent` the speech model, where there is
+    one. `members` are the networks of a run, one or an ensemble's, and `combination` says how an ensemble's answers
+    become one; an export has neither."""
 
     config: AnyConfig
     split: tuple[dict[str, str], ...]
@@ -197,13 +197,19 @@ def _load_run(folder: Path) -> Recognizer:
     graph = tf.function(serving_function(config, members, combination), input_signature=signature(config))
     return Recognizer(
         config,
-        tuple(runs.read_split(folder)),
+        tuple(_heard_by(folder, members)),
         lambda **inputs: graph(*(inputs[name] for name in names)),
         next((member.tokenize for member in members if member.config.has_pretrained_tokenizer), None),
         _speech_model(config),
         members,
         combination,
     )
+
+
+def _heard_by(folder: Path, members: Sequence[Member]) -> list[dict[str, str]]:
+    """Return the rows of what the members of a run had heard before, and of the run's own split."""
+    earlier = [row for member in members if member.folder != folder for row in runs.read_heard(member.folder)]
+    return [*earlier, *runs.read_heard(folder)]
 
 
 def _load_member(folder: Path) -> Member:
@@ -241,4 +247,4 @@ def _load_export(folder: Path) -> Recognizer:
     # Words are turned into tokens within the graph; a pretrained tokenizer is none.
     pretrained = [network for network in config.networks.values() if network.has_pretrained_tokenizer]
     tokenize = load_tokenizer(extra, pretrained[0]) if pretrained else None
-    return Recognizer(config, tuple(runs.read_split(extra)), serve, tokenize, _speech_model(config))
+    return Recognizer(config, tuple(runs.read_heard(extra)), serve, tokenize, _speech_model(config))

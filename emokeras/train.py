@@ -70,6 +70,8 @@ def train(
             else:
                 say("corpus: ravdess, as prepared on this machine (--corpus demo for the embedded one)")
     config = override(config, {"experiment.corpus": lasting_source(source)} | values)
+    if results and config.experiment.protocol == "all":
+        raise UsageError("protocol all measures nothing, there are no figures to keep: leave --results out")
 
     commandline.import_tensorflow()
     from emokeras.training.members import train_with_members

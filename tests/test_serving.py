@@ -1,17 +1,23 @@
 """predict, export and evaluate give the same probabilities for the same sound, and refuse what they cannot use."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import REAL_CLIPS
 
 from emokeras import evaluate, export, predict
 from emokeras.config import override, read_config
+from emokeras.data.ravdess import EMOTIONS as RAVDESS_EMOTIONS
 from emokeras.reporting import runs
+
+ROOT = Path(__file__).parents[1]
 
 WITHOUT_EMOKERAS = """
 import json, sys
@@ -144,13 +150,57 @@ def test_predict_takes_what_libsndfile_reads(trained_run, recordings, tmp_path, 
         assert probability == pytest.approx(wav["probabilities"][emotion], abs=tolerance)
 
 
-def test_predict_without_a_model_takes_the_newest_run(trained_run, recordings, tmp_path, monkeypatch, capsys):
+def test_predict_without_a_model_takes_the_one_that_is_shipped(recordings, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert predict.main([str(recordings[0])]) == 2
-    assert "no --model was given" in capsys.readouterr().err
-    shutil.copytree(trained_run, tmp_path / "runs" / "mine")
-    assert predict.main([str(recordings[0])]) == 0
-    assert "model: runs/mine" in capsys.readouterr().err
+    assert predict.main([str(recordings[0]), "--json"]) == 0
+    printed = capsys.readouterr()
+    answer = json.loads(printed.out)
+    assert f"model: {ROOT / 'saved_models' / 'ravdess'}" in printed.err
+    assert set(answer["probabilities"]) == set(RAVDESS_EMOTIONS)
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_shipped_model_is_small_and_has_heard_every_clip():
+    folder = ROOT / "saved_models" / "ravdess" / "1"
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 8e6
+    config = read_config(folder / "assets.extra" / "config.json")
+    assert (config.experiment.corpus, config.experiment.protocol) == ("ravdess", "all")
+    split = runs.read_split(folder / "assets.extra")
+    assert len(split) == 1440
+    assert {row["subset"] for row in split} == {"train"}
+
+
+@pytest.mark.skipif(not REAL_CLIPS.is_dir(), reason="needs the real clips")
+def test_the_shipped_model_knows_its_own_clips(tmp_path, capsys):
+    """It has heard them, so most must be right: what is checked is that it hears as it heard in training. And for that
+    reason it may not be tested on them."""
+    clips = sorted((REAL_CLIPS / "Actor_01").glob("*.flac"))[::6]
+    answers = predicted(clips, predict.shipped_model(), capsys)
+    expected = [RAVDESS_EMOTIONS[int(clip.stem.split("-")[2]) - 1] for clip in clips]
+    right = sum(answer["emotion"] == emotion for answer, emotion in zip(answers, expected, strict=True))
+    assert right >= 0.8 * len(clips)
+    assert evaluate.main([str(predict.shipped_model()), "--corpus", str(REAL_CLIPS)]) == 1
+    assert "were heard while the model was made" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_wheel_brings_the_shipped_model(recordings, tmp_path):
+    """Installed where no checkout is, predict finds it all the same."""
+    wheels, site = tmp_path / "wheels", tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", str(ROOT), "--no-deps", "--wheel-dir", str(wheels)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", str(site)], check=True)
+    python = site / "bin" / "python"
+    (wheel,) = wheels.glob("*.whl")
+    pip[0] = str(python)
+    subprocess.run([*pip, "install", "--no-deps", "--force-reinstall", str(wheel)], check=True)
+    # What it depends on is that of the environment which the tests run in.
+    others = [path for path in sys.path if path.endswith("site-packages")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(others)}
+    command = [str(python), "-m", "emokeras.predict", str(recordings[0])]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert f"model: {site / 'share' / 'emokeras' / 'saved_models' / 'ravdess'}" in done.stderr
 
 
 @pytest.mark.parametrize("command", [predict, evaluate, export])

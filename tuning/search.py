@@ -52,6 +52,8 @@ def plan_search(arguments: argparse.Namespace) -> "Search":
     }
     given = commandline.parse_settings(arguments.set) | {key: own for key, own in flags.items() if own is not None}
     config = override(config, given)
+    if config.experiment.protocol == "all":
+        raise UsageError("protocol all measures nothing, there is nothing to search by: give another --protocol")
     for branch in config.model.branches:
         if not (Path(branch) / "metrics.json").is_file():
             raise UsageError(

@@ -81,7 +81,7 @@ def space_of(config: Config) -> Space:
     space = dict(ALWAYS)
     if config.training.optimizer == "adamw":
         space |= ADAMW
-    if not config.model.branches:  # Bodies that start from runs are as those were trained.
+    if not config.model.branches and not config.model.start_from:  # What starts from a run is as that was trained.
         for name, encoder in config.encoders.items():
             space |= {_body_path(name, key, config): own for key, own in BODIES[encoder.kind].items()}
     unused = {path for path, value in settings(config).items() if not value}

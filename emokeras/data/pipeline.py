@@ -74,7 +74,7 @@ def training_dataset(
     ({"spectrogram": [batch, frames, bands], "spectrogram_mask": [batch, frames], "tokens": [batch, words]},
     {"emotion": labels, mixed or not, [batch, emotions]}, {"emotion": weights [batch]})
     """
-    ready = ready or {}
+    ready = _as_tensors(ready)
     labels = {name: tf.constant(label, tf.float32) for name, label in labels.items()}
     num_clips = len(labels["emotion"])
     weights = tf.constant(weights, tf.float32)[:, tf.newaxis]
@@ -125,7 +125,7 @@ def evaluation_dataset(
     """Return batches of every clip's serving windows, in order, none lost: the network's inputs as
     {"spectrogram": [batch, windows, frames, bands], "spectrogram_mask": [batch, windows, frames], "tokens": [batch,
     windows, words]}. Arguments as for `training_dataset`."""
-    ready = ready or {}
+    ready = _as_tensors(ready)
     store = Waveforms(waveforms) if config.audio_inputs else None
 
     def load(clip):
@@ -140,7 +140,12 @@ def evaluation_dataset(
     return dataset.map(assemble, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
 
 
-def _take(ready: Mapping[str, np.ndarray], clip: tf.Tensor) -> dict[str, tf.Tensor]:
+def _as_tensors(ready: Mapping[str, np.ndarray] | None) -> dict[str, tf.Tensor]:
+    """Tensors are captured by a graph, arrays would be written into it, 2 GB at most."""
+    return {name: tf.constant(value) for name, value in (ready or {}).items()}
+
+
+def _take(ready: Mapping[str, tf.Tensor], clip: tf.Tensor) -> dict[str, tf.Tensor]:
     """Return the inputs of one clip that are made already; what is kept in half precision in single."""
     taken = {name: tf.gather(value, clip) for name, value in ready.items()}
     return {name: tf.cast(value, tf.float32) if value.dtype == tf.float16 else value for name, value in taken.items()}

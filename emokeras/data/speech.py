@@ -2,8 +2,10 @@
 computes them, frozen, and kept. It is PyTorch's, no graph: an export takes its frames beside the waveform.
 """
 
+import hashlib
 import importlib.util
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -61,7 +63,7 @@ def load_speech_model(name: str, layer: int) -> Represent:
 
 def represent_waveforms(represent: Represent, config: Config, waveforms: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Return the network's input of waveforms [samples] as `fit_frames` does."""
-    return fit_frames([represent(waveform) for waveform in waveforms], config)
+    return fit_frames([represent(_middle(waveform, config)) for waveform in waveforms], config)
 
 
 def represent_clips(clips: Sequence, waveforms: Sequence[np.ndarray], config: Config) -> dict[str, np.ndarray]:
@@ -74,14 +76,34 @@ def represent_clips(clips: Sequence, waveforms: Sequence[np.ndarray], config: Co
     from tqdm import tqdm
 
     name, layer = config.model.pretrained, config.speech.layer
-    cache = cache_path(clips, SAMPLE_RATE_HZ, f" speech {SPEECH_VERSION} {name} {layer}")
+    change = f" speech {SPEECH_VERSION} {_identity(name)} {layer} {config.speech.max_seconds}"
+    cache = cache_path(clips, SAMPLE_RATE_HZ, change)
     kept = read_cache(cache)
     if kept is None:
         represent = load_speech_model(name, layer)
         bar = tqdm(waveforms, f"hearing by {name}", unit="clip", leave=False, disable=None)
-        kept = [represent(waveform).ravel() for waveform in bar]
+        kept = [represent(_middle(waveform, config)).ravel() for waveform in bar]
         write_cache(cache, kept)
     return fit_frames([frames.reshape(-1, config.speech.units) for frames in kept], config)
+
+
+def _middle(waveform: np.ndarray, config: Config) -> np.ndarray:
+    """Return the middle of a waveform, as much as the network is shown of it: the models' attention costs the square of
+    what they hear, and Whisper hears 30 s alone."""
+    samples = round(config.speech.max_seconds * SAMPLE_RATE_HZ)
+    first = max(0, len(waveform) - samples) // 2
+    return waveform[first : first + samples]
+
+
+def _identity(name: str) -> str:
+    """Return what tells a speech model apart: its name, and of a folder what its files hold."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return name
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.bin")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def fit_frames(clips: Sequence[np.ndarray], config: Config) -> dict[str, np.ndarray]:

@@ -3,10 +3,11 @@
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 
+from emokeras.config import InputName
 from emokeras.models.late import combine, fit_combination
 from emokeras.reporting import metrics as figures_of
 from emokeras.reporting import runs
@@ -59,8 +60,7 @@ def _branches(rows: Mapping[str, Sequence[Run]]) -> dict[str, str]:
         if len(inputs) == 1:
             validation = np.mean([run.metrics["validation"]["accuracy"] for run in group])
             candidates[inputs[0]].append((len(group), validation, recipe))
-    order = ("spectrogram", "mfcc", "prosody", "tokens")
-    return {name: max(candidates[name])[2] for name in order if name in candidates}
+    return {name: max(candidates[name])[2] for name in get_args(InputName) if name in candidates}
 
 
 def _by_key(group: Sequence[Run]) -> dict[tuple, Run]:

@@ -48,6 +48,7 @@ RUN_FILES = (
     "tokenizer",
 )
 RESULT_FILES = ("metrics.json", "config.json", "predictions.csv", "validation_predictions.csv")
+HEARD_FILE = "heard_before.csv"
 SPLIT_COLUMNS = ("clip", "content", "speaker", "emotion", "subset")
 PREDICTION_COLUMNS = ("clip", "speaker", "emotion")
 
@@ -159,13 +160,25 @@ def write_split(folder: Path, clips: Sequence[Any], subsets: Sequence[str]) -> N
     write_text(Path(folder) / "split.csv", _csv_text([SPLIT_COLUMNS, *rows]))
 
 
-def read_split(folder: Path) -> list[dict[str, str]]:
+def read_split(folder: Path, file: str = "split.csv") -> list[dict[str, str]]:
     """Read split.csv of a run: a dict {clip, content, speaker, emotion, subset} for each clip. Raises RunError."""
-    path = Path(folder) / "split.csv"
+    path = Path(folder) / file
     header, rows = _read_csv(path)
     if header != list(SPLIT_COLUMNS):
         raise RunError(f"{path} has the columns {', '.join(header)}, not {', '.join(SPLIT_COLUMNS)}: {_MEND}")
     return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def write_heard(folder: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write which clips of other corpora a network has heard before its own training: rows as of split.csv."""
+    told = [[row[key] for key in SPLIT_COLUMNS] for row in rows]
+    write_text(Path(folder) / HEARD_FILE, _csv_text([SPLIT_COLUMNS, *told]))
+
+
+def read_heard(folder: Path) -> list[dict[str, str]]:
+    """Read what clips a run's network has to do with: those that it had heard before, if any, then its own split."""
+    earlier = read_split(folder, HEARD_FILE) if (Path(folder) / HEARD_FILE).is_file() else []
+    return [*earlier, *read_split(folder)]
 
 
 def split_digest(clips: Sequence[Any], subsets: Sequence[str]) -> str:
@@ -320,12 +333,20 @@ def _without_paths(config: Config) -> Config:
         read_config(Path(branch) / "config.json").recipe if Path(branch).is_dir() else branch
         for branch in config.model.branches
     ]
-    weights, start_from, teacher = (
-        Path(path).name if Path(path).exists() else path
-        for path in (config.model.weights, config.model.start_from, config.training.teacher)
+    weights, pretrained, start_from, teacher = (
+        file_name(path) if Path(path).exists() else path
+        for path in (config.model.weights, config.model.pretrained, config.model.start_from, config.training.teacher)
     )
-    model = replace(config.model, weights=weights, branches=tuple(branches), start_from=start_from)
+    model = replace(
+        config.model, weights=weights, pretrained=pretrained, branches=tuple(branches), start_from=start_from
+    )
     return replace(config, model=model, training=replace(config.training, teacher=teacher))
+
+
+def file_name(path: str) -> str:
+    """Return what tells a file or folder apart wherever it lies: its name, of a version of a model with the model's."""
+    *_, parent, name = ("", *Path(path).parts) if path else ("", "")
+    return f"{parent}/{name}" if name.isdigit() else name
 
 
 def results_folder(metrics: Mapping[str, Any], results_root: Path, where: Path) -> Path:

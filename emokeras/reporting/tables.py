@@ -405,7 +405,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         if not prefix and key in {"recipe", "experiment", *unused}:
             continue
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and key != "auxiliaries":  # Those are one setting, whichever there are.
             flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value

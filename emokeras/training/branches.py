@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from emokeras.config import Config, InputName, read_config
+from emokeras.config import Config, InputName, changed, read_config
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.reporting import runs
 
@@ -28,15 +28,17 @@ def with_branches(config: Config, branches: Sequence[Path]) -> Config:
                 raise UsageError(f"model.branches: {run} has a {name} branch, {why}: give one run for each branch")
             body = replace(encoder, pooling=own.pooling_of(name), embedding_units=config.encoders[name].embedding_units)
             changes = {name: getattr(own, name), "encoders": config.encoders | {name: body}}
-            if own.hears:
-                heard = [other for other in taken if other != "tokens"]
+            if own.hears_pretrained:
+                changes["model"] = replace(config.model, pretrained=own.model.pretrained)
+            if own.audio_inputs:
+                heard = [other for other in taken if other not in ("speech", "tokens")]
                 if heard and own.audio != config.audio:
                     raise UsageError(
                         f"model.branches: {run} and {taken[heard[0]]} have other audio settings: one network hears "
                         "through one window"
                     )
                 changes["audio"] = own.audio
-            config = replace(config, **changes)
+            config = changed(config, "model.branches", **changes)
             taken[name] = run
     return config
 

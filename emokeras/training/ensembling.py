@@ -79,6 +79,9 @@ def agreeing_metrics(members: Mapping[str, Path]) -> dict[str, dict]:
     """Return the metrics of these runs. Raises RunError, in one line, unless they learned, validated and were tested on
     the same clips."""
     metrics = {name: runs.read_metrics(member) for name, member in members.items()}
+    for name, of_member in metrics.items():
+        if "validation" not in of_member:
+            raise RunError(f"{members[name]} was trained on all clips: nothing is left by which to fuse it with others")
     (first_name, first), *others = metrics.items()
     for key in SAME_IN_ALL:
         if key not in first:

@@ -8,10 +8,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from emokeras.config import Config, TrainingConfig, to_json, with_experiment
+from emokeras.config import Config, TrainingConfig, read_config, to_json, with_experiment
 from emokeras.data import pipeline
 from emokeras.data.corpus import Corpus
-from emokeras.data.text import copy_tokenizer
 from emokeras.files import write_text
 from emokeras.models.auxiliary import with_auxiliaries
 from emokeras.models.build import build_model
@@ -24,19 +23,21 @@ from emokeras.training.compile import class_weights, compile_model, set_precisio
 from emokeras.training.examples import draw_examples
 from emokeras.training.report import write_network_report
 from emokeras.training.score import predict_logits, to_probabilities
-from emokeras.training.start import check_unheard, load_start, start_folder, started_layers, with_start
+from emokeras.training.start import check_unheard, keep_start, load_start, started_layers, with_start
 from emokeras.training.subsets import Subset, corpus_digest, evaluation_inputs, split_corpus, take_subsets
 from emokeras.training.targets import check_teacher, make_targets
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a training needs: the network, what of it is pretrained, the clips, the run's folder and page."""
+    """All that a training needs: the network, what of it is pretrained, the clips and what they teach, the run's folder
+    and page."""
 
     config: Config
     model: keras.Model
     pretrained: Sequence[keras.layers.Layer]
     subsets: Mapping[str, Subset]
+    targets: Mapping[str, np.ndarray]
     folder: Path
     page: callbacks.TensorBoardPage
 
@@ -96,8 +97,12 @@ def prepare(
     config: Config, corpus: Corpus, folder: Path, resume: bool, say: Callable, branches: Sequence[Path] = ()
 ) -> Prepared:
     """Build the network and begin its run's folder, or go on with it. Arguments as for `train_run`."""
+    runs.check_run(folder, resume)
     config = with_experiment(config, emotions=corpus.emotions)
-    if not resume:
+    if resume:  # As it was begun, with all that was found out then.
+        config = replace(read_config(Path(folder) / "config.json"), experiment=config.experiment)
+    else:
+        config = with_lasting_paths(config)
         config = with_start(config) if config.model.start_from else with_pretrained_sizes(config)
     config = with_branches(config, branches)
     if config.experiment.protocol == "all":  # There is nothing to choose an epoch by.
@@ -109,15 +114,14 @@ def prepare(
     check_teacher(config, digest)
     set_precision(config.training, say)
     state = Path(folder) / "checkpoints" / callbacks.STATE
-    runs.check_run(folder, resume)
     # Before the folder: weights may be out of reach.
     model = make_network(config, not state.exists(), branches)
 
     folder = runs.create_run(folder, resume)
+    if config.model.start_from and not resume:
+        keep_start(config, folder)
     write_text(folder / "config.json", to_json(config))
     (folder / "checkpoints").mkdir(exist_ok=True)
-    if config.model.start_from and config.reads_transcripts and not resume:
-        copy_tokenizer(start_folder(config), folder)
     subsets = take_subsets(config, corpus, folder, say)
     page = callbacks.TensorBoardPage(folder, config.experiment.emotions)
     if not config.model.start_from:  # Else it has the statistics of the clips that its weights are of.
@@ -128,7 +132,18 @@ def prepare(
         *branch_layers(model, config, branches),
         *started_layers(model, config),
     ]
-    return Prepared(config, model, pretrained, subsets, folder, page)
+    targets = make_targets(config, corpus, subsets["train"])
+    return Prepared(config, model, pretrained, subsets, targets, folder, page)
+
+
+def with_lasting_paths(config: Config) -> Config:
+    """Return the configuration with whole paths for what it names by a folder, so that they hold from anywhere."""
+    pretrained, teacher = (
+        str(Path(path).absolute()) if path and Path(path).exists() else path
+        for path in (config.model.pretrained, config.training.teacher)
+    )
+    model = replace(config.model, pretrained=pretrained)
+    return replace(config, model=model, training=replace(config.training, teacher=teacher))
 
 
 def make_network(config: Config, pretrained: bool, branches: Sequence[Path] = ()) -> keras.Model:
@@ -183,8 +198,7 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
     Returns the epoch they are of, counted from 1.
     """
     config, subsets, folder, page = run.config, run.subsets, run.folder, run.page
-    targets = make_targets(config, subsets["train"])
-    classes = {name: target.shape[1] for name, target in targets.items()}
+    classes = {name: target.shape[1] for name, target in run.targets.items()}
     model = with_auxiliaries(run.model, config.training.auxiliaries, classes)
     state = folder / "checkpoints" / callbacks.STATE
     done = callbacks.saved_epoch(state)
@@ -210,10 +224,11 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
         compile_model(model, learning, steps)
         if first < done:
             callbacks.load_variables(state, callbacks.all_variables(model))
+            callbacks.settle_normalization(model)
         if done == stop or validation.out_of_patience():
             continue
         batches = pipeline.training_dataset(
-            train.waveforms, targets, config, weights, max(first, done), train.ready, train.variants
+            train.waveforms, run.targets, config, weights, max(first, done), train.ready, train.variants
         )
         if not done and first == 0:
             page.write_graph(run.model)
@@ -234,4 +249,6 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
                 keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False),
             ],
         )
-    return callbacks.load_variables(folder / "checkpoints" / callbacks.BEST, model.variables)
+    best_epoch = callbacks.load_variables(folder / "checkpoints" / callbacks.BEST, model.variables)
+    callbacks.settle_normalization(model)
+    return best_epoch

@@ -137,10 +137,16 @@ def job_state(job: Job, again: bool = False) -> State:
 
 def _is_of(job: Job, folder: Path, again: bool) -> bool:
     settings = runs.read_json(folder / "config.json")
-    differing = tables.differing_settings(settings, job.config)
-    there, here = differing.get("model.weights", ("", ""))
-    if Path(there).name == Path(here).name:  # Results keep the name of a file, not where it lay.
-        differing.pop("model.weights", None)
+    config = job.config
+    if getattr(config, "model", None) and config.model.start_from:
+        from emokeras.training.start import with_start  # It needs TensorFlow.
+
+        config = with_start(config)
+    differing = tables.differing_settings(settings, config)
+    for key in ("model.weights", "model.pretrained", "model.start_from", "training.teacher"):
+        there, here = differing.get(key, ("", ""))
+        if runs.file_name(there) == runs.file_name(here):  # Results keep the name of a file, not where it lay.
+            differing.pop(key, None)
     split_seeds = settings.get("experiment", {}).get("split_seed"), job.config.experiment.split_seed
     if split_seeds[0] != split_seeds[1]:
         differing["experiment.split_seed"] = split_seeds

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from emokeras import recipes
-from emokeras.config import AnyConfig, Config, EnsembleConfig, to_json, with_experiment
+from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config, to_json, with_experiment
 from emokeras.data.corpus import Corpus
 from emokeras.errors import UsageError
 from emokeras.files import replacing, write_text
@@ -22,7 +22,7 @@ from emokeras.training.subsets import corpus_digest
 # What of a member's run an ensemble keeps: what it is, what it said, and all it needs to be served.
 MEMBER_FILES = (
     *("config.json", "split.csv", "metrics.json", "history.csv", "predictions.csv", "validation_predictions.csv"),
-    *("model.keras", "vocabulary.txt", "tokenizer"),
+    *("model.keras", "vocabulary.txt", "tokenizer", runs.HEARD_FILE),
 )
 
 
@@ -46,6 +46,9 @@ def train_with_members(
         runs.create_run(folder, resume)
         write_text(folder / "config.json", to_json(config))
         members = {name: take_member(name, member, corpus, folder, say) for name, member in config.members.items()}
+        # As they were trained: what is pretrained has told its sizes.
+        config = replace(config, members={name: read_config(run / "config.json") for name, run in members.items()})
+        write_text(folder / "config.json", to_json(config))
         return fuse_runs(config, members, folder, corpus.clips, say)
     if not config.model.branches:
         return train_run(config, corpus, folder, resume, say)
@@ -104,7 +107,10 @@ def _is_run(branch: str) -> bool:
 
 
 def _as_member(recipe: str, config: Config) -> Config:
-    return replace(recipes.RECIPES[recipe].config, experiment=config.experiment)
+    member = replace(recipes.RECIPES[recipe].config, experiment=config.experiment)
+    if member.hears_pretrained and config.model.pretrained:
+        member = replace(member, model=replace(member.model, pretrained=config.model.pretrained))
+    return member
 
 
 def _is_of(folder: Path, config: Config, corpus: Corpus) -> bool:

@@ -6,14 +6,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from emokeras.config import Config, read_config
+from emokeras.config import Config, changed, read_config
 from emokeras.data.corpus import Corpus
+from emokeras.data.text import copy_tokenizer
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
 from emokeras.recognizer import newest_version
 from emokeras.reporting import runs
+from emokeras.training.callbacks import settle_normalization
 
-TAKEN = ("encoders", "audio", "spectrogram", "mfcc", "prosody", "speech", "tokens")
+TAKEN = ("audio", "spectrogram", "mfcc", "prosody", "speech", "tokens")
 
 
 def start_folder(config: Config) -> Path:
@@ -29,17 +31,25 @@ def start_folder(config: Config) -> Path:
 
 def with_start(config: Config) -> Config:
     """Return the configuration with the network and the features of the model that it starts from; what happens in
-    training stays its own."""
+    training stays its own, dropout and L2 among it. Raises UsageError where the two do not go together."""
     folder = start_folder(config)
     own = read_config(folder / "config.json")
-    model = replace(own.model, start_from=str(Path(config.model.start_from).absolute()), branches=(), weights="")
-    return replace(config, model=model, **{name: getattr(own, name) for name in TAKEN})
+    start_from = str(Path(config.model.start_from).absolute())
+    model = replace(own.model, start_from=start_from, branches=(), weights="", dropout=config.model.dropout)
+    encoders = {
+        name: replace(body, dropout=config.encoders[name].dropout, l2=config.encoders[name].l2)
+        if name in config.encoders
+        else body
+        for name, body in own.encoders.items()
+    }
+    taken = {name: getattr(own, name) for name in TAKEN}
+    return changed(config, "model.start_from", model=model, encoders=encoders, **taken)
 
 
 def check_unheard(config: Config, corpus: Corpus, subsets: np.ndarray) -> None:
     """Raise RunError when the model that a configuration starts from was trained on a clip that is to validate or test
     here, by content, or chosen by one that is to test; `subsets` [clips] says what each clip of the corpus is for."""
-    then = {row["content"]: row["subset"] for row in runs.read_split(start_folder(config))}
+    then = {row["content"]: row["subset"] for row in runs.read_heard(start_folder(config))}
     spoiling = {"train": (), "validation": ("train",), "test": ("train", "validation")}
     pairs = zip(corpus.clips, subsets, strict=True)
     if spoiled := sum(then.get(clip.content) in spoiling[subset] for clip, subset in pairs):
@@ -47,6 +57,15 @@ def check_unheard(config: Config, corpus: Corpus, subsets: np.ndarray) -> None:
             f"model.start_from: {config.model.start_from} was made with {spoiled} of the clips that this run would be "
             "validated or tested on: start from a run of the same split, or train on another corpus"
         )
+
+
+def keep_start(config: Config, folder: Path) -> None:
+    """Keep in a run's folder what it takes over beside the weights: the words that the start knows, and which clips it
+    has heard."""
+    start = start_folder(config)
+    if config.reads_transcripts:
+        copy_tokenizer(start, folder)
+    runs.write_heard(folder, [row for row in runs.read_heard(start) if row["subset"] != "test"])
 
 
 def load_start(model: keras.Model, config: Config) -> None:
@@ -59,6 +78,7 @@ def load_start(model: keras.Model, config: Config) -> None:
         for layer, other in zip(model.layers, trained.layers, strict=True):
             if same_emotions or not _gives_logits(layer):
                 layer.set_weights(other.get_weights())
+        settle_normalization(model)
     except (ValueError, OSError, TypeError, KeyError) as error:
         raise RunError(f"{folder} cannot be started from ({first_line(error)}): train it again") from error
 

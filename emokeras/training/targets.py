@@ -6,7 +6,7 @@ import numpy as np
 
 from emokeras.config import Config
 from emokeras.data.audio import load_waveforms
-from emokeras.data.corpus import Clip
+from emokeras.data.corpus import Clip, Corpus
 from emokeras.data.transcripts import read_transcripts
 from emokeras.errors import UsageError
 from emokeras.recognizer import load_recognizer
@@ -14,26 +14,34 @@ from emokeras.training.branches import check_splits
 from emokeras.training.subsets import Subset
 
 
-def make_targets(config: Config, train: Subset) -> dict[str, np.ndarray]:
-    """Return what the training clips should give, {"emotion": [clips, emotions], "sex": [clips, 2]}; rows sum to 1.
+def make_targets(config: Config, corpus: Corpus, train: Subset) -> dict[str, np.ndarray]:
+    """Return what the training clips of a corpus should give, {"emotion": [clips, emotions], "sex": [clips, 2]}; rows
+    sum to 1.
 
     Raises UsageError when a clip lacks what an auxiliary is of, or all clips have the same.
     """
     emotion = np.eye(len(config.experiment.emotions), dtype=np.float32)[train.labels]
     if config.training.teacher:
         share = config.training.teacher_share
-        emotion = (1 - share) * emotion + share * teach(config, train.clips)
+        emotion = (1 - share) * emotion + share * teach(config, corpus, train.clips)
     return {"emotion": emotion} | {name: _one_hot(name, train.clips) for name in config.training.auxiliaries}
 
 
-def teach(config: Config, clips: list[Clip]) -> np.ndarray:
-    """Return what the configuration's teacher says of clips, probabilities [clips, emotions] (knowledge distillation,
-    Hinton et al. 2015)."""
+def teach(config: Config, corpus: Corpus, clips: list[Clip]) -> np.ndarray:
+    """Return what the configuration's teacher says of clips of a corpus, probabilities [clips, emotions] (knowledge
+    distillation, Hinton et al. 2015)."""
     teacher = load_recognizer(Path(config.training.teacher))
     if teacher.emotions != config.experiment.emotions:
         raise UsageError(f"training.teacher: {config.training.teacher} knows other emotions: {teacher.emotions}")
-    heard = load_waveforms(clips, teacher.sample_rate_hz) if teacher.config.hears else None
-    return teacher.predict(heard, read_transcripts(clips) if teacher.config.reads_transcripts else None)
+    # Of the whole corpus, as training reads it: one cache serves both, and transcripts are of a whole corpus.
+    heard = read = None
+    if teacher.config.hears:
+        waveforms = dict(zip(corpus.clips, load_waveforms(corpus.clips, teacher.sample_rate_hz), strict=True))
+        heard = [waveforms[clip] for clip in clips]
+    if teacher.config.reads_transcripts:
+        transcripts = dict(zip(corpus.clips, read_transcripts(corpus.clips), strict=True))
+        read = [transcripts[clip] for clip in clips]
+    return teacher.predict(heard, read)
 
 
 def check_teacher(config: Config, digest: str) -> None:
@@ -44,7 +52,8 @@ def check_teacher(config: Config, digest: str) -> None:
     run = Path(config.training.teacher)
     if not (run / "metrics.json").is_file():
         raise UsageError(f"training.teacher: {run} is no run that has ended")
-    check_splits([run], digest, "training.teacher")
+    if config.experiment.protocol != "all":  # There nothing is measured that a teacher could spoil.
+        check_splits([run], digest, "training.teacher")
 
 
 def _one_hot(name: str, clips: list[Clip]) -> np.ndarray:

@@ -1,18 +1,22 @@
 """A network that starts from another begins as that one ends, on a corpus of which that one has heard no test clip."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 from conftest import TINY
 
-from emokeras import export, train
+from emokeras import evaluate, export, train
 from emokeras.config import override, read_config, with_experiment
+from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import load_corpus
 from emokeras.data.demo import make_demo_corpus
 from emokeras.errors import RunError, UsageError
 from emokeras.recipes import RECIPES
+from emokeras.recognizer import load_recognizer
 from emokeras.reporting import runs
-from emokeras.training import fit, start
+from emokeras.training import callbacks, fit, start
 from emokeras.training.subsets import split_corpus
 
 
@@ -38,12 +42,15 @@ def test_it_begins_as_the_other_ends(source, request, demo_corpus):
     """The recipe's own body gives way to the other's, and its way of training stays."""
     config = with_experiment(start.with_start(starting(request.getfixturevalue(source))), emotions=demo_corpus.emotions)
     trained = request.getfixturevalue("trained_run")
-    assert config.encoders == read_config(trained / "config.json").encoders
+    body = read_config(trained / "config.json").encoders["spectrogram"]
+    assert config.encoders == {"spectrogram": replace(body, l2=0.0)}  # L2 and dropout are of training.
     assert config.training == RECIPES["mel-cnn2"].config.training
     network, other = fit.make_network(config, pretrained=True), keras.saving.load_model(trained / "model.keras")
     assert len(network.weights) == len(other.weights)
     for weight, expected in zip(network.weights, other.weights, strict=True):
         np.testing.assert_array_equal(weight, expected)
+    clip = {name: np.ones((1, *value.shape[1:]), np.float32) for name, value in network.input.items()}
+    np.testing.assert_allclose(network(clip)["emotion"], other(clip)["emotion"], atol=1e-6)
 
 
 def test_other_emotions_are_learned_anew(trained_run, demo_corpus):
@@ -75,7 +82,7 @@ def test_what_is_no_model_is_refused(tmp_path):
         start.with_start(starting(tmp_path))
 
 
-def test_a_shipped_model_goes_on_on_another_corpus(exported, other_folder, tmp_path, capsys):
+def test_a_shipped_model_goes_on_on_another_corpus(exported, demo_folder, other_folder, tmp_path, capsys):
     """With its body frozen for all epochs, so that what it has learned is still there."""
     arguments = ["--corpus", str(other_folder), "--run-dir", str(tmp_path / "run"), "--epochs", "1"]
     settings = [f"model.start_from={exported}", "training.frozen_epochs=1", "training.batch_size=8"]
@@ -89,3 +96,35 @@ def test_a_shipped_model_goes_on_on_another_corpus(exported, other_folder, tmp_p
     *body, logits = zip(*kernels, strict=True)
     assert all(np.array_equal(*pair) for pair in body)
     assert not np.array_equal(*logits)
+
+    # What it said of its test clips is what it says when it is served, ...
+    names, _, _, _, said = runs.read_predictions(tmp_path / "run" / "predictions.csv")
+    clips = {clip.name: clip for clip in load_corpus(other_folder).clips}
+    waveforms = load_waveforms([clips[name] for name in names], 16000)
+    np.testing.assert_allclose(load_recognizer(tmp_path / "run").predict(waveforms), said, atol=1e-5)
+    # ... and what its start has heard is no test for it either.
+    exported_again = export.export(tmp_path / "run", tmp_path / "again", lambda line: None)
+    for model in (tmp_path / "run", exported_again):
+        assert evaluate.main([str(model), "--corpus", str(demo_folder), "--subset", "test"]) == 1
+        assert "were heard while the model was made" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_that_was_broken_goes_on(exported, demo_folder, other_folder, tmp_path, monkeypatch):
+    """After its first epoch: to the same history as an unbroken one, normalising as its start does."""
+    arguments = ["mel-cnn3", "--corpus", str(other_folder), "--epochs", "2", "--set", "training.batch_size=8"]
+    arguments += ["--set", f"model.start_from={exported}"]
+    assert train.main([*arguments, "--run-dir", str(tmp_path / "whole")]) == 0
+    on_epoch_end = callbacks.Validation.on_epoch_end
+
+    def broken(self, epoch, logs=None):
+        on_epoch_end(self, epoch, logs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Validation, "on_epoch_end", broken)
+        assert train.main([*arguments, "--run-dir", str(tmp_path / "broken")]) == 130
+    assert train.main(["--resume", str(tmp_path / "broken")]) == 0
+    whole, found = (runs.read_history(tmp_path / name / "history.csv") for name in ("whole", "broken"))
+    for name in ("loss", "val_loss"):
+        assert [row[name] for row in found] == [row[name] for row in whole]

@@ -32,14 +32,14 @@ def taught(config: Config, **changes) -> Config:
     return override(config, {f"training.{name}": value for name, value in changes.items()})
 
 
-def test_a_clip_teaches_its_emotion(config, train):
-    (name, labels), *others = targets.make_targets(config, train).items()
+def test_a_clip_teaches_its_emotion(config, demo_corpus, train):
+    (name, labels), *others = targets.make_targets(config, demo_corpus, train).items()
     assert (name, others) == ("emotion", [])
     np.testing.assert_array_equal(labels, np.eye(8)[train.labels])
 
 
-def test_auxiliaries_are_one_hot(config, train):
-    labels = targets.make_targets(taught(config, auxiliaries={"sex": 0.2, "speaker": -0.1}), train)
+def test_auxiliaries_are_one_hot(config, demo_corpus, train):
+    labels = targets.make_targets(taught(config, auxiliaries={"sex": 0.2, "speaker": -0.1}), demo_corpus, train)
     for name in ("sex", "speaker"):
         values = np.array([getattr(clip, name) for clip in train.clips])
         assert labels[name].shape == (24, len(set(values)))
@@ -49,14 +49,15 @@ def test_auxiliaries_are_one_hot(config, train):
 
 
 @pytest.mark.parametrize(("value", "why"), [("", "is not known"), ("strong", "have the same")])
-def test_an_auxiliary_that_cannot_be_learned_is_refused(config, train, value, why):
+def test_an_auxiliary_that_cannot_be_learned_is_refused(config, demo_corpus, train, value, why):
     dull = replace(train, clips=[replace(clip, intensity=value) for clip in train.clips])
     with pytest.raises(UsageError, match=f"(intensity.*{why}|{why}.*intensity)"):
-        targets.make_targets(taught(config, auxiliaries={"intensity": 0.2}), dull)
+        targets.make_targets(taught(config, auxiliaries={"intensity": 0.2}), demo_corpus, dull)
 
 
-def test_a_teacher_softens_the_labels_by_what_it_says(config, train, trained_run):
-    labels = targets.make_targets(taught(config, teacher=str(trained_run), teacher_share=0.75), train)["emotion"]
+def test_a_teacher_softens_the_labels_by_what_it_says(config, demo_corpus, train, trained_run):
+    whole = taught(config, teacher=str(trained_run), teacher_share=0.75)
+    labels = targets.make_targets(whole, demo_corpus, train)["emotion"]
     said = load_recognizer(trained_run).predict(load_waveforms(train.clips, 16000))
     np.testing.assert_allclose(labels, 0.25 * np.eye(8)[train.labels] + 0.75 * said, atol=1e-6)
 
