@@ -259,13 +259,13 @@ def _unmeasured_lines(rows: Mapping[str, Sequence[Run]]) -> list[str]:
     lines, waiting = [], []
     for name, recipe in lacking.items():
         models = [network.model for network in recipe.config.networks.values()]
-        needed = [("weights", model.weights) for model in models if model.weights]
-        needed += [("pretrained", model.pretrained) for model in models if model.pretrained]
+        needed = [("weights=FILE|DIR", model.weights) for model in models if model.weights]
+        needed += [("pretrained=NAME|DIR", model.pretrained) for model in models if model.pretrained]
         if needed:
             ((setting, weights), *_) = needed
             lines.append(
                 f"- `{name}`: not measured: needs the weights of `{weights}` "
-                f"(`--set model.{setting}=FILE|DIR`), which could not be fetched where these rows were measured"
+                f"(`--set model.{setting}`), which could not be fetched where these rows were measured"
             )
         else:
             waiting.append(f"`{name}`")
