@@ -194,7 +194,8 @@ def _load_run(folder: Path) -> Recognizer:
     else:
         members, combination = (_load_member(folder),), None
     names = [spec.name for spec in signature(config)]
-    graph = tf.function(serving_function(config, members, combination), input_signature=signature(config))
+    serve = serving_function(config, members, combination)
+    graph = tf.function(serve, input_signature=signature(config), autograph=False)  # It has no loop over tensors.
     return Recognizer(
         config,
         tuple(_heard_by(folder, members)),

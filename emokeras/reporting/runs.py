@@ -318,7 +318,7 @@ def keep_results(run_folder: Path, results_root: Path = Path("results")) -> Path
 
 def shareable_config(run_folder: Path) -> AnyConfig:
     """Return a run's configuration with names for the paths of the corpus and of what the network started or learned
-    from: where they lay is their owner's own business."""
+    from: where they lay is their owner's own business. A speech model keeps its path: without it nothing is heard."""
     config = read_config(Path(run_folder) / "config.json")
     if isinstance(config, EnsembleConfig):
         members = {name: _without_paths(member) for name, member in config.members.items()}
@@ -333,13 +333,11 @@ def _without_paths(config: Config) -> Config:
         read_config(Path(branch) / "config.json").recipe if Path(branch).is_dir() else branch
         for branch in config.model.branches
     ]
-    weights, pretrained, start_from, teacher = (
+    weights, start_from, teacher = (
         file_name(path) if Path(path).exists() else path
-        for path in (config.model.weights, config.model.pretrained, config.model.start_from, config.training.teacher)
+        for path in (config.model.weights, config.model.start_from, config.training.teacher)
     )
-    model = replace(
-        config.model, weights=weights, pretrained=pretrained, branches=tuple(branches), start_from=start_from
-    )
+    model = replace(config.model, weights=weights, branches=tuple(branches), start_from=start_from)
     return replace(config, model=model, training=replace(config.training, teacher=teacher))
 
 
