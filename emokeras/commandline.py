@@ -44,6 +44,7 @@ def import_tensorflow() -> None:
             import tensorflow
 
             tensorflow.config.list_physical_devices()
+            tensorflow.get_logger().setLevel("ERROR")  # One network after another is traced anew, as it must be.
         except BaseException:
             lines.seek(0)
             os.write(stderr, lines.read())
