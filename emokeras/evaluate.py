@@ -27,9 +27,8 @@ def evaluate(
     Raises CorpusError when a test clip was heard in training or validation.
     """
     commandline.import_tensorflow()
-    from emokeras.data.audio import load_waveforms
     from emokeras.data.corpus import load_corpus
-    from emokeras.data.transcripts import read_transcripts, transcript_kind
+    from emokeras.data.transcripts import transcript_kind
     from emokeras.recognizer import load_recognizer
     from emokeras.reporting import figures, runs
     from emokeras.training.score import score_clips
@@ -47,16 +46,9 @@ def evaluate(
         raise CorpusError(f"{loaded.name} has no clip of an emotion that {model} knows: {names}")
     others = len(loaded.clips) - len(known)
     say(f"{len(known)} clips of {loaded.name}" + (f"; its {others} others are not scored" if others else ""))
-    # Of the whole corpus, as training reads it: one cache serves both.
-    heard = read = None
-    if recognizer.config.hears:
-        waveforms = dict(zip(loaded.clips, load_waveforms(loaded.clips, recognizer.sample_rate_hz), strict=True))
-        heard = [waveforms[clip] for clip in known]
     if recognizer.config.reads_transcripts:
         say(f"transcripts: {transcript_kind(loaded.clips)}")
-        transcripts = dict(zip(loaded.clips, read_transcripts(loaded.clips), strict=True))
-        read = [transcripts[clip] for clip in known]
-    probabilities = recognizer.predict(heard, read)
+    probabilities = recognizer.predict_clips(known, loaded)
     scores = score_clips(known, recognizer.emotions, probabilities)
     if output:
         output.mkdir(parents=True, exist_ok=True)

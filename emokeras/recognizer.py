@@ -13,8 +13,11 @@ import tensorflow as tf
 
 from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config
 from emokeras.data import features
+from emokeras.data.audio import load_waveforms
+from emokeras.data.corpus import Clip, Corpus
 from emokeras.data.speech import load_speech_model, represent_waveforms
 from emokeras.data.text import load_tokenizer
+from emokeras.data.transcripts import read_transcripts
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
 from emokeras.models.late import Combination, combine, read_combination
@@ -93,6 +96,18 @@ class Recognizer:
                         inputs |= {name: tf.constant(value, tf.float32) for name, value in made.items()}
             probabilities.append(self.serve(**inputs)["probabilities"].numpy())
         return np.concatenate(probabilities)
+
+    def predict_clips(self, clips: Sequence[Clip], corpus: Corpus) -> np.ndarray:
+        """Return the probabilities [clips, emotions] of clips of a corpus."""
+        # Of the whole corpus, as training reads it: one cache serves both, and transcripts are of a whole corpus.
+        heard = read = None
+        if self.config.hears:
+            waveforms = dict(zip(corpus.clips, load_waveforms(corpus.clips, self.sample_rate_hz), strict=True))
+            heard = [waveforms[clip] for clip in clips]
+        if self.config.reads_transcripts:
+            transcripts = dict(zip(corpus.clips, read_transcripts(corpus.clips), strict=True))
+            read = [transcripts[clip] for clip in clips]
+        return self.predict(heard, read)
 
 
 def _padded(waveforms: Sequence[np.ndarray]) -> tf.Tensor:
@@ -198,19 +213,13 @@ def _load_run(folder: Path) -> Recognizer:
     graph = tf.function(serve, input_signature=signature(config), autograph=False)  # It has no loop over tensors.
     return Recognizer(
         config,
-        tuple(_heard_by(folder, members)),
+        (*runs.read_heard(member.folder for member in members), *runs.read_split(folder)),
         lambda **inputs: graph(*(inputs[name] for name in names)),
         next((member.tokenize for member in members if member.config.has_pretrained_tokenizer), None),
         _speech_model(config),
         members,
         combination,
     )
-
-
-def _heard_by(folder: Path, members: Sequence[Member]) -> list[dict[str, str]]:
-    """Return the rows of what the members of a run had heard before, and of the run's own split."""
-    earlier = [row for member in members if member.folder != folder for row in runs.read_heard(member.folder)]
-    return [*earlier, *runs.read_heard(folder)]
 
 
 def _load_member(folder: Path) -> Member:
@@ -248,4 +257,5 @@ def _load_export(folder: Path) -> Recognizer:
     # Words are turned into tokens within the graph; a pretrained tokenizer is none.
     pretrained = [network for network in config.networks.values() if network.has_pretrained_tokenizer]
     tokenize = load_tokenizer(extra, pretrained[0]) if pretrained else None
-    return Recognizer(config, tuple(runs.read_heard(extra)), serve, tokenize, _speech_model(config))
+    split = (*runs.read_heard([extra]), *runs.read_split(extra))
+    return Recognizer(config, split, serve, tokenize, _speech_model(config))

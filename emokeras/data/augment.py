@@ -72,7 +72,8 @@ def change_speed(waveform: tf.Tensor, factor: tf.Tensor, most: float) -> tf.Tens
     `tf.image.resize`. (soxr is as fast, but is Python's: tf.data's threads that wait for it would hang an exit.)
     """
     slowest, fastest = max(REACH, round(BLOCK * (1 - most))), round(BLOCK * (1 + most))
-    block, samples = tf.cast(tf.round(BLOCK * factor), tf.int32), tf.shape(waveform)[0]
+    block = tf.clip_by_value(tf.cast(tf.round(BLOCK * factor), tf.int32), slowest, fastest)
+    samples = tf.shape(waveform)[0]
     blocks = tf.reshape(tf.pad(waveform, [[block, 2 * block - samples % block]]), [-1, block])
     around = tf.concat([blocks[:-2, -REACH:], blocks[1:-1], blocks[2:, :REACH]], axis=1)
     filters = tf.constant(_resampling_filters(slowest, fastest))[block - slowest, : block + 2 * REACH]

@@ -175,10 +175,10 @@ def write_heard(folder: Path, rows: Sequence[Mapping[str, str]]) -> None:
     write_text(Path(folder) / HEARD_FILE, _csv_text([SPLIT_COLUMNS, *told]))
 
 
-def read_heard(folder: Path) -> list[dict[str, str]]:
-    """Read what clips a run's network has to do with: those that it had heard before, if any, then its own split."""
-    earlier = read_split(folder, HEARD_FILE) if (Path(folder) / HEARD_FILE).is_file() else []
-    return [*earlier, *read_split(folder)]
+def read_heard(folders: Iterable[Path]) -> list[dict[str, str]]:
+    """Read what the networks of these folders had heard before their own training, if anything."""
+    files = [Path(folder) for folder in folders if (Path(folder) / HEARD_FILE).is_file()]
+    return [row for folder in files for row in read_split(folder, HEARD_FILE)]
 
 
 def split_digest(clips: Sequence[Any], subsets: Sequence[str]) -> str:

@@ -120,6 +120,8 @@ def prepare(
     folder = runs.create_run(folder, resume)
     if config.model.start_from and not resume:
         keep_start(config, folder)
+    elif heard := runs.read_heard(branches):
+        runs.write_heard(folder, heard)
     write_text(folder / "config.json", to_json(config))
     (folder / "checkpoints").mkdir(exist_ok=True)
     subsets = take_subsets(config, corpus, folder, say)
@@ -138,11 +140,11 @@ def prepare(
 
 def with_lasting_paths(config: Config) -> Config:
     """Return the configuration with whole paths for what it names by a folder, so that they hold from anywhere."""
-    pretrained, teacher = (
+    pretrained, start_from, teacher = (
         str(Path(path).absolute()) if path and Path(path).exists() else path
-        for path in (config.model.pretrained, config.training.teacher)
+        for path in (config.model.pretrained, config.model.start_from, config.training.teacher)
     )
-    model = replace(config.model, pretrained=pretrained)
+    model = replace(config.model, pretrained=pretrained, start_from=start_from)
     return replace(config, model=model, training=replace(config.training, teacher=teacher))
 
 

@@ -34,8 +34,9 @@ def with_start(config: Config) -> Config:
     training stays its own, dropout and L2 among it. Raises UsageError where the two do not go together."""
     folder = start_folder(config)
     own = read_config(folder / "config.json")
-    start_from = str(Path(config.model.start_from).absolute())
-    model = replace(own.model, start_from=start_from, branches=(), weights="", dropout=config.model.dropout)
+    model = replace(
+        own.model, start_from=config.model.start_from, branches=(), weights="", dropout=config.model.dropout
+    )
     encoders = {
         name: replace(body, dropout=config.encoders[name].dropout, l2=config.encoders[name].l2)
         if name in config.encoders
@@ -49,7 +50,7 @@ def with_start(config: Config) -> Config:
 def check_unheard(config: Config, corpus: Corpus, subsets: np.ndarray) -> None:
     """Raise RunError when the model that a configuration starts from was trained on a clip that is to validate or test
     here, by content, or chosen by one that is to test; `subsets` [clips] says what each clip of the corpus is for."""
-    then = {row["content"]: row["subset"] for row in runs.read_heard(start_folder(config))}
+    then = {row["content"]: row["subset"] for row in _heard_by(start_folder(config))}
     spoiling = {"train": (), "validation": ("train",), "test": ("train", "validation")}
     pairs = zip(corpus.clips, subsets, strict=True)
     if spoiled := sum(then.get(clip.content) in spoiling[subset] for clip, subset in pairs):
@@ -65,7 +66,11 @@ def keep_start(config: Config, folder: Path) -> None:
     start = start_folder(config)
     if config.reads_transcripts:
         copy_tokenizer(start, folder)
-    runs.write_heard(folder, [row for row in runs.read_heard(start) if row["subset"] != "test"])
+    runs.write_heard(folder, [row for row in _heard_by(start) if row["subset"] != "test"])
+
+
+def _heard_by(start: Path) -> list[dict[str, str]]:
+    return [*runs.read_heard([start]), *runs.read_split(start)]
 
 
 def load_start(model: keras.Model, config: Config) -> None:

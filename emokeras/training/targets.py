@@ -5,9 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from emokeras.config import Config
-from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import Clip, Corpus
-from emokeras.data.transcripts import read_transcripts
 from emokeras.errors import UsageError
 from emokeras.recognizer import load_recognizer
 from emokeras.training.branches import check_splits
@@ -33,15 +31,7 @@ def teach(config: Config, corpus: Corpus, clips: list[Clip]) -> np.ndarray:
     teacher = load_recognizer(Path(config.training.teacher))
     if teacher.emotions != config.experiment.emotions:
         raise UsageError(f"training.teacher: {config.training.teacher} knows other emotions: {teacher.emotions}")
-    # Of the whole corpus, as training reads it: one cache serves both, and transcripts are of a whole corpus.
-    heard = read = None
-    if teacher.config.hears:
-        waveforms = dict(zip(corpus.clips, load_waveforms(corpus.clips, teacher.sample_rate_hz), strict=True))
-        heard = [waveforms[clip] for clip in clips]
-    if teacher.config.reads_transcripts:
-        transcripts = dict(zip(corpus.clips, read_transcripts(corpus.clips), strict=True))
-        read = [transcripts[clip] for clip in clips]
-    return teacher.predict(heard, read)
+    return teacher.predict_clips(clips, corpus)
 
 
 def check_teacher(config: Config, digest: str) -> None:

@@ -115,9 +115,18 @@ def test_speed_of_one_changes_nothing(samples):
     np.testing.assert_allclose(at_speed(waveform, 1.0), waveform, atol=1e-6)
 
 
-@pytest.mark.parametrize(("factor", "most"), [(0.5, 0.5), (0.88, 0.12), (1.12, 0.12), (2.0, 1.0), (0.1, 1.0)])
+@pytest.mark.parametrize(
+    ("factor", "most"), [(0.5, 0.5), (0.88, 0.12), (1.12, 0.12), (2.0, 1.0), (0.1, 1.0), (0.02, 0.99)]
+)
 def test_speed_leaves_a_clip_of_one_sample_something(factor, most):
     assert len(augment.change_speed(tf.constant([0.5]), tf.constant(factor), most)) >= 1
+
+
+def test_speed_keeps_within_its_bounds():
+    """Where a bound lies between two steps, rounding must not lead to a step that has no filters."""
+    sound = noise(1600)
+    slowest = augment.change_speed(tf.constant(sound), tf.constant(1 - 0.053125 - 1e-6), 0.053125)
+    np.testing.assert_array_equal(slowest, augment.change_speed(tf.constant(sound), tf.constant(152 / 160), 0.053125))
 
 
 # Shift

@@ -1,5 +1,6 @@
 """A network that starts from another begins as that one ends, on a corpus of which that one has heard no test clip."""
 
+import shutil
 from dataclasses import replace
 
 import keras
@@ -8,7 +9,7 @@ import pytest
 from conftest import TINY
 
 from emokeras import evaluate, export, train
-from emokeras.config import override, read_config, with_experiment
+from emokeras.config import TcnConfig, override, read_config, with_experiment
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import load_corpus
 from emokeras.data.demo import make_demo_corpus
@@ -107,6 +108,17 @@ def test_a_shipped_model_goes_on_on_another_corpus(exported, demo_folder, other_
     for model in (tmp_path / "run", exported_again):
         assert evaluate.main([str(model), "--corpus", str(demo_folder), "--subset", "test"]) == 1
         assert "were heard while the model was made" in capsys.readouterr().err
+
+
+def test_what_a_branch_had_heard_is_not_forgotten(trained_run, demo_corpus, tmp_path):
+    branch = tmp_path / "branch"
+    shutil.copytree(trained_run, branch)
+    heard = [{"clip": "other", "content": "1", "speaker": "7", "emotion": "sad", "subset": "train"}]
+    runs.write_heard(branch, heard)
+    config = read_config(branch / "config.json")
+    both = override(replace(config, encoders=config.encoders | {"mfcc": TcnConfig(filters=8)}), {"training.epochs": 1})
+    fit.prepare(both, demo_corpus, tmp_path / "run", False, lambda line: None, [branch])
+    assert runs.read_heard([tmp_path / "run"]) == heard
 
 
 @pytest.mark.slow
