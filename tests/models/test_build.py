@@ -90,9 +90,9 @@ def test_every_recipe_builds_as_it_stands(recipe):
         config = override(config, {f"encoder.{key}": value for key, value in SMALL_BODIES["bert"].items()})
     model = build_model(config)
     expected = {"tokens": (None, config.tokens.max_words)} if config.reads_transcripts else {}
-    for name in config.audio_inputs:
+    for name in config.encoders.keys() - {"tokens"}:
         settings = getattr(config, name)
-        frames = round(config.audio.window_seconds / settings.hop_seconds)
+        frames = round(config.seconds_of(name) / settings.hop_seconds)
         expected |= {name: (None, frames, settings.num_features), f"{name}_mask": (None, frames)}
     assert {tensor.name: tuple(tensor.shape) for tensor in model.inputs} == expected
     assert model.output["emotion"].shape == (None, 3)
