@@ -131,6 +131,10 @@ class AugmentConfig:
     """What happens to a training clip. 0 turns a thing off. Bands and frames are those of the network's input; only a
     spectrogram's bands are shifted. The masks are SpecAugment's (Park et al. 2019), mixup is Zhang et al.'s (2018).
 
+    Each octave is made louder or softer by up to `equalisation_decibels`. A room is heard with
+    `reverberation_probability`: it takes `reverberation_seconds` to fall by 60 dB, and the direct sound has
+    `reverberation_ratio_decibels` more energy than it; both are drawn between two bounds, as noise is.
+
     `variants` are made once per clip and kept: a clip sounds in each epoch as itself or as one of them."""
 
     variants: tuple[Variant, ...] = ()
@@ -142,6 +146,10 @@ class AugmentConfig:
     shift_seconds: NotNegative = 0.0
     fade_seconds: NotNegative = 0.005
     gain_decibels: NotNegative = 0.0
+    equalisation_decibels: NotNegative = 0.0
+    reverberation_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
+    reverberation_seconds: tuple[Positive, Positive] = (0.1, 0.5)
+    reverberation_ratio_decibels: tuple[float, float] = (0.0, 20.0)
     noise_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
     noise_snr_decibels: tuple[float, float] = (15.0, 40.0)
     mixup_alpha: NotNegative = 0.0

@@ -68,6 +68,8 @@ BODIES: dict[str, Space] = {
 AUGMENTATION: Space = {
     "augment.speed_change": Between(0.0, 0.2),
     "augment.noise_probability": Between(0.0, 0.6),
+    "augment.equalisation_decibels": Between(1.0, 12.0),
+    "augment.reverberation_probability": Between(0.0, 0.6),
     "augment.mixup_alpha": Between(0.1, 0.8),
     "augment.mixup_probability": Between(0.0, 1.0),
     "augment.num_time_masks": Between(0, 3, step=1),

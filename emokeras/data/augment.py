@@ -1,6 +1,6 @@
-"""What happens to a training clip: on its waveform (speed, shift, gain, noise), on its features (band shift), and
-between two clips (mixup). All draws come from `draw`, stateless in (seed, epoch, clip); SpecAugment is a layer of
-`models.layers`.
+"""What happens to a training clip: on its waveform (speed, shift, equalisation, reverberation, noise, gain), on its
+features (band shift), and between two clips (mixup). All draws come from `draw`, stateless in (seed, epoch, clip);
+SpecAugment is a layer of `models.layers`.
 """
 
 import functools
@@ -15,7 +15,10 @@ from emokeras.errors import UsageError
 BLOCK = 160  # samples that a change of speed makes at once: its steps are 1 / 160
 REACH, KAISER_BETA = 16, 8.0  # how far its filters reach on either side, in samples, and how they fade: below -70 dB
 
-NAMES = ("speed", "shift", "gain", "noise", "snr", "crop", "bands", "mixup", "variant")
+EQUALISED_OCTAVES = 6  # below half the sample rate; what is lower is as loud as the lowest
+FFT_STEP = 4096  # Lengths that are multiples of it are quick to transform.
+
+NAMES = ("speed", "shift", "gain", "noise", "snr", "crop", "bands", "mixup", "variant", "room", "decay", "distance")
 
 
 @functools.cache
@@ -92,6 +95,40 @@ def shift(waveform: tf.Tensor, shift_samples: tf.Tensor, fade_samples: int) -> t
     return tf.where(shift_samples < 0, tf.concat([kept, zeros], 0), tf.concat([zeros, kept], 0))
 
 
+def equalise(waveform: tf.Tensor, gains_decibels: tf.Tensor) -> tf.Tensor:
+    """Filter a waveform [samples], without delay, to these gains [points]: the last at half the sample rate, each other
+    an octave below the next, straight lines between them, and below the first as there."""
+    samples, points = tf.shape(waveform)[0], gains_decibels.shape[0]
+    length = _fft_length(2 * samples)  # A filter without delay reaches to either side.
+    bins = length // 2 + 1
+    hertz = tf.cast(tf.maximum(tf.range(bins), 1), tf.float32)  # up to a factor
+    place = tf.maximum(points - 1 + tf.math.log(hertz / hertz[-1]) / np.log(2), 0.0)  # among the points, the first at 0
+    below = tf.minimum(tf.cast(place, tf.int32), points - 2)
+    share = place - tf.cast(below, tf.float32)
+    gains = (1.0 - share) * tf.gather(gains_decibels, below) + share * tf.gather(gains_decibels, below + 1)
+    response = tf.cast(10.0 ** (gains / 20.0), tf.complex64)
+    return tf.signal.irfft(tf.signal.rfft(waveform, [length]) * response, [length])[:samples]
+
+
+def reverberate(waveform: tf.Tensor, echo: tf.Tensor) -> tf.Tensor:
+    """Add to a waveform [samples] its echo: what a room answers to an impulse, from one sample after it [samples]."""
+    samples = tf.shape(waveform)[0]
+    length = _fft_length(samples + tf.shape(echo)[0] + 1)
+    response = tf.signal.rfft(tf.concat([[1.0], echo], 0), [length])
+    return tf.signal.irfft(tf.signal.rfft(waveform, [length]) * response, [length])[:samples]
+
+
+def room_echo(decay: tf.Tensor, ratio_decibels: tf.Tensor, samples: int, seed: tf.Tensor) -> tf.Tensor:
+    """Return the echo [samples] of a room: noise that has lost 60 dB after `decay` samples, with the energy of the
+    direct sound less `ratio_decibels` (Polack's model, 1988)."""
+    echo = tf.random.stateless_normal([samples], seed) * 10.0 ** (-3.0 * tf.range(samples, dtype=tf.float32) / decay)
+    return echo * tf.sqrt(10.0 ** (-ratio_decibels / 10.0) / tf.reduce_sum(echo**2))
+
+
+def _fft_length(samples: tf.Tensor) -> tf.Tensor:
+    return (samples + FFT_STEP - 1) // FFT_STEP * FFT_STEP
+
+
 def add_noise(waveform: tf.Tensor, snr_decibels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Add white noise to a waveform [samples] at this ratio of their mean powers."""
     power = tf.reduce_mean(waveform**2)
@@ -114,20 +151,37 @@ def reshape_waveform(
 
 
 def recolour_waveform(
-    waveform: tf.Tensor, draws: dict[str, tf.Tensor], noise_seed: tf.Tensor, config: AugmentConfig
+    waveform: tf.Tensor, draws: dict[str, tf.Tensor], seed: tf.Tensor, config: AugmentConfig, sample_rate_hz: int
 ) -> tf.Tensor:
-    """Apply what leaves the sound where it is, to a waveform [samples]: noise, then gain."""
+    """Apply what leaves the sound where it is, to a waveform [samples]: equalisation, reverberation, noise, gain."""
+    fold_in = tf.random.experimental.stateless_fold_in
+    if config.equalisation_decibels:
+        number = tf.random.stateless_uniform([EQUALISED_OCTAVES + 1], fold_in(seed, 2), -1.0, 1.0)
+        waveform = equalise(waveform, config.equalisation_decibels * number)
+    if config.reverberation_probability:
+        decay = sample_rate_hz * _between(config.reverberation_seconds, draws["decay"])
+        ratio_decibels = _between(config.reverberation_ratio_decibels, draws["distance"])
+        samples = round(sample_rate_hz * config.reverberation_seconds[1])
+        waveform = tf.cond(
+            draws["room"] < config.reverberation_probability,
+            lambda: reverberate(waveform, room_echo(decay, ratio_decibels, samples, fold_in(seed, 3))),
+            lambda: waveform,
+        )
     if config.noise_probability:
-        low, high = config.noise_snr_decibels
-        snr_decibels = low + (high - low) * draws["snr"]
+        snr_decibels = _between(config.noise_snr_decibels, draws["snr"])
         waveform = tf.cond(
             draws["noise"] < config.noise_probability,
-            lambda: add_noise(waveform, snr_decibels, noise_seed),
+            lambda: add_noise(waveform, snr_decibels, seed),
             lambda: waveform,
         )
     if config.gain_decibels:
         waveform *= 10.0 ** (config.gain_decibels * (2.0 * draws["gain"] - 1.0) / 20.0)
     return waveform
+
+
+def _between(bounds: tuple[float, float], number: tf.Tensor) -> tf.Tensor:
+    low, high = bounds
+    return low + (high - low) * number
 
 
 def shift_bands(features: tf.Tensor, draw: tf.Tensor, most: int) -> tf.Tensor:
@@ -146,7 +200,7 @@ def mixup_share(draws: dict[str, tf.Tensor], seed: tf.Tensor, config: AugmentCon
     """Return how much of a clip stays its own: 1 where it is not mixed, else a number from Beta(alpha, alpha)."""
     if not config.mixup_alpha:
         return tf.constant(1.0)
-    seed = tf.random.experimental.stateless_fold_in(seed, 1)  # The noise has drawn from the seed itself.
+    seed = tf.random.experimental.stateless_fold_in(seed, 1)  # Noise draws from the seed itself.
     own, other = tf.unstack(tf.random.stateless_gamma([2], seed, config.mixup_alpha))
     return tf.where(draws["mixup"] < config.mixup_probability, own / (own + other), 1.0)
 

@@ -90,14 +90,14 @@ def training_dataset(
         return tf.data.Dataset.from_tensor_slices((tf.repeat(epoch, tf.size(clips)), clips))
 
     def load(epoch, clip):
-        draws, noise_seed = augment.draw(seed, epoch, clip)
-        draws["share"] = augment.mixup_share(draws, noise_seed, config.augment)
+        draws, clip_seed = augment.draw(seed, epoch, clip)
+        draws["share"] = augment.mixup_share(draws, clip_seed, config.augment)
         example = {"draws": draws, "labels": {name: label[clip] for name, label in labels.items()}}
         if config.audio_inputs:
             version = tf.cast(draws["variant"] * versions, tf.int64)
             waveform = augment.reshape_waveform(store[clip * versions + version], draws, config.augment, rate)
             span = features.active_span(waveform[tf.newaxis], config.audio)[0]
-            waveform = augment.recolour_waveform(waveform, draws, noise_seed, config.augment)
+            waveform = augment.recolour_waveform(waveform, draws, clip_seed, config.augment, rate)
             example["waveform"], example["span"] = features.cut_window(waveform, span, draws["crop"], config)
         return example | _take(ready, clip)
 

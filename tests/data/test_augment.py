@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.interpolate
+import scipy.signal
 import scipy.stats
 import soxr
 import tensorflow as tf
@@ -176,6 +177,66 @@ def test_a_clip_shorter_than_its_fades_is_shifted_too(samples, amount):
     assert np.abs(moved).max() <= 1.0
 
 
+# Equalisation and reverberation
+
+
+def test_equalisation_gives_each_octave_its_gain():
+    """Half the rate is 8 kHz: the points lie at 125, 250, ... 8000 Hz; between two the decibels run straight."""
+    gains = np.array([-6.0, 4.0, 0.0, 3.0, -2.0, 6.0, -4.0], np.float32)
+    for hertz in (60.0, 125.0, 176.78, 500.0, 1000.0, 2828.4, 4000.0, 6000.0):
+        decibels = np.interp(np.log2(hertz), np.log2(125.0 * 2.0 ** np.arange(7)), gains)
+        sound = tone(hertz)
+        heard = augment.equalise(tf.constant(sound), tf.constant(gains)).numpy()
+        assert heard.shape == sound.shape
+        expected = sound * 10 ** (decibels / 20)  # as it was, but louder: no delay
+        np.testing.assert_allclose(heard[4000:-4000], expected[4000:-4000], atol=0.02)
+
+
+@pytest.mark.parametrize("samples", [1, 100, 4097])
+def test_the_same_gain_at_every_octave_is_a_gain(samples):
+    waveform = noise(samples)
+    louder = augment.equalise(tf.constant(waveform), tf.fill([7], 20.0)).numpy()
+    np.testing.assert_allclose(louder, 10 * waveform, atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [1, 100, 4096, 20000])
+def test_a_room_adds_its_echo(samples):
+    waveform, echo = noise(samples), 0.1 * noise(8000, seed=1)
+    heard = augment.reverberate(tf.constant(waveform), tf.constant(echo)).numpy()
+    expected = scipy.signal.fftconvolve(waveform, np.concatenate([[1.0], echo]))[:samples]
+    np.testing.assert_allclose(heard, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("seconds", "ratio"), [(0.2, 10.0), (0.5, 0.0)])
+def test_an_echo_decays_by_60_decibels_and_has_its_share_of_the_energy(seconds, ratio):
+    decay = tf.constant(seconds * RATE, tf.float32)
+    echo = augment.room_echo(decay, tf.constant(ratio), RATE // 2, tf.constant([1, 2], tf.int64)).numpy()
+    assert -10 * np.log10(np.sum(echo**2)) == pytest.approx(ratio, abs=1e-3)
+    part = round(0.1 * RATE)
+    early, late = echo[:part], echo[part : 2 * part]
+    assert 10 * np.log10(np.mean(early**2) / np.mean(late**2)) == pytest.approx(60 * 0.1 / seconds, abs=1.0)
+
+
+def test_equalisation_stays_within_its_decibels_and_depends_on_the_clip():
+    config = AugmentConfig(equalisation_decibels=6.0)
+    impulse = np.zeros(RATE, np.float32)
+    impulse[RATE // 2] = 1.0
+    responses = []
+    for clip in range(20):
+        clip_seed = tf.constant([clip, 0], tf.int64)
+        heard = augment.recolour_waveform(tf.constant(impulse), draws(), clip_seed, config, RATE)
+        responses.append(20 * np.log10(np.abs(np.fft.rfft(heard))))
+    responses = np.array(responses)
+    assert 5.0 < np.abs(responses).max() < 6.05
+    assert responses.std(axis=0).min() > 1.5  # Uniform from -6 to 6 has 3.5 at the points, less between them.
+
+
+def test_a_room_is_heard_as_often_as_its_probability():
+    config = AugmentConfig(reverberation_probability=0.3)
+    np.testing.assert_array_equal(recolour(config, room=0.31), tone(440.0))
+    assert np.abs(recolour(config, room=0.29) - tone(440.0)).max() > 0.1
+
+
 # Noise and gain
 
 
@@ -196,7 +257,8 @@ def test_silence_gets_no_noise():
 
 
 def recolour(config: AugmentConfig, **given: float) -> np.ndarray:
-    return augment.recolour_waveform(tf.constant(tone(440.0)), draws(**given), tf.constant([1, 2]), config).numpy()
+    clip_seed = tf.constant([1, 2], tf.int64)
+    return augment.recolour_waveform(tf.constant(tone(440.0)), draws(**given), clip_seed, config, RATE).numpy()
 
 
 @pytest.mark.parametrize(("number", "decibels"), [(0.0, -6.0), (0.25, -3.0), (0.5, 0.0), (0.75, 3.0)])
@@ -221,7 +283,7 @@ def test_everything_off_is_identity():
     for number in (0.0, 0.3, 0.99):
         numbers = draws(**dict.fromkeys(augment.NAMES, number))
         same = augment.reshape_waveform(waveform, numbers, NOTHING, RATE)
-        same = augment.recolour_waveform(same, numbers, tf.constant([1, 2]), NOTHING)
+        same = augment.recolour_waveform(same, numbers, tf.constant([1, 2]), NOTHING, RATE)
         np.testing.assert_array_equal(same, waveform)
         assert float(augment.mixup_share(numbers, tf.constant([1, 2]), NOTHING)) == 1.0
 
