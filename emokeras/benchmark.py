@@ -124,8 +124,8 @@ def _work(arguments: argparse.Namespace) -> None:
     ended, problems = benchmark(
         arguments.recipes,
         arguments.protocol,
-        _numbers("--seeds", arguments.seeds),
-        None if arguments.folds is None else _numbers("--folds", arguments.folds),
+        commandline.parse_numbers("--seeds", arguments.seeds),
+        None if arguments.folds is None else commandline.parse_numbers("--folds", arguments.folds),
         arguments.corpus,
         arguments.runs_dir,
         arguments.results,
@@ -137,15 +137,6 @@ def _work(arguments: argparse.Namespace) -> None:
         tables.print_benchmark(ended)
     if problems:
         raise RunError("; ".join(problems))
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    from emokeras.errors import UsageError
-
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"{option} {text}: write whole numbers with commas between, for example 0,1,2") from None
 
 
 if __name__ == "__main__":

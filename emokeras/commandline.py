@@ -29,6 +29,14 @@ def parse_settings(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
+def parse_numbers(option: str, text: str) -> list[int]:
+    """Turn "0,1,2", given to an option, into a list. Raises UsageError for what is none."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text}: write whole numbers with commas between, for example 0,1,2") from None
+
+
 def import_tensorflow() -> None:
     """Import TensorFlow without the lines its C++ side writes to stderr before anyone can tell it not to.
 

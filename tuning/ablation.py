@@ -1,0 +1,294 @@
+"""Measure what each idea gives a recipe, on validation clips: the recipe as it is, and with each change, trained alike.
+
+    python -m tuning.ablation mfcc-tcn --epochs 40 --protocol luna --folds 0,1
+    python -m tuning.ablation mfcc-tcn --epochs 40 --protocol luna --ideas "no mixup,equalisation"
+    python -m tuning.ablation mfcc-tcn --epochs 40 --protocol luna --change encoder.filters=96
+
+The ideas are those of tuning/ideas.py, and each --change is one more; the test subset is not read. Stopped or killed,
+it goes on by the same command: what is measured stands in results/ablation.csv, and results/ablation.md is written from
+that after each training.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from emokeras import commandline
+from emokeras.config import Config, ExperimentConfig, MeasuredProtocol, override, settings, with_experiment
+from emokeras.errors import EmokerasError, RunError, UsageError, first_line
+from emokeras.files import write_text
+from emokeras.reporting.texts import markdown_table, percent, short
+from tuning.ideas import IDEAS, applies
+
+if TYPE_CHECKING:
+    from emokeras.data.corpus import Corpus
+
+PLAIN = "as it is"
+# What says which training a row is of; `plain` and `config` are digests of configurations, `plain` the recipe's own.
+KEYS = ("corpus", "protocol", "recipe", "plain", "epochs", "idea", "changes", "config", "fold", "seed", "split_seed")
+TOGETHER = ("recipe", "corpus", "protocol", "epochs", "plain")  # What the rows of one table share.
+FIGURES = ("clips", "balanced_accuracy", "accuracy", "loss", "training_accuracy", "cpu_minutes")
+ABOUT = """\
+# What was tried
+
+Each idea changes one thing in a recipe, which is then trained as the recipe as it is: on the same folds, with the same
+seeds and for the same number of epochs. Figures are of the validation clips, the mean over the last tenth of the
+epochs; the test clips were not read. **Gain** is the balanced accuracy (UA) beyond that of the recipe as it is, over
+the trainings that both have. Of one fold's 120 clips one is 0.8 %: gains of 2 or less are noise unless many folds
+agree; the loss (cross-entropy) tells smaller differences. Written by `python -m tuning.ablation` from ablation.csv.
+"""
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: a recipe's configuration with an idea in it. `changes` tells what the idea changes."""
+
+    idea: str
+    changes: str
+    config: Config
+    plain: str
+
+    def key(self, corpus: str) -> Row:
+        """Return what tells its row from others."""
+        own = {
+            **{key: getattr(self.config.experiment, key) for key in ("protocol", "fold", "seed", "split_seed")},
+            **{key: getattr(self, key) for key in ("plain", "idea", "changes")},
+            "corpus": corpus,
+            "recipe": self.config.recipe,
+            "epochs": self.config.training.epochs,
+            "config": digest(self.config),
+        }
+        return {key: str(own[key]) for key in KEYS}
+
+
+def digest(config: Config) -> str:
+    """Return eight characters that tell a configuration from others, but not which run it is of."""
+    told = json.dumps(_unusual(replace(config, experiment=ExperimentConfig())), sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+def _unusual(value: Any) -> Any:
+    """Return what in a configuration is not at its default, so that settings that come later do not change it."""
+    if isinstance(value, dict):
+        return {key: _unusual(own) for key, own in value.items()}
+    if not is_dataclass(value):
+        return value
+    told = {}
+    for field in fields(value):
+        own = getattr(value, field.name)
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if own != default or field.name == "kind":
+            told[field.name] = _unusual(own)
+    return told
+
+
+def chosen_ideas(names: str | None, changes: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Return ideas by name: those named, with commas between, and one for each change, "section.key=value"; where
+    neither is given, all. Raises UsageError for a name that there is not."""
+    if names is None and not changes:
+        return dict(IDEAS)
+    chosen = {}
+    for name in names.split(",") if names else ():
+        if name.strip() not in IDEAS:
+            raise UsageError(f"there is no idea '{name.strip()}'; `--list` shows those of tuning/ideas.py")
+        chosen[name.strip()] = IDEAS[name.strip()]
+    return chosen | {change: commandline.parse_settings([change]) for change in changes}
+
+
+def plan_trials(
+    config: Config, ideas: Mapping[str, Mapping[str, Any]], folds: Sequence[int], seeds: Sequence[int], say=print
+) -> list[Trial]:
+    """Return the recipe as it is and with each idea, {name: {dotted path: value}}, that changes something in it, for
+    each fold and seed. Raises UsageError for a setting or a value that there is not."""
+    variants = {PLAIN: ("", config)}
+    for idea, values in ideas.items():
+        if idea in IDEAS and not all(applies(path, config) for path in values):
+            say(f"{idea}: changes nothing in {config.recipe}")
+            continue
+        changed = override(config, values)
+        if changed == config:
+            say(f"{idea}: {config.recipe} is so already")
+            continue
+        was, becomes = settings(config), settings(changed)
+        told = ", ".join(f"{path} {short(was[path])} → {short(becomes[path])}" for path in values)
+        variants[idea] = (told, changed)
+    plain = digest(config)
+    return [
+        Trial(idea, changes, with_experiment(own, fold=fold, seed=seed), plain)
+        for fold, seed, (idea, (changes, own)) in itertools.product(folds, seeds, variants.items())
+    ]
+
+
+def measure(trial: Trial, corpus: "Corpus", runs_dir: Path) -> Row:
+    """Train, or go on; return the row that is kept."""
+    import keras
+
+    from emokeras.reporting.runs import file_name_of, read_split, run_name
+    from emokeras.training.fit import validate_run
+
+    experiment = trial.config.experiment
+    name = run_name(experiment.protocol, experiment.fold, experiment.seed, experiment.split_seed)
+    name = f"{digest(trial.config)}-{file_name_of(corpus.name)}-{experiment.protocol}-{name}"
+    folder = Path(runs_dir) / trial.config.recipe / name
+    try:
+        history = validate_run(trial.config, corpus, folder, trial.config.training.epochs)
+    finally:
+        keras.backend.clear_session()
+    last = history[-max(1, len(history) // 10) :]
+
+    def mean(name: str) -> str:
+        return f"{np.mean([row[name] for row in last]):.4f}"
+
+    figures = {
+        "clips": str(sum(row["subset"] == "validation" for row in read_split(folder))),
+        "balanced_accuracy": mean("val_balanced_accuracy"),
+        "accuracy": mean("val_accuracy"),
+        "loss": mean("val_loss"),
+        "training_accuracy": mean("accuracy"),
+        "cpu_minutes": f"{sum(row['cpu_seconds'] for row in history) / 60:.1f}",
+    }
+    return trial.key(corpus.name) | figures
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read what was measured; nothing where there is no such file yet."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write what was measured, and the page beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*KEYS, *FIGURES], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+    write_text(path.with_suffix(".md"), page(rows))
+
+
+def page(rows: Sequence[Row]) -> str:
+    """Return the page that tells what each idea gave."""
+    lines = [ABOUT]
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in ("recipe", "corpus", "protocol", "epochs", "plain")), []).append(
+            row
+        )
+    for (recipe, corpus, protocol, epochs, plain), group in groups.items():
+        lines.append(f"## {recipe}, {corpus}, protocol {protocol}, {epochs} epochs (configuration {plain})\n")
+        table = [_line(idea, group) for idea in dict.fromkeys(row["idea"] for row in group)]
+        table = [line for line in table if line]
+        first, *others = sorted(table, key=lambda line: line["idea"] != PLAIN)
+        table = [first, *sorted(others, key=lambda line: -float(line["gain %"]))]
+        lines += [*markdown_table(table, ("idea", "change")), ""]
+    return "\n".join(lines)
+
+
+def _line(idea: str, group: Sequence[Row]) -> Row | None:
+    """Return an idea's line, over the trainings that the recipe as it is has too; None where there is none."""
+
+    def by_run(name: str) -> dict[tuple, Row]:
+        return {(row["fold"], row["seed"], row["split_seed"]): row for row in group if row["idea"] == name}
+
+    own, plain = by_run(idea), by_run(PLAIN)
+    shared = [key for key in own if key in plain]
+    if not shared:
+        return None
+
+    def mean(name: str, rows: dict[tuple, Row] = own) -> float:
+        return float(np.mean([float(rows[key][name]) for key in shared]))
+
+    gain = mean("balanced_accuracy") - mean("balanced_accuracy", plain)
+    return {
+        "idea": idea,
+        "change": own[shared[0]]["changes"],
+        "folds × seeds": str(len(shared)),
+        "UA %": percent(mean("balanced_accuracy")),
+        "gain %": f"{100 * gain:+.1f}" if idea != PLAIN else "",
+        "loss": f"{mean('loss'):.3f}",
+        "training accuracy %": percent(mean("training_accuracy")),
+        "CPU-minutes": f"{mean('cpu_minutes'):.0f}",
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = commandline.make_parser("tuning.ablation", __doc__)
+    parser.add_argument("recipe", nargs="?", help="a name that `python -m emokeras.train --list` shows")
+    parser.add_argument("--list", action="store_true", help="show the ideas")
+    parser.add_argument("--ideas", metavar="IDEA,IDEA", help="these alone (default: all that change the recipe)")
+    parser.add_argument(
+        "--change", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one more idea, alone unless --ideas"
+    )
+    parser.add_argument("--epochs", type=int, metavar="N", help="epochs of each training (default: the recipe's)")
+    parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv")
+    parser.add_argument("--protocol", choices=get_args(MeasuredProtocol), help="how clips are split (default: speaker)")
+    parser.add_argument("--folds", default="0", metavar="K,K", help="of the protocol, from 0 (default: 0)")
+    parser.add_argument("--seeds", default="0", metavar="S,S", help="draw weights and augmentation (default: 0)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the recipe for all trainings"
+    )
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/ablation"), metavar="D", help="where the runs lie")
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="D", help="where the figures are kept")
+    return commandline.run_command(_work, parser.parse_args(argv))
+
+
+def _work(arguments: argparse.Namespace) -> None:
+    if arguments.list:
+        for idea, values in IDEAS.items():
+            print(f"{idea:40s} {', '.join(f'{path}={value}' for path, value in values.items())}")
+        return
+    if not arguments.recipe:
+        raise UsageError("name a recipe; `python -m emokeras.train --list` shows them")
+    commandline.import_tensorflow()
+    from emokeras.data.corpus import default_source, load_corpus
+    from emokeras.recipes import find_recipe
+
+    config = find_recipe(arguments.recipe).config
+    if not isinstance(config, Config):
+        raise UsageError(f"{arguments.recipe} is an ensemble: try ideas on its members, {', '.join(config.members)}")
+    flags = {"experiment.protocol": arguments.protocol, "training.epochs": arguments.epochs}
+    given = commandline.parse_settings(arguments.set) | {key: own for key, own in flags.items() if own is not None}
+    config = override(config, given)
+    ideas = chosen_ideas(arguments.ideas, arguments.change)
+    numbers = [commandline.parse_numbers(option, getattr(arguments, option[2:])) for option in ("--folds", "--seeds")]
+    trials = plan_trials(config, ideas, *numbers)
+    corpus = load_corpus(arguments.corpus or default_source())
+    path = arguments.results / "ablation.csv"
+    failed = []
+    for number, trial in enumerate(trials, start=1):
+        where = f"[{number}/{len(trials)}] {trial.idea}, fold {trial.config.experiment.fold}"
+        key = trial.key(corpus.name)
+        if any(key.items() <= row.items() for row in read_rows(path)):
+            print(f"{where}: done already")
+            continue
+        print(f"{where}: begins" + (f" ({trial.changes})" if trial.changes else ""), flush=True)
+        try:
+            row = measure(trial, corpus, arguments.runs_dir)
+        except EmokerasError as error:
+            failed.append(f"{trial.idea} ({first_line(error)})")
+            print(f"{where}: failed", flush=True)
+            continue
+        write_rows(path, [*read_rows(path), row])
+        print(f"{where}: UA {percent(float(row['balanced_accuracy']))} %, loss {row['loss']}", flush=True)
+    print(f"figures are kept in {path}, their tables in {path.with_suffix('.md')}")
+    if failed:
+        raise RunError(f"{len(failed)} of {len(trials)} trainings failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,59 @@
+"""Ideas for a stronger network: what each changes in a recipe, by dotted path.
+
+Most are what others found to help with few clips; "no ..." takes away what the recipes have already.
+"""
+
+from typing import Any, get_args
+
+from emokeras.config import Config, InputName, settings
+
+IDEAS: dict[str, dict[str, Any]] = {
+    # What is heard
+    "a spectrum every 10 ms": {"spectrogram.hop_seconds": 0.010},
+    "a spectrum every 16 ms": {"spectrogram.hop_seconds": 0.016},
+    "spectra of 64 bands": {"spectrogram.num_bands": 64},
+    "MFCCs every 10 ms": {"mfcc.hop_seconds": 0.010},
+    "20 MFCCs": {"mfcc.num_coefficients": 20},
+    "windows of 2 s": {"audio.window_seconds": 2.0},
+    "windows of 3.2 s": {"audio.window_seconds": 3.2},
+    # Augmentation
+    "no change of speed": {"augment.speed_change": 0.0},
+    "more change of speed": {"augment.speed_change": 0.2},
+    "no shift of bands": {"augment.band_shift_bands": 0},
+    "more shift of bands": {"augment.band_shift_bands": 6},
+    "pitch and tempo variants": {"augment.variants": ["pitch-up", "pitch-down", "slow", "fast"]},
+    "no noise": {"augment.noise_probability": 0.0},
+    "equalisation": {"augment.equalisation_decibels": 6.0},
+    "reverberation": {"augment.reverberation_probability": 0.3},
+    "no SpecAugment": {"augment.num_time_masks": 0, "augment.num_band_masks": 0},
+    "no mixup": {"augment.mixup_alpha": 0.0},
+    "mixup of all clips": {"augment.mixup_probability": 1.0},
+    # The network
+    "no squeeze and excitation": {"encoder.squeeze_excitation": False},
+    "squeeze and excitation": {"encoder.squeeze_excitation": True},
+    "pooling by mean and maximum": {"model.pooling": "mean-max"},
+    # What is learned, and how
+    "no label smoothing": {"training.label_smoothing": 0.0},
+    "more label smoothing": {"training.label_smoothing": 0.1},
+    "no moving average": {"training.ema_momentum": 0.0},
+    "a longer moving average": {"training.ema_momentum": 0.998},
+    "emotions weigh alike": {"training.class_weights": False},
+    "batches of 16": {"training.batch_size": 16},
+    "tells sex, intensity and statement too": {
+        "training.auxiliaries": {"sex": 0.2, "intensity": 0.2, "statement": 0.2}
+    },
+    "hides the speaker": {"training.auxiliaries": {"speaker": -0.1}},
+    "hides the statement": {"training.auxiliaries": {"statement": -0.1}},
+}
+
+
+def applies(path: str, config: Config) -> bool:
+    """Tell whether a setting, by its dotted path, changes what a configuration trains."""
+    section = path.partition(".")[0]
+    if section in get_args(InputName):
+        return section in config.encoders
+    if path == "augment.band_shift_bands":
+        return "spectrogram" in config.encoders
+    if section == "augment":
+        return bool(config.audio_inputs)
+    return path in settings(config)
