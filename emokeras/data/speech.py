@@ -11,7 +11,7 @@ import numpy as np
 
 from emokeras.config import GIVE_SPEECH_MODEL, Config
 from emokeras.data.audio import cache_path, read_cache, write_cache
-from emokeras.data.text import quiet_transformers
+from emokeras.data.hub import quiet_transformers
 from emokeras.errors import UsageError, first_line
 
 SPEECH_VERSION = 1

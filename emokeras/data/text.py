@@ -3,12 +3,10 @@
 0 is padding. All that a network with words of its own needs is graph, so that an exported model takes transcripts.
 """
 
-import contextlib
 import functools
-import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from emokeras.config import Config, TokensConfig
+from emokeras.data.hub import quiet_transformers
 from emokeras.errors import CorpusError, RunError, UsageError, first_line
 from emokeras.files import replacing, write_text
 
@@ -139,19 +138,6 @@ def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], config: T
         return_tensors="np",
     )
     return encoded["input_ids"].astype(np.int32)
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep back what transformers and its downloads tell of themselves."""
-    logging.disable(logging.WARNING)
-    try:
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 # What a run keeps

@@ -10,10 +10,8 @@ import hashlib
 import importlib.util
 import io
 import re
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ import numpy as np
 from emokeras.config import home
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import Clip, count_and_name
+from emokeras.data.hub import quiet_transformers
 from emokeras.errors import CorpusError, EmokerasError, UsageError, first_line
 from emokeras.files import replacing
 
@@ -232,7 +231,7 @@ def load_whisper(
     from transformers import pipeline
 
     model, language = _model_name(model), language_code(language)
-    with _quiet():
+    with quiet_transformers():
         network, processor = _load_model(model, say)
         # Half of its positions is what OpenAI's own decoder gives a piece, too; the pipeline's default are 5 beams.
         settings = {"num_beams": 1, "max_new_tokens": network.config.max_target_positions // 2}
@@ -254,7 +253,7 @@ def load_whisper(
     def recognise(waveforms: Sequence[np.ndarray]) -> list[str]:
         # As arrays: of a path the pipeline would want the ffmpeg program.
         inputs = [{"raw": waveform, "sampling_rate": SAMPLE_RATE_HZ} for waveform in waveforms]
-        with _quiet():
+        with quiet_transformers():
             return [" ".join(output["text"].split()) for output in recogniser(inputs, batch_size=batch_size)]
 
     return recognise
@@ -326,29 +325,6 @@ def _read_model(model: str, local_files_only: bool):
             "--model NAME|DIR"
         )
     return network, processor
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' hints off the screen; on a terminal the bar of a download stays."""
-    from huggingface_hub.utils import enable_progress_bars
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
-    verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
-    has_bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    if sys.stderr.isatty():
-        enable_progress_bars()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        hub_logging.set_verbosity(hub_verbosity)
-        if has_bars:
-            logging.enable_progress_bar()
 
 
 # Measuring

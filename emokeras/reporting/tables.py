@@ -27,6 +27,7 @@ from emokeras.files import write_text
 from emokeras.reporting import metrics as figures_of
 from emokeras.reporting import runs
 from emokeras.reporting.ablation import fusion_section
+from emokeras.reporting.published import published_section
 from emokeras.reporting.rows import Run, read_run
 from emokeras.reporting.texts import markdown_table, mean_and_deviation, percent, short, with_interval
 from emokeras.reporting.tuned import tuned_section
@@ -228,6 +229,7 @@ def _protocol_section(corpus: str, protocol: str, rows: Mapping[str, list[Run]])
     lines += [*markdown_table(body, ("recipe", "runs", "report")), ""]
     lines += fusion_section(averaged, has_scripts=corpus == SEEDS_CORPUS)
     lines += tuned_section(rows)
+    lines += published_section(corpus, protocol)
     if with_reports:
         lines += _chance_lines(rows)
     if (corpus, protocol) == (SEEDS_CORPUS, SEEDS_PROTOCOL):

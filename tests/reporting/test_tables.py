@@ -140,6 +140,18 @@ def test_minutes_are_averaged_and_not_made_up(results):
     assert cells_of(text, "older")["minutes"] == "10.5"
 
 
+def test_published_figures_stand_under_their_own_protocol_alone(results):
+    for protocol in ("random", "luna"):
+        keep_run(results, 30, protocol)
+        keep_run(results, 30, protocol, corpus="demo")
+    ravdess, demo = written(results).split("\n## demo")
+    random, luna = ravdess.split("\n### luna")
+    assert "| ResLSTM-SA, 10 seeds | UA 62.3 ± 1.2 |" in luna
+    assert "ResLSTM" not in random
+    assert "student reports | 80 |" in random
+    assert "Published" not in demo
+
+
 FETCHED = {
     "mel-resnet-imagenet": "`imagenet` (`--set model.weights=FILE|DIR`)",
     "text-bert": "`google-bert/bert-base-uncased` (`--set model.weights=FILE|DIR`)",
@@ -186,7 +198,7 @@ def test_the_order_of_corpora_protocols_and_recipes(results):
     keep_run(results, 35, "random", recipe="unheard-of")
     keep_run(results, 35, "random", recipe="mel-resnet")
     text = written(results)
-    headings = [line for line in text.splitlines() if line.startswith("##")]
+    headings = [line for line in text.splitlines() if line.startswith(("## ", "### "))]
     sources = "## The recipes and their sources"
     assert headings == ["## ravdess", "### random", "### luna", "## demo", "### speaker", sources]
     random = text[text.index("### random") : text.index("### luna")]
