@@ -131,6 +131,7 @@ class AugmentConfig:
     """What happens to a training clip. 0 turns a thing off. Bands and frames are those of the network's input; only a
     spectrogram's bands are shifted. The masks are SpecAugment's (Park et al. 2019), mixup is Zhang et al.'s (2018).
 
+    The frequencies of spectrograms and MFCCs are warped by up to `vocal_tract_change`: another vocal tract.
     Each octave is made louder or softer by up to `equalisation_decibels`. A room is heard with
     `reverberation_probability`: it takes `reverberation_seconds` to fall by 60 dB, and the direct sound has
     `reverberation_ratio_decibels` more energy than it; both are drawn between two bounds, as noise is.
@@ -159,6 +160,7 @@ class AugmentConfig:
     num_band_masks: Number = 0
     band_mask_bands: Number = 10
     band_shift_bands: Number = 0
+    vocal_tract_change: Fraction = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

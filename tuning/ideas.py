@@ -21,6 +21,7 @@ IDEAS: dict[str, dict[str, Any]] = {
     "more change of speed": {"augment.speed_change": 0.2},
     "no shift of bands": {"augment.band_shift_bands": 0},
     "more shift of bands": {"augment.band_shift_bands": 6},
+    "other vocal tracts": {"augment.vocal_tract_change": 0.1},
     "pitch and tempo variants": {"augment.variants": ["pitch-up", "pitch-down", "slow", "fast"]},
     "no noise": {"augment.noise_probability": 0.0},
     "equalisation": {"augment.equalisation_decibels": 6.0},
@@ -54,6 +55,8 @@ def applies(path: str, config: Config) -> bool:
         return section in config.encoders
     if path == "augment.band_shift_bands":
         return "spectrogram" in config.encoders
+    if path == "augment.vocal_tract_change":
+        return bool({"spectrogram", "mfcc"} & set(config.encoders))
     if section == "augment":
         return bool(config.audio_inputs)
     return path in settings(config)

@@ -67,6 +67,7 @@ BODIES: dict[str, Space] = {
 # Strengths that are searched where a recipe uses them at all.
 AUGMENTATION: Space = {
     "augment.speed_change": Between(0.0, 0.2),
+    "augment.vocal_tract_change": Between(0.02, 0.2),
     "augment.noise_probability": Between(0.0, 0.6),
     "augment.equalisation_decibels": Between(1.0, 12.0),
     "augment.reverberation_probability": Between(0.0, 0.6),

@@ -1,6 +1,6 @@
 """What happens to a training clip: on its waveform (speed, shift, equalisation, reverberation, noise, gain), on its
-features (band shift), and between two clips (mixup). All draws come from `draw`, stateless in (seed, epoch, clip);
-SpecAugment is a layer of `models.layers`.
+features (band shift), and between two clips (mixup). All draws come from `draw`, stateless in (seed, epoch, clip).
+`features` hears other vocal tracts; SpecAugment is a layer of `models.layers`.
 """
 
 import functools
@@ -18,7 +18,10 @@ REACH, KAISER_BETA = 16, 8.0  # how far its filters reach on either side, in sam
 EQUALISED_OCTAVES = 6  # below half the sample rate; what is lower is as loud as the lowest
 FFT_STEP = 4096  # Lengths that are multiples of it are quick to transform.
 
-NAMES = ("speed", "shift", "gain", "noise", "snr", "crop", "bands", "mixup", "variant", "room", "decay", "distance")
+NAMES = (
+    *("speed", "shift", "gain", "noise", "snr", "crop", "bands", "mixup", "variant"),
+    *("room", "decay", "distance", "tract"),
+)
 
 
 @functools.cache

@@ -16,6 +16,7 @@ import tensorflow as tf
 from emokeras.config import AudioConfig, Config, MfccConfig, SpectrogramConfig
 from emokeras.data.prosody import prosody
 
+VOCAL_TRACTS, KNEE = 21, 0.6  # Steps of a warp, of which the middle one is none; up to where in the band it is even.
 SMALLEST_POWER = 1e-10  # -100 dB: the floor of the decibel scale
 TRIM_HOP_SECONDS, TRIM_HOPS_PER_FRAME = 0.010, 4
 
@@ -30,6 +31,25 @@ def mel_filterbank(config: SpectrogramConfig, sample_rate_hz: int) -> np.ndarray
     ).T.astype(np.float32)
 
 
+@functools.lru_cache(maxsize=8)
+def warped_filterbanks(config: SpectrogramConfig, sample_rate_hz: int, change: float) -> np.ndarray:
+    """Return mel triangles that hear other vocal tracts, [VOCAL_TRACTS, fft_bins, bands]: from those that take each
+    frequency for 1 - `change` times it to those that take it for 1 + `change` times.
+
+    The warp is that of vocal tract length perturbation (Jaitly & Hinton 2013): even up to a knee, then straight to half
+    the sample rate, which stays where it is.
+    """
+    half_rate = sample_rate_hz / 2
+    hertz = np.linspace(0, half_rate, config.fft_size // 2 + 1)
+    triangles = mel_filterbank(config, sample_rate_hz)
+    warped = []
+    for factor in np.linspace(1 - change, 1 + change, VOCAL_TRACTS):
+        knee = KNEE * half_rate * min(factor, 1) / factor
+        heard = np.interp(hertz, (0, knee, half_rate), (0, knee * factor, half_rate))
+        warped.append(np.stack([np.interp(heard, hertz, triangle) for triangle in triangles.T], axis=1))
+    return np.stack(warped).astype(np.float32)
+
+
 def band_centers_hz(config: SpectrogramConfig) -> np.ndarray:
     """Return the frequency at which each mel triangle peaks, [bands]."""
     import librosa
@@ -37,8 +57,11 @@ def band_centers_hz(config: SpectrogramConfig) -> np.ndarray:
     return librosa.mel_frequencies(config.num_bands + 2, fmin=config.low_hz, fmax=config.high_hz)[1:-1]
 
 
-def mel_spectrogram(waveforms: tf.Tensor, config: SpectrogramConfig, sample_rate_hz: int) -> tf.Tensor:
-    """Return the mel power spectrogram of waveforms [batch, samples] as [batch, frames, bands].
+def mel_spectrogram(
+    waveforms: tf.Tensor, config: SpectrogramConfig, sample_rate_hz: int, filterbank: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Return the mel power spectrogram of waveforms [batch, samples] as [batch, frames, bands]; by other triangles than
+    its own, [batch, fft_bins, bands], where they are given.
 
     Frames are centred on multiples of the hop, the ends padded with zeros, the Hann window is periodic: what
     `librosa.feature.melspectrogram(..., center=True, pad_mode="constant", power=2)` gives.
@@ -51,23 +74,29 @@ def mel_spectrogram(waveforms: tf.Tensor, config: SpectrogramConfig, sample_rate
     window = scipy.signal.get_window("hann", frame_samples).astype(np.float32)
     spectrum = tf.signal.stft(padded, frame_samples, hop_samples, config.fft_size, lambda *_, **__: window)
     power = tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2
-    return tf.matmul(power, mel_filterbank(config, sample_rate_hz))  # [batch, frames, bands]
+    filterbank = mel_filterbank(config, sample_rate_hz) if filterbank is None else filterbank
+    return tf.matmul(power, filterbank)  # [batch, frames, bands]
 
 
-def log_mel_spectrogram(waveforms: tf.Tensor, config: SpectrogramConfig, sample_rate_hz: int) -> tf.Tensor:
+def log_mel_spectrogram(
+    waveforms: tf.Tensor, config: SpectrogramConfig, sample_rate_hz: int, filterbank: tf.Tensor | None = None
+) -> tf.Tensor:
     """Return the log-mel spectrogram [batch, frames, bands] in decibels re 1, with no maximum over clip or batch."""
-    power = mel_spectrogram(waveforms, config, sample_rate_hz)
+    power = mel_spectrogram(waveforms, config, sample_rate_hz, filterbank)
     return (10.0 / np.log(10.0)) * tf.math.log(tf.maximum(power, SMALLEST_POWER))
 
 
-def mfcc(waveforms: tf.Tensor, config: MfccConfig, sample_rate_hz: int) -> tf.Tensor:
+def mfcc(
+    waveforms: tf.Tensor, config: MfccConfig, sample_rate_hz: int, filterbank: tf.Tensor | None = None
+) -> tf.Tensor:
     """Return mel-frequency cepstral coefficients [batch, frames, coefficients] of waveforms [batch, samples].
 
     The orthonormal discrete cosine transform (DCT-II) of the decibels of `log_mel_spectrogram`: what
     `librosa.feature.mfcc` gives for such a spectrogram.
     """
     cosines = scipy.fft.dct(np.eye(config.num_bands), norm="ortho")[:, : config.num_coefficients]
-    return tf.matmul(log_mel_spectrogram(waveforms, config, sample_rate_hz), cosines.astype(np.float32))
+    decibels = log_mel_spectrogram(waveforms, config, sample_rate_hz, filterbank)
+    return tf.matmul(decibels, cosines.astype(np.float32))
 
 
 def active_span(waveforms: tf.Tensor, config: AudioConfig) -> tf.Tensor:
@@ -165,7 +194,11 @@ FEATURES = {"spectrogram": log_mel_spectrogram, "mfcc": mfcc, "prosody": prosody
 
 
 def extract(
-    waveforms: tf.Tensor, config: Config, positions: tf.Tensor | None = None, spans: tf.Tensor | None = None
+    waveforms: tf.Tensor,
+    config: Config,
+    positions: tf.Tensor | None = None,
+    spans: tf.Tensor | None = None,
+    tracts: tf.Tensor | None = None,
 ) -> dict[str, tf.Tensor]:
     """Return a network's inputs for waveforms [batch, samples] at the configuration's rate.
 
@@ -173,6 +206,7 @@ def extract(
     ----------
     positions: [batch, windows], where to look; by default the evenly spaced windows of serving.
     spans: [batch, 2], where the clips are active; by default found here. (Training finds them before it adds noise.)
+    tracts: int [batch], the vocal tract of VOCAL_TRACTS that each clip is heard by; by default its own.
 
     Returns
     -------
@@ -189,7 +223,11 @@ def extract(
     inputs = {}
     for name in config.audio_inputs:
         settings = getattr(config, name)
-        frames = FEATURES[name](waveforms, settings, rate)
+        if tracts is None or not isinstance(settings, SpectrogramConfig):
+            frames = FEATURES[name](waveforms, settings, rate)
+        else:
+            filterbanks = warped_filterbanks(settings, rate, config.augment.vocal_tract_change)
+            frames = FEATURES[name](waveforms, settings, rate, tf.gather(filterbanks, tracts))
         hop_samples = round(settings.hop_seconds * rate)
         windows, mask = gather_windows(frames, spans, starts, config.num_frames(name), hop_samples)
         inputs |= {name: windows, f"{name}_mask": mask}

@@ -104,7 +104,11 @@ def training_dataset(
     def assemble(example):
         inputs, labels, draws = features.each_window(example, config.encoders, 1), example["labels"], example["draws"]
         if config.audio_inputs:
-            inputs |= features.extract(example["waveform"], config, draws["crop"][:, tf.newaxis], example["span"])
+            tracts = None
+            if config.augment.vocal_tract_change:
+                tracts = tf.cast(draws["tract"] * features.VOCAL_TRACTS, tf.int32)
+            positions = draws["crop"][:, tf.newaxis]
+            inputs |= features.extract(example["waveform"], config, positions, example["span"], tracts)
             if config.augment.band_shift_bands and "spectrogram" in inputs:
                 shifted = augment.shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
                 inputs["spectrogram"] = shifted

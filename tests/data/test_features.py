@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from emokeras.config import AudioConfig, CnnConfig, Config, MfccConfig, SpectrogramConfig, TcnConfig
+from emokeras.config import AudioConfig, AugmentConfig, CnnConfig, Config, MfccConfig, SpectrogramConfig, TcnConfig
 from emokeras.data import features
 from emokeras.data.audio import load_waveform
 
@@ -118,6 +118,46 @@ def test_a_tone_is_loudest_in_the_band_nearest_to_it(hertz):
     # Where a tone lies between two bands, the narrower, taller triangle of the lower one may win by a little.
     assert np.abs(centres[loudest] - hertz).max() <= 1.1 * np.abs(centres - hertz).min()
     assert (middle.max(axis=1) - np.median(middle, axis=1) > 60).all()
+
+
+@pytest.mark.parametrize("config", [SpectrogramConfig(), MfccConfig(num_bands=64, low_hz=0.0)])
+def test_the_middle_vocal_tract_is_the_clips_own(config):
+    filterbanks = features.warped_filterbanks(config, RATE, 0.1)
+    assert filterbanks.shape == (features.VOCAL_TRACTS, 513, config.num_bands)
+    own = features.mel_filterbank(config, RATE)
+    np.testing.assert_allclose(filterbanks[features.VOCAL_TRACTS // 2], own, atol=1e-9)
+
+
+@pytest.mark.parametrize(("tract", "factor"), [(0, 0.85), (5, 0.925), (15, 1.075), (20, 1.15)])
+def test_another_vocal_tract_hears_frequencies_as_others(tract, factor):
+    """Up to the knee every one as `factor` times it; half the rate stays where it is."""
+    config = SpectrogramConfig(low_hz=0.0)
+    centers = features.band_centers_hz(config)
+    warped = features.warped_filterbanks(config, RATE, 0.15)[tract]
+    for hertz in (500.0, 1000.0, 2000.0, 4000.0):
+        power = np.zeros(513, np.float32)
+        power[round(hertz / RATE * 1024)] = 1.0
+        nearest = np.abs(centers - hertz * factor).argmin()
+        assert abs((power @ warped).argmax() - nearest) <= 1  # It may lie between two.
+    last = np.zeros(513, np.float32)
+    last[511] = 1.0
+    assert (last @ warped).argmax() == config.num_bands - 1
+
+
+def test_clips_of_one_batch_are_heard_by_their_own_vocal_tracts():
+    config = replace(CONFIG, augment=AugmentConfig(vocal_tract_change=0.1))
+    waveforms = np.stack([voiced(1.0), voiced(1.0, seed=1)])
+    spans = tf.constant([[0, RATE], [0, RATE]])
+    both = extract(waveforms, config, spans=spans, tracts=tf.constant([3, 10]))["spectrogram"]
+    own = extract(waveforms, config, spans=spans)["spectrogram"]
+    np.testing.assert_allclose(both[1], own[1], atol=1e-4)
+    filterbank = features.warped_filterbanks(config.spectrogram, RATE, 0.1)[3]
+    frames = features.log_mel_spectrogram(waveforms[:1], config.spectrogram, RATE, filterbank)
+    alone, _ = features.gather_windows(
+        frames, spans[:1], tf.constant([[0] * own.shape[1]]), own.shape[2], round(config.spectrogram.hop_seconds * RATE)
+    )
+    assert np.abs(both[0, 0] - own[0, 0]).max() > 3
+    np.testing.assert_allclose(both[0, 0], alone[0, 0], atol=1e-4)
 
 
 def test_more_gain_adds_its_decibels_to_every_value():

@@ -35,6 +35,9 @@ EVERYTHING = replace(
         mixup_alpha=0.4,
         mixup_probability=0.7,
         band_shift_bands=2,
+        vocal_tract_change=0.1,
+        equalisation_decibels=6.0,
+        reverberation_probability=0.3,
         num_time_masks=1,
     ),
 )
