@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -362,14 +361,12 @@ def test_arguments_that_do_not_fit(arguments, said):
     assert "\n" not in str(caught.value)
 
 
-def test_help_answers_fast_and_without_tensorflow():
+def test_help_answers_without_tensorflow():
     code = (
         "import sys\nfrom emokeras import prepare\n"
         "try:\n    prepare.main(['--help'])\nexcept SystemExit:\n    pass\n"
         "sys.exit('tensorflow' in sys.modules or 'numpy' in sys.modules)"
     )
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "python -m emokeras.prepare --corpus ravdess" in done.stdout
-    assert time.monotonic() - started < 5  # Far below in truth; a busy machine is no fault.

@@ -117,13 +117,13 @@ def test_broken_run_goes_on_to_the_metrics_of_the_unbroken_one(demo_folder, unbr
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     history = folder / "history.csv"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not (history.exists() and len(runs.read_history(history)) >= 2):
         assert process.poll() is None, "the run ended before it could be broken"
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(ending)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=180)
     if ending == signal.SIGINT:
         assert process.returncode == 130
         assert f"--resume {folder}" in output

@@ -263,7 +263,7 @@ def test_the_child_ends_with_us(plan, tmp_path, monkeypatch, ending):
     leave_row(planned[0])
 
     def end_us_when_the_child_has_begun():
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 50
         while not pid_file.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         os.kill(os.getpid(), ending)
