@@ -9,7 +9,7 @@ from emokeras.config import ExperimentConfig, override
 from emokeras.errors import UsageError
 from emokeras.recipes import RECIPES
 from emokeras.reporting import runs
-from tuning import ablation
+from tuning import ablation, tried
 from tuning.ideas import IDEAS
 
 MEL, MFCC, WORDS = (RECIPES[name].config for name in ("mel-cnn3", "mfcc-tcn", "text-gru"))
@@ -21,7 +21,7 @@ def planned(config, **ideas) -> list[str]:
 
 
 def test_only_ideas_that_change_what_is_trained_are_tried():
-    assert planned(MEL)[0] == ablation.PLAIN
+    assert planned(MEL)[0] == tried.PLAIN
     assert {"no shift of bands", "no change of speed"} <= set(planned(MEL))
     assert "MFCCs every 10 ms" not in planned(MEL)
     assert "a spectrum every 16 ms" not in planned(MEL)  # It has one every 16 ms.
@@ -37,7 +37,7 @@ def test_each_fold_and_seed_has_the_recipe_as_it_is_and_each_idea():
     ideas = {"no mixup": IDEAS["no mixup"]}
     trials = ablation.plan_trials(MFCC, ideas, [0, 1], [5, 6])
     told = [(trial.idea, trial.config.experiment.fold, trial.config.experiment.seed) for trial in trials]
-    assert told == [(idea, fold, seed) for fold in (0, 1) for seed in (5, 6) for idea in (ablation.PLAIN, "no mixup")]
+    assert told == [(idea, fold, seed) for fold in (0, 1) for seed in (5, 6) for idea in (tried.PLAIN, "no mixup")]
     assert trials[1].changes == "augment.mixup_alpha 0.4 → 0"
     assert trials[1].config.augment == replace(MFCC.augment, mixup_alpha=0.0)
     plain, changed = (trial.key("ravdess") for trial in trials[:2])
@@ -77,25 +77,26 @@ def test_ideas_are_chosen_by_name_and_by_change():
         ablation.chosen_ideas("no mxup", [])
 
 
-def row(idea: str, fold: int, accuracy: float, plain: str = "p") -> ablation.Row:
-    told = dict.fromkeys((*ablation.KEYS, *ablation.FIGURES), "1")
+def row(idea: str, fold: int, accuracy: float, plain: str = "p") -> tried.Row:
+    told = dict.fromkeys((*tried.KEYS, *tried.FIGURES), "1")
     told |= {"recipe": "mel", "plain": plain, "idea": idea, "changes": f"to {idea}", "fold": str(fold)}
     return told | {"balanced_accuracy": str(accuracy), "accuracy": "0.1", "loss": str(2 * accuracy)}
 
 
 def test_the_page_tells_gains_over_what_both_have():
-    rows = [row(ablation.PLAIN, 0, 0.60), row("worse", 0, 0.59), row("better", 0, 0.62), row("better", 1, 0.70)]
-    rows += [row(ablation.PLAIN, 1, 0.64), row("better", 2, 0.99), row("alone", 3, 0.9)]
-    rows += [row(ablation.PLAIN, 0, 0.5, plain="later")]
-    first, second = ablation.page(rows).split("## mel")[1:]
+    rows = [row(tried.PLAIN, 0, 0.60), row("worse", 0, 0.59), row("better", 0, 0.62), row("better", 1, 0.70)]
+    rows += [row(tried.PLAIN, 1, 0.64), row("better", 2, 0.99), row("alone", 3, 0.9)]
+    rows += [row(tried.PLAIN, 0, 0.5, plain="later"), row("nothing to compare with", 0, 0.5, plain="latest")]
+    first, second = tried.page(rows).split("## mel")[1:]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines() if line.startswith("|")]
-    assert [line[:6] for line in cells[2:]] == [
-        [ablation.PLAIN, f"to {ablation.PLAIN}", "2", "62.0", "", "1.240"],
-        ["better", "to better", "2", "66.0", "+4.0", "1.320"],
-        ["worse", "to worse", "1", "59.0", "-1.0", "1.180"],
+    assert [line[:7] for line in cells[2:]] == [
+        [tried.PLAIN, f"to {tried.PLAIN}", "2", "62.0", "", "1.240", ""],
+        ["better", "to better", "2", "66.0", "+4.0", "1.320", "+0.080"],
+        ["worse", "to worse", "1", "59.0", "-1.0", "1.180", "-0.020"],
     ]
     assert "configuration later" in second
     assert "50.0" in second
+    assert "latest" not in second
 
 
 def test_what_was_measured_is_kept_and_not_measured_again(demo_folder, tmp_path, capsys):
@@ -104,8 +105,8 @@ def test_what_was_measured_is_kept_and_not_measured_again(demo_folder, tmp_path,
     arguments += ["--set", "training.label_smoothing=0.1"]
     assert ablation.main([*arguments, "--change", "training.teacher=nowhere"]) == 1
     assert "1 of 3 trainings failed: training.teacher=nowhere" in capsys.readouterr().err
-    plain, smooth = ablation.read_rows(tmp_path / "results" / "ablation.csv")
-    assert (plain["idea"], smooth["idea"]) == (ablation.PLAIN, "no label smoothing")
+    plain, smooth = tried.read_rows(tmp_path / "results" / "ablation.csv")
+    assert (plain["idea"], smooth["idea"]) == (tried.PLAIN, "no label smoothing")
     assert smooth["changes"] == "training.label_smoothing 0.1 → 0"
     folders = {folder.name[:8]: folder for folder in (tmp_path / "runs" / "mel-cnn3").iterdir()}
     for told in (plain, smooth):
@@ -118,7 +119,7 @@ def test_what_was_measured_is_kept_and_not_measured_again(demo_folder, tmp_path,
     capsys.readouterr()
     assert ablation.main(arguments) == 0
     assert capsys.readouterr().out.count("done already") == 2
-    assert len(ablation.read_rows(tmp_path / "results" / "ablation.csv")) == 2
+    assert len(tried.read_rows(tmp_path / "results" / "ablation.csv")) == 2
 
 
 def test_what_cannot_be_tried_is_one_line(capsys):
