@@ -169,8 +169,12 @@ class EncoderConfig:
     names the function in `models.encoders` that builds it.
 
     Its frames are pooled as `pooling` says ("": as `model.pooling` does), and an embedding of `embedding_units` is made
-    of that (0: it is the embedding itself)."""
+    of that (0: it is the embedding itself).
 
+    What is `centered` is heard less its mean over the clip: less of the speaker's voice and the microphone, and of how
+    loud it is. Words are not."""
+
+    centered: bool = False
     batch_normalization: bool = True
     dropout: Fraction = 0.2
     l2: NotNegative = 1e-4

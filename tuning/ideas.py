@@ -30,6 +30,7 @@ IDEAS: dict[str, dict[str, Any]] = {
     "no mixup": {"augment.mixup_alpha": 0.0},
     "mixup of all clips": {"augment.mixup_probability": 1.0},
     # The network
+    "less each clip's mean": {"encoder.centered": True},
     "no squeeze and excitation": {"encoder.squeeze_excitation": False},
     "squeeze and excitation": {"encoder.squeeze_excitation": True},
     "pooling by mean and maximum": {"model.pooling": "mean-max"},
@@ -57,6 +58,8 @@ def applies(path: str, config: Config) -> bool:
         return "spectrogram" in config.encoders
     if path == "augment.vocal_tract_change":
         return bool({"spectrogram", "mfcc"} & set(config.encoders))
+    if path == "encoder.centered":
+        return config.hears
     if section == "augment":
         return bool(config.audio_inputs)
     return path in settings(config)

@@ -5,7 +5,7 @@ import keras
 from emokeras.config import Config, InputName
 from emokeras.models.encoders import ENCODERS
 from emokeras.models.fusion import fuse
-from emokeras.models.layers import SpecAugment
+from emokeras.models.layers import SpecAugment, masked_mean
 
 
 def build_model(config: Config) -> keras.Model:
@@ -38,6 +38,8 @@ def read_frames(name: InputName, config: Config) -> tuple[dict, keras.KerasTenso
     mask = keras.layers.Reshape((num_frames, 1))(mask)
     frames = keras.layers.Normalization(axis=-1, dtype="float32", name=f"{name}_normalization")(features)
     frames = keras.layers.Multiply(dtype="float32")([frames, mask])
+    if config.encoders[name].centered:
+        frames = (frames - keras.ops.expand_dims(masked_mean(frames, mask), 1)) * mask
     frames = SpecAugment(
         config.augment.num_time_masks,
         config.augment.time_mask_frames,

@@ -174,6 +174,17 @@ def test_normalisation_is_that_of_the_valid_frames_and_padding_is_zero_after_it(
     np.testing.assert_allclose(front(inputs), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("centered", [True, False])
+def test_what_is_centered_is_heard_less_its_mean(centered):
+    """What is added to all of a clip's frames, another in each band, changes nothing then."""
+    model = network(small("mel-cnn3", encoder__centered=centered))
+    inputs = batch()
+    offset = np.random.default_rng(5).normal(size=(1, 1, BANDS)) * inputs["spectrogram_mask"][..., np.newaxis]
+    other = inputs | {"spectrogram": (inputs["spectrogram"] + 10 * offset).astype(np.float32)}
+    difference = np.abs(logits(model, inputs) - logits(model, other)).max()
+    assert difference < 1e-3 if centered else difference > 0.1
+
+
 def test_masks_of_spec_augment_are_the_configurations_and_come_in_training_alone():
     config = small(augment__num_time_masks=3, augment__time_mask_frames=5, augment__num_band_masks=1)
     model = network(override(config, {"augment.band_mask_bands": 4, "experiment.seed": 6}))
