@@ -24,7 +24,8 @@ from emokeras import commandline
 from emokeras.config import Config, ExperimentConfig, MeasuredProtocol, override, settings, with_experiment
 from emokeras.errors import EmokerasError, RunError, UsageError, first_line
 from emokeras.reporting.texts import percent, short
-from tuning.ideas import IDEAS, applies
+from tuning.ideas import IDEAS
+from tuning.spaces import applies
 from tuning.tried import KEYS, PLAIN, Row, read_rows, write_rows
 
 if TYPE_CHECKING:
@@ -79,12 +80,11 @@ def chosen_ideas(names: str | None, changes: Sequence[str]) -> dict[str, Mapping
     neither is given, all. Raises UsageError for a name that there is not."""
     if names is None and not changes:
         return dict(IDEAS)
-    chosen = {}
-    for name in names.split(",") if names else ():
-        if name.strip() not in IDEAS:
-            raise UsageError(f"there is no idea '{name.strip()}'; `--list` shows those of tuning/ideas.py")
-        chosen[name.strip()] = IDEAS[name.strip()]
-    return chosen | {change: commandline.parse_settings([change]) for change in changes}
+    chosen = [name.strip() for name in names.split(",")] if names else []
+    for name in chosen:
+        if name not in IDEAS:
+            raise UsageError(f"there is no idea '{name}'; `--list` shows those of tuning/ideas.py")
+    return {name: IDEAS[name] for name in chosen} | {change: commandline.parse_settings([change]) for change in changes}
 
 
 def plan_trials(
@@ -115,12 +115,10 @@ def measure(trial: Trial, corpus: "Corpus", runs_dir: Path) -> Row:
     """Train, or go on; return the row that is kept."""
     import keras
 
-    from emokeras.reporting.runs import file_name_of, read_split, run_name
+    from emokeras.reporting.runs import read_split, run_folder_name
     from emokeras.training.fit import validate_run
 
-    experiment = trial.config.experiment
-    name = run_name(experiment.protocol, experiment.fold, experiment.seed, experiment.split_seed)
-    name = f"{digest(trial.config)}-{file_name_of(corpus.name)}-{experiment.protocol}-{name}"
+    name = f"{digest(trial.config)}-{run_folder_name(trial.config.experiment, corpus.name)}"
     folder = Path(runs_dir) / trial.config.recipe / name
     try:
         history = validate_run(trial.config, corpus, folder, trial.config.training.epochs)
@@ -173,14 +171,11 @@ def _work(arguments: argparse.Namespace) -> None:
         raise UsageError("name a recipe; `python -m emokeras.train --list` shows them")
     commandline.import_tensorflow()
     from emokeras.data.corpus import default_source, load_corpus
-    from emokeras.recipes import find_recipe
+    from tuning.recipe import configuration_of
 
-    config = find_recipe(arguments.recipe).config
-    if not isinstance(config, Config):
-        raise UsageError(f"{arguments.recipe} is an ensemble: try ideas on its members, {', '.join(config.members)}")
     flags = {"experiment.protocol": arguments.protocol, "training.epochs": arguments.epochs}
     given = commandline.parse_settings(arguments.set) | {key: own for key, own in flags.items() if own is not None}
-    config = override(config, given)
+    config = configuration_of(arguments.recipe, given)
     ideas = chosen_ideas(arguments.ideas, arguments.change)
     numbers = [commandline.parse_numbers(option, getattr(arguments, option[2:])) for option in ("--folds", "--seeds")]
     trials = plan_trials(config, ideas, *numbers)

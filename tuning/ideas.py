@@ -3,9 +3,7 @@
 Most are what others found to help with few clips; "no ..." takes away what the recipes have already.
 """
 
-from typing import Any, get_args
-
-from emokeras.config import Config, InputName, settings
+from typing import Any
 
 IDEAS: dict[str, dict[str, Any]] = {
     # What is heard
@@ -41,25 +39,9 @@ IDEAS: dict[str, dict[str, Any]] = {
     "a longer moving average": {"training.ema_momentum": 0.998},
     "emotions weigh alike": {"training.class_weights": False},
     "batches of 16": {"training.batch_size": 16},
-    "tells sex, intensity and statement too": {
+    "tells sex and intensity and statement too": {
         "training.auxiliaries": {"sex": 0.2, "intensity": 0.2, "statement": 0.2}
     },
     "hides the speaker": {"training.auxiliaries": {"speaker": -0.1}},
     "hides the statement": {"training.auxiliaries": {"statement": -0.1}},
 }
-
-
-def applies(path: str, config: Config) -> bool:
-    """Tell whether a setting, by its dotted path, changes what a configuration trains."""
-    section = path.partition(".")[0]
-    if section in get_args(InputName):
-        return section in config.encoders
-    if path == "augment.band_shift_bands":
-        return "spectrogram" in config.encoders
-    if path == "augment.vocal_tract_change":
-        return bool({"spectrogram", "mfcc"} & set(config.encoders))
-    if path == "encoder.centered":
-        return config.hears
-    if section == "augment":
-        return bool(config.audio_inputs)
-    return path in settings(config)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from emokeras import commandline
-from emokeras.config import MeasuredProtocol, override, settings
+from emokeras.config import MeasuredProtocol, settings
 from emokeras.errors import RunError, UsageError
 from emokeras.files import write_text
 
@@ -30,19 +30,12 @@ OBJECTIVES = ("val_balanced_accuracy", "val_accuracy", "val_loss")
 
 def plan_search(arguments: argparse.Namespace) -> "Search":
     """Return what the arguments ask for. Raises UsageError for a recipe or a setting that cannot be searched."""
-    from emokeras.config import Config
     from emokeras.data.corpus import default_source, lasting_source
-    from emokeras.recipes import find_recipe
-    from emokeras.reporting.runs import file_name_of, run_name
+    from emokeras.reporting.runs import run_folder_name
+    from tuning.recipe import configuration_of
     from tuning.spaces import space_of
     from tuning.tuner import Search
 
-    config = find_recipe(arguments.recipe).config
-    if not isinstance(config, Config):
-        raise UsageError(
-            f"{arguments.recipe} is an ensemble: its weights are fitted exactly; search its members, "
-            f"{', '.join(config.members)}"
-        )
     flags = {
         "experiment.corpus": lasting_source(arguments.corpus or default_source()),
         "experiment.protocol": arguments.protocol,
@@ -51,25 +44,14 @@ def plan_search(arguments: argparse.Namespace) -> "Search":
         "training.epochs": arguments.epochs,
     }
     given = commandline.parse_settings(arguments.set) | {key: own for key, own in flags.items() if own is not None}
-    config = override(config, given)
-    if config.experiment.protocol == "all":
-        raise UsageError("protocol all measures nothing, there is nothing to search by: give another --protocol")
-    for branch in config.model.branches:
-        if not (Path(branch) / "metrics.json").is_file():
-            raise UsageError(
-                f"model.branches: {branch} is no run that has ended: train it, and give the runs' folders by "
-                '--set \'model.branches=["RUN", "RUN"]\''
-            )
-    config = override(config, {"model.branches": [str(Path(branch).absolute()) for branch in config.model.branches]})
+    config = configuration_of(arguments.recipe, given)
     space = space_of(config)
     if arguments.only:
         unknown = [path for path in arguments.only.split(",") if path not in space]
         if unknown:
             raise UsageError(f"--only {unknown[0]}: the space of {config.recipe} has {', '.join(space)}")
         space = {path: space[path] for path in arguments.only.split(",")}
-    experiment = config.experiment
-    name = run_name(experiment.protocol, experiment.fold, experiment.seed, experiment.split_seed)
-    name = f"{file_name_of(experiment.corpus)}-{experiment.protocol}-{name}-{arguments.tuner}"
+    name = f"{run_folder_name(config.experiment)}-{arguments.tuner}"
     folder = arguments.search_dir or Path("runs") / "search" / config.recipe / name
     return Search(
         config,
@@ -78,7 +60,7 @@ def plan_search(arguments: argparse.Namespace) -> "Search":
         arguments.tuner,
         arguments.objective,
         arguments.max_trials,
-        experiment.seed,
+        config.experiment.seed,
         arguments.executions,
     )
 

@@ -8,7 +8,7 @@ configuration.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from emokeras.config import Config, InputName, override, settings
 from emokeras.recipes import RECIPES
@@ -87,15 +87,31 @@ def space_of(config: Config) -> Space:
     if not config.model.branches and not config.model.start_from:  # What starts from a run is as that was trained.
         for name, encoder in config.encoders.items():
             space |= {_body_path(name, key, config): own for key, own in BODIES[encoder.kind].items()}
-    unused = {path for path, value in settings(config).items() if not value}
-    if "augment.mixup_alpha" in unused:
-        unused.add("augment.mixup_probability")
-    if "spectrogram" not in config.encoders:
-        unused.add("augment.band_shift_bands")
-    space |= {path: own for path, own in AUGMENTATION.items() if path not in unused}
+    own_settings = settings(config)
+    space |= {path: own for path, own in AUGMENTATION.items() if own_settings[path] and applies(path, config)}
     if config.training.frozen_epochs:
         space["training.unfrozen_learning_rate"] = Between(1e-5, 1e-3, log=True)
     return space
+
+
+def applies(path: str, config: Config) -> bool:
+    """Tell whether a setting, by its dotted path, can change what a configuration trains."""
+    section, _, name = path.partition(".")
+    if section in get_args(InputName):
+        return section in config.encoders
+    if path == "encoder.centered":
+        return config.hears
+    if section != "augment":
+        return path in settings(config)
+    if name == "mixup_probability":
+        return config.augment.mixup_alpha > 0
+    if name == "band_shift_bands":
+        return "spectrogram" in config.encoders
+    if name == "vocal_tract_change":
+        return not config.encoders.keys().isdisjoint({"spectrogram", "mfcc"})
+    # What a speech model hears is the clip as it is: only its frames are mixed and masked.
+    of_features = name.startswith(("mixup_", "num_", "time_mask_", "band_mask_"))
+    return config.hears if of_features else bool(config.audio_inputs)
 
 
 def _body_path(name: InputName, key: str, config: Config) -> str:

@@ -109,16 +109,13 @@ def equalise(waveform: tf.Tensor, gains_decibels: tf.Tensor) -> tf.Tensor:
     below = tf.minimum(tf.cast(place, tf.int32), points - 2)
     share = place - tf.cast(below, tf.float32)
     gains = (1.0 - share) * tf.gather(gains_decibels, below) + share * tf.gather(gains_decibels, below + 1)
-    response = tf.cast(10.0 ** (gains / 20.0), tf.complex64)
-    return tf.signal.irfft(tf.signal.rfft(waveform, [length]) * response, [length])[:samples]
+    return _filtered(waveform, tf.cast(10.0 ** (gains / 20.0), tf.complex64), length)
 
 
 def reverberate(waveform: tf.Tensor, echo: tf.Tensor) -> tf.Tensor:
     """Add to a waveform [samples] its echo: what a room answers to an impulse, from one sample after it [samples]."""
-    samples = tf.shape(waveform)[0]
-    length = _fft_length(samples + tf.shape(echo)[0] + 1)
-    response = tf.signal.rfft(tf.concat([[1.0], echo], 0), [length])
-    return tf.signal.irfft(tf.signal.rfft(waveform, [length]) * response, [length])[:samples]
+    length = _fft_length(tf.shape(waveform)[0] + tf.shape(echo)[0] + 1)
+    return _filtered(waveform, tf.signal.rfft(tf.concat([[1.0], echo], 0), [length]), length)
 
 
 def room_echo(decay: tf.Tensor, ratio_decibels: tf.Tensor, samples: int, seed: tf.Tensor) -> tf.Tensor:
@@ -130,6 +127,11 @@ def room_echo(decay: tf.Tensor, ratio_decibels: tf.Tensor, samples: int, seed: t
 
 def _fft_length(samples: tf.Tensor) -> tf.Tensor:
     return (samples + FFT_STEP - 1) // FFT_STEP * FFT_STEP
+
+
+def _filtered(waveform: tf.Tensor, response: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    """Filter a waveform [samples] by a frequency response [length / 2 + 1]."""
+    return tf.signal.irfft(tf.signal.rfft(waveform, [length]) * response, [length])[: tf.shape(waveform)[0]]
 
 
 def add_noise(waveform: tf.Tensor, snr_decibels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config, to_json, with_experiment
+from emokeras.config import AnyConfig, Config, EnsembleConfig, ExperimentConfig, read_config, to_json, with_experiment
 from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
 from emokeras.files import replacing, write_text
@@ -90,15 +90,18 @@ def run_name(protocol: str, fold: int, seed: int, split_seed: int) -> str:
     return f"fold-{fold}-seed-{seed}" if has_folds else f"split-{split_seed}-seed-{seed}"
 
 
-def default_run_dir(config: Config, corpus_name: str | None = None, root: Path = Path("runs")) -> Path:
-    """Return a folder for this run that holds none yet: runs/RECIPE/CORPUS-PROTOCOL-RUN, with -2, -3 ... if taken.
+def run_folder_name(experiment: ExperimentConfig, corpus_name: str = "") -> str:
+    """Return the name of a run's folder within its recipe's, CORPUS-PROTOCOL-RUN.
 
     `corpus_name` is the loaded corpus's name; without it the configuration's is taken, which may be a path.
     """
-    experiment = config.experiment
     name = run_name(experiment.protocol, experiment.fold, experiment.seed, experiment.split_seed)
-    corpus = file_name_of(corpus_name or experiment.corpus)
-    folder = Path(root) / config.recipe / f"{corpus}-{experiment.protocol}-{name}"
+    return f"{file_name_of(corpus_name or experiment.corpus)}-{experiment.protocol}-{name}"
+
+
+def default_run_dir(config: Config, corpus_name: str = "", root: Path = Path("runs")) -> Path:
+    """Return a folder for this run that holds none yet: runs/RECIPE/CORPUS-PROTOCOL-RUN, with -2, -3 ... if taken."""
+    folder = Path(root) / config.recipe / run_folder_name(config.experiment, corpus_name)
     candidate, number = folder, 1
     while _held_files(candidate) or candidate.is_file():
         number += 1

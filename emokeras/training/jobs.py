@@ -112,8 +112,7 @@ def plan_jobs(
         run = {"corpus": loaded.name, "protocol": protocol, "recipe": config.recipe}
         run |= {"fold": fold, "seed": seed, "split_seed": split_seed}
         row = runs.results_folder(run, results_root, where=Path("the job"))
-        folder = f"{runs.file_name_of(loaded.name)}-{protocol}-{row.name}"
-        run_folder = Path(runs_root) / config.recipe / folder
+        run_folder = Path(runs_root) / config.recipe / runs.run_folder_name(config.experiment, loaded.name)
         jobs.append(Job(name, config, values, corpus, run_folder, Path(results_root), row))
     return jobs
 

@@ -12,7 +12,7 @@ from emokeras.reporting import runs
 from tuning import ablation, tried
 from tuning.ideas import IDEAS
 
-MEL, MFCC, WORDS = (RECIPES[name].config for name in ("mel-cnn3", "mfcc-tcn", "text-gru"))
+MEL, MFCC, WORDS, SPEECH = (RECIPES[name].config for name in ("mel-cnn3", "mfcc-tcn", "text-gru", "speech-tcn"))
 
 
 def planned(config, **ideas) -> list[str]:
@@ -31,6 +31,10 @@ def test_only_ideas_that_change_what_is_trained_are_tried():
     assert "no squeeze and excitation" not in planned(MFCC)
     assert not {"no noise", "equalisation", "windows of 2 s"} - set(IDEAS)
     assert "equalisation" not in planned(WORDS)
+    assert "mixup of all clips" not in planned(MEL)  # It has no mixup.
+    # A speech model hears the clip as it is; its frames are mixed and masked.
+    assert {"no mixup", "mixup of all clips", "no SpecAugment"} <= set(planned(SPEECH))
+    assert not {"more change of speed", "equalisation", "other vocal tracts"} & set(planned(SPEECH))
 
 
 def test_each_fold_and_seed_has_the_recipe_as_it_is_and_each_idea():
@@ -125,7 +129,9 @@ def test_what_was_measured_is_kept_and_not_measured_again(demo_folder, tmp_path,
 def test_what_cannot_be_tried_is_one_line(capsys):
     for arguments, told in (
         ([], "name a recipe"),
-        (["weighted-mel-mfcc"], "is an ensemble: try ideas on its members"),
+        (["weighted-mel-mfcc"], "is an ensemble: its weights are fitted exactly; take one of its members"),
+        (["early-mel-mfcc"], "model.branches: mel-resnet is no run that has ended"),
+        (["mel-cnn3", "--set", "experiment.protocol=all"], "protocol all measures nothing"),
         (["mel-cnn3", "--corpus", "demo", "--change", "encoder.filter=3"], "filter"),
         (["mel-cnn3", "--corpus", "demo", "--ideas", "none"], "there is no idea 'none'"),
         (["mel-cnn3", "--corpus", "demo", "--folds", "x"], "write whole numbers"),

@@ -107,7 +107,7 @@ def test_what_cannot_be_searched_is_refused_in_one_line(more, expected, tmp_path
 
 def test_an_ensemble_is_not_searched_but_its_members(capsys):
     assert search.main(["weighted-mel-mfcc"]) == 2
-    assert "search its members, mel-resnet, mfcc-tcn" in capsys.readouterr().err
+    assert "take one of its members, mel-resnet, mfcc-tcn" in capsys.readouterr().err
 
 
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(demo_folder, tmp_path, monkeypatch):
