@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from emokeras.commandline import import_tensorflow
+
+import_tensorflow()  # as the commands do: a run here and one in a process of its own then give the same bits
 
 REAL_CLIPS = Path(__file__).parents[1].parent / "shared" / "ravdess"
 
