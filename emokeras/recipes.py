@@ -198,6 +198,7 @@ RECIPES = {
                     filters=(32, 128, 128, 128, 192, 192, 192), squeeze_excitation=True, dropout=0.1, l2=1e-5
                 )
             },
+            spectrogram=SpectrogramConfig(hop_seconds=0.016),
             augment=AUGMENTATION,
             model=ModelConfig(hidden_units=(), dropout=0.3),
             training=TrainingConfig(
@@ -258,7 +259,9 @@ RECIPES = {
             recipe="mfcc-tcn",
             encoders={"mfcc": TcnConfig(filters=128, dropout=0.1, l2=1e-5)},
             mfcc=MfccConfig(hop_seconds=0.016),
-            augment=replace(AUGMENTATION, time_mask_frames=16, num_band_masks=1, band_mask_bands=4),
+            augment=replace(
+                AUGMENTATION, time_mask_frames=16, num_band_masks=1, band_mask_bands=4, vocal_tract_change=0.1
+            ),
             model=ModelConfig(hidden_units=(), dropout=0.2),
             training=replace(OUR_TRAINING, epochs=70, weight_decay=2e-2),
         ),

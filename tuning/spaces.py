@@ -68,6 +68,7 @@ BODIES: dict[str, Space] = {
 AUGMENTATION: Space = {
     "augment.speed_change": Between(0.0, 0.2),
     "augment.vocal_tract_change": Between(0.02, 0.2),
+    "augment.gain_decibels": Between(0.0, 18.0),
     "augment.noise_probability": Between(0.0, 0.6),
     "augment.equalisation_decibels": Between(1.0, 12.0),
     "augment.reverberation_probability": Between(0.0, 0.6),
