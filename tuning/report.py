@@ -17,6 +17,7 @@ from emokeras.reporting.tuned import SUFFIX
 from tuning.spaces import Between, to_config
 
 ENDED = ("COMPLETED", "FAILED")
+REASON = "reason"  # the file in a trial's folder that says why it failed
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ def read_trials(project: Path) -> list[Trial]:
             continue
         status = "FAILED" if value["status"] == "INVALID" else value["status"]
         values = value["hyperparameters"]["values"]
-        trials.append(Trial(value["trial_id"], status, value["score"], values, _reason(value.get("message"))))
+        reason = Path(project).parent / "trials" / value["trial_id"] / REASON
+        why = reason.read_text(encoding="utf-8") if reason.exists() else ""
+        trials.append(Trial(value["trial_id"], status, value["score"], values, why))
     return trials
 
 
@@ -88,9 +91,3 @@ def draw_scores(search, trials: Sequence[Trial]):
             panels[path] = figures.Panel(drawn, choices=own.values)
     scores = np.array([trial.score for trial in completed])
     return figures.scores_by_setting(panels, scores, completed.index(best), search.objective)
-
-
-def _reason(message: str | None) -> str:
-    """Return in one line why a trial failed: the last of the traceback that is kept, without the error's name."""
-    *_, last = ["", *(line for line in (message or "").splitlines() if line.strip())]
-    return last.partition(": ")[2] or last

@@ -141,5 +141,5 @@ def to_config(config: Config, values: Mapping[str, Any], space: Space) -> Config
 
     Raises UsageError when the values do not go together, which is a trial that failed.
     """
-    drawn = {path: json.loads(value) if isinstance(value, str) else value for path, value in values.items()}
-    return override(config, {path: drawn[path] for path in space if path in drawn})
+    drawn = {path: values[path] for path in space if path in values}
+    return override(config, {path: json.loads(own) if isinstance(own, str) else own for path, own in drawn.items()})

@@ -22,10 +22,11 @@ from keras_tuner.src import config as keras_tuner_config
 
 from emokeras.config import Config, with_experiment
 from emokeras.data.corpus import Corpus
-from emokeras.errors import EmokerasError, first_line
+from emokeras.errors import first_line
 from emokeras.files import replacing, write_text
 from emokeras.training.callbacks import best_epoch
 from emokeras.training.fit import validate_run
+from tuning.report import REASON
 from tuning.spaces import Space, declare, to_config
 
 keras_tuner_config.DEBUG = False  # Else the traceback of each trial that fails is shown; trials.csv has the reason.
@@ -147,28 +148,23 @@ class Tuner(base_tuner.BaseTuner):
 
     def run_trial(self, trial, *_, **__):
         """Train a trial's configuration with each seed; return the mean of their scores."""
-        if self.after_death:
-            self.after_death = False
-            self._count_death(trial)
+        folder = self.plan.folder / "trials" / trial.trial_id
         try:
+            if self.after_death:
+                self.after_death = False
+                _count_death(folder)
             config = to_config(self.plan.config, trial.hyperparameters.values, self.plan.space)
             scores = [self._score(trial, config, number) for number in range(self.plan.executions)]
-        except EmokerasError as error:
+        except Exception as error:
+            # A worker's KerasTuner tells its chief that a trial failed, but not why.
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / REASON, first_line(error))
             raise FailedTrialError(first_line(error)) from error
         finally:
             keras.backend.clear_session()
         score = sum(scores) / len(scores)
         self._write_hparams(trial, score)
         return {self.plan.objective: score}
-
-    def _count_death(self, trial) -> None:
-        """Count that a worker died in a trial; raise FailedTrialError when it was once too often."""
-        path = self.plan.folder / "trials" / trial.trial_id / "deaths"
-        deaths = 1 + (int(path.read_text()) if path.exists() else 0)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, str(deaths))
-        if deaths >= DEATHS_IN_ONE_TRIAL:
-            raise FailedTrialError(f"its worker died in it {deaths} times: is the memory too small?")
 
     def _write_hparams(self, trial, score: float) -> None:
         """Write what was tried and its score, for TensorBoard's HParams page."""
@@ -192,6 +188,16 @@ class Tuner(base_tuner.BaseTuner):
         history = validate_run(config, self.corpus, folder, values.get("tuner/epochs", self.plan.epochs))
         epoch = best_epoch(history, config.training.select_by)
         return history[epoch - 1][self.plan.objective]
+
+
+def _count_death(folder: Path) -> None:
+    """Count that a worker died in a trial; raise FailedTrialError when it was once too often."""
+    path = folder / "deaths"
+    deaths = 1 + (int(path.read_text()) if path.exists() else 0)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, str(deaths))
+    if deaths >= DEATHS_IN_ONE_TRIAL:
+        raise FailedTrialError(f"its worker died in it {deaths} times: is the memory too small?")
 
 
 def trial_folder(search: Search, trial_id: str, number: int) -> Path:

@@ -56,3 +56,10 @@ def test_what_a_recipe_does_not_use_is_not_searched():
     assert not [path for path in SPACES["early-mel-mfcc"] if path.endswith(("filters", "dilations"))]
     scratch = override(NETWORKS["early-mel-mfcc"], {"model.branches": []})
     assert "encoders.mfcc.dilations" in space_of(scratch)
+
+
+def test_what_the_tuner_keeps_for_itself_is_no_setting():
+    """Hyperband names the trial that it goes on with, "02" of twenty."""
+    values = {"model.dropout": 0.25, "tuner/trial_id": "02", "tuner/epochs": 15, "encoder.filters": 96}
+    config = to_config(NETWORKS["mfcc-tcn"], values, {"model.dropout": ALWAYS["model.dropout"]})
+    assert config == override(NETWORKS["mfcc-tcn"], {"model.dropout": 0.25})
