@@ -21,11 +21,11 @@ def make_parser(module_name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def parse_settings(pairs: list[str]) -> dict[str, str]:
-    """Turn ["section.key=value", ...] of `--set` into a dict. Raises UsageError for a pair without `=`."""
+def parse_settings(pairs: list[str], option: str = "--set") -> dict[str, str]:
+    """Turn ["section.key=value", ...], given to an option, into a dict. Raises UsageError for a pair without `=`."""
     for pair in pairs:
         if "=" not in pair:
-            raise UsageError(f"--set {pair}: write it as section.key=value, for example --set training.epochs=10")
+            raise UsageError(f"{option} {pair}: write it as section.key=value, for example training.epochs=10")
     return dict(pair.split("=", 1) for pair in pairs)
 
 

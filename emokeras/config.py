@@ -556,8 +556,12 @@ def read_config(path: Path) -> AnyConfig:
 
 
 def with_experiment(config: AnyConfig, **values: Any) -> AnyConfig:
-    """Return the configuration with these values in its experiment, and in that of each member."""
-    config = dataclasses.replace(config, experiment=dataclasses.replace(config.experiment, **values))
+    """Return the configuration with these values in its experiment, and in that of each member. Raises UsageError for
+    one that does not fit."""
+    try:
+        config = dataclasses.replace(config, experiment=dataclasses.replace(config.experiment, **values))
+    except ValidationError as error:
+        raise UsageError(f"experiment.{_first_fault(error)}") from error
     if isinstance(config, EnsembleConfig):
         members = {name: with_experiment(member, **values) for name, member in config.members.items()}
         config = dataclasses.replace(config, members=members)
@@ -659,6 +663,15 @@ def _validated(tree: Any, where: str) -> AnyConfig:
         raise UsageError(f"{where}: {_first_fault(error)}") from error
 
 
+def ensemble_of(recipe: str, members: Mapping[str, Config], method: FusionMethod) -> EnsembleConfig:
+    """Return the configuration of an ensemble of networks, its experiment that of the first. Raises UsageError when
+    they do not go together."""
+    try:
+        return EnsembleConfig(recipe, dict(members), method, next(iter(members.values())).experiment)
+    except ValidationError as error:
+        raise UsageError(_first_fault(error)) from error
+
+
 def changed(config: Config, where: str, **changes: Any) -> Config:
     """Return the configuration with these sections replaced. Raises UsageError, which begins with `where`, when it does
     not hold together so."""
@@ -675,6 +688,6 @@ def _first_fault(error: ValidationError) -> str:
         kind = parts.index("encoders") + 2
         del parts[kind : kind + 1]
     path = ".".join(parts)
-    given = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
+    given = f" (it is {first['input']!r})" if parts and not isinstance(first["input"], dict) else ""
     message = first["msg"].removeprefix("Value error, ")
     return f"{path + ': ' if path else ''}{message}{given}"

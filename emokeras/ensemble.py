@@ -42,7 +42,7 @@ def ensemble(
     Raises RunError where the runs' splits differ or something is not there, UsageError for runs that are ensembles
     themselves.
     """
-    from emokeras.config import Config, EnsembleConfig, read_config
+    from emokeras.config import Config, ensemble_of, read_config
     from emokeras.errors import CorpusError, UsageError
     from emokeras.reporting import runs
 
@@ -54,9 +54,8 @@ def ensemble(
         number = sum(other.recipe == config.recipe for other in configs.values()) + 1
         member = config.recipe if number == 1 else f"{config.recipe}-{number}"
         members[member], configs[member] = folder, config
-    experiments = [config.experiment for config in configs.values()]
     name = name or "-".join([method, *members])
-    config = EnsembleConfig(name, configs, method, experiments[0])
+    config = ensemble_of(name, configs, method)
 
     commandline.import_tensorflow()
     from emokeras.data.corpus import load_corpus
@@ -65,7 +64,7 @@ def ensemble(
 
     corpus = agreeing_metrics(members)[next(iter(members))]["corpus"]
     try:
-        clips = load_corpus(experiments[0].corpus).clips
+        clips = load_corpus(config.experiment.corpus).clips
     except CorpusError:
         clips = ()
         say(f"corpus {corpus} is not here: no figures by sex and intensity")

@@ -26,6 +26,7 @@ def predict(
     model: Path,
     transcripts: Sequence[str] | None = None,
     whisper: str = DEFAULT_WHISPER,
+    language: str = "en",
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[dict], list[str]]:
     """Recognise audio files, with what is said in them, with a run or an exported model.
@@ -35,6 +36,7 @@ def predict(
     transcripts: one a file, for a model that reads them; where there are none, Whisper writes them. A model that reads
         alone needs no files.
     whisper: the Whisper model that does, a name or a folder. It needs the extra `asr`.
+    language: what is spoken, its code or English name, for a Whisper that knows several.
     say: where lines for the reader go.
 
     Returns
@@ -55,7 +57,7 @@ def predict(
     recognise = None
     if reads and not transcripts:
         try:
-            recognise = load_whisper(whisper, say=say)
+            recognise = load_whisper(whisper, language, say=say)
         except EmokerasError as error:
             raise UsageError(f"{model} reads what is said: give --transcript TEXT, one a file ({error})") from error
         say(f"transcripts by {whisper}")
@@ -106,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="NAME|DIR",
         help=f"what writes the transcripts that are not given (default: {DEFAULT_WHISPER})",
     )
+    parser.add_argument("--language", default="en", help="what is spoken, for Whisper: its code or name (default: en)")
     parser.add_argument("--model", type=Path, help="a run folder or an exported model (default: the one shipped)")
     parser.add_argument("--json", action="store_true", help="print JSON, one object a file")
     return commandline.run_command(_work, parser.parse_args(argv))
@@ -119,7 +122,12 @@ def _work(arguments: argparse.Namespace) -> int:
         model = shipped_model()
         print(f"model: {model}", file=sys.stderr)
     answers, problems = predict(
-        arguments.files, model, arguments.transcript, arguments.whisper, lambda line: print(line, file=sys.stderr)
+        arguments.files,
+        model,
+        arguments.transcript,
+        arguments.whisper,
+        arguments.language,
+        lambda line: print(line, file=sys.stderr),
     )
     if arguments.json:
         for answer in answers:

@@ -23,7 +23,7 @@ from emokeras.models import layers  # noqa: F401  registers the custom layers, s
 from emokeras.models.late import Combination, combine, read_combination
 from emokeras.reporting import runs
 
-CLIPS_PER_BATCH = 16
+CLIPS_PER_BATCH, SECONDS_PER_BATCH = 16, 240.0  # Padded to the longest, that many; a longer clip comes alone.
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ class Recognizer:
             raise UsageError("this model hears: give it recordings")
         if self.config.reads_transcripts and transcripts is None:
             raise UsageError("this model reads what is said: give it a transcript for each recording")
-        num_clips = len(waveforms if self.config.hears else transcripts)
+        lengths = [len(waveform) for waveform in waveforms] if self.config.hears else [0] * len(transcripts)
+        batches = _batches(lengths, round(SECONDS_PER_BATCH * self.sample_rate_hz))
         probabilities = []
-        for start in tqdm(range(0, num_clips, CLIPS_PER_BATCH), "recognising", unit="batch", leave=False, disable=None):
-            chosen = slice(start, start + CLIPS_PER_BATCH)
+        for chosen in tqdm(batches, "recognising", unit="batch", leave=False, disable=None):
             inputs = {}
             for name in (spec.name for spec in signature(self.config)):
                 match name:
@@ -108,6 +108,18 @@ class Recognizer:
             transcripts = dict(zip(corpus.clips, read_transcripts(corpus.clips), strict=True))
             read = [transcripts[clip] for clip in clips]
         return self.predict(heard, read)
+
+
+def _batches(lengths: Sequence[int], most_samples: int) -> list[slice]:
+    """Return which clips go together, by their lengths [clips] in samples: neighbours, CLIPS_PER_BATCH at most, and
+    padded to the longest no more than `most_samples` in all."""
+    starts, longest = [0], 0
+    for number, length in enumerate(lengths):
+        longest, together = max(longest, length), number - starts[-1] + 1
+        if together > 1 and (together > CLIPS_PER_BATCH or together * longest > most_samples):
+            starts.append(number)
+            longest = length
+    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(lengths)], strict=True)]
 
 
 def _padded(waveforms: Sequence[np.ndarray]) -> tf.Tensor:
@@ -203,7 +215,7 @@ def _load_run(folder: Path) -> Recognizer:
     config = read_config(folder / "config.json")
     if isinstance(config, EnsembleConfig):
         if not (folder / "ensemble.json").is_file():
-            raise RunError(f"{folder} has not ended: python -m emokeras.train --resume {folder}")
+            raise _not_served(folder)
         members = tuple(_load_member(folder / "members" / name) for name in config.members)
         combination = read_combination(folder / "ensemble.json")
     else:
@@ -229,15 +241,19 @@ def _load_member(folder: Path) -> Member:
                 f"{folder} has no model.keras: this ensemble was made of rows under results/; a model needs the runs "
                 "themselves, python -m emokeras.ensemble RUN RUN"
             )
-        raise RunError(
-            f"{folder} has no model.keras, the run has not ended: python -m emokeras.train --resume {folder}"
-        )
+        raise _not_served(folder)
     config = read_config(folder / "config.json")
     try:
         network = keras.saving.load_model(folder / "model.keras", compile=False)
     except (ValueError, OSError, TypeError, KeyError) as error:
         raise RunError(f"{folder / 'model.keras'} cannot be loaded ({first_line(error)}): train it again") from error
     return Member(folder, config, network, load_tokenizer(folder, config) if config.reads_transcripts else None)
+
+
+def _not_served(folder: Path) -> RunError:
+    if (folder / "metrics.json").is_file():
+        return RunError(f"{folder} has figures and no network, as rows under results/ do: give the run's own folder")
+    return RunError(f"{folder} has no network, the run has not ended: python -m emokeras.train --resume {folder}")
 
 
 def _load_export(folder: Path) -> Recognizer:

@@ -41,7 +41,7 @@ def transcribe(corpus: str, model: str = DEFAULT_WHISPER, batch_size: int = 8, l
 
     if batch_size < 1:
         raise UsageError(f"--batch-size {batch_size}: a batch is of 1 clip or more")
-    transcripts.check_packages()
+    transcripts.check_packages("torch", "jiwer")
     transcripts.language_code(language)  # Refused before the corpus is read.
     loaded = load_corpus(corpus)
     for note in loaded.notes:

@@ -26,7 +26,7 @@ from emokeras.errors import EmokerasError, RunError, UsageError, first_line
 from emokeras.reporting.texts import percent, short
 from tuning.ideas import IDEAS
 from tuning.spaces import applies
-from tuning.tried import KEYS, PLAIN, Row, read_rows, write_rows
+from tuning.tried import KEYS, PLAIN, Row, add_row, read_rows
 
 if TYPE_CHECKING:
     from emokeras.data.corpus import Corpus
@@ -84,7 +84,9 @@ def chosen_ideas(names: str | None, changes: Sequence[str]) -> dict[str, Mapping
     for name in chosen:
         if name not in IDEAS:
             raise UsageError(f"there is no idea '{name}'; `--list` shows those of tuning/ideas.py")
-    return {name: IDEAS[name] for name in chosen} | {change: commandline.parse_settings([change]) for change in changes}
+    return {name: IDEAS[name] for name in chosen} | {
+        change: commandline.parse_settings([change], "--change") for change in changes
+    }
 
 
 def plan_trials(
@@ -102,7 +104,8 @@ def plan_trials(
             say(f"{idea}: {config.recipe} is so already")
             continue
         was, becomes = settings(config), settings(changed)
-        told = ", ".join(f"{path} {short(was[path])} → {short(becomes[path])}" for path in values)
+        differing = [path for path in becomes if was.get(path) != becomes[path]]
+        told = ", ".join(f"{path} {short(was.get(path))} → {short(becomes[path])}" for path in differing)
         variants[idea] = (told, changed)
     plain = digest(config)
     return [
@@ -171,19 +174,27 @@ def _work(arguments: argparse.Namespace) -> None:
         raise UsageError("name a recipe; `python -m emokeras.train --list` shows them")
     commandline.import_tensorflow()
     from emokeras.data.corpus import default_source, load_corpus
+    from emokeras.training.jobs import SET_BY_JOBS
+    from emokeras.training.subsets import split_corpus
     from tuning.recipe import configuration_of
 
+    given = commandline.parse_settings(arguments.set)
+    for key, option in SET_BY_JOBS.items():
+        if f"experiment.{key}" in given:
+            raise UsageError(f"--set experiment.{key}: give {option} instead")
     flags = {"experiment.protocol": arguments.protocol, "training.epochs": arguments.epochs}
-    given = commandline.parse_settings(arguments.set) | {key: own for key, own in flags.items() if own is not None}
-    config = configuration_of(arguments.recipe, given)
+    config = configuration_of(arguments.recipe, given | {key: own for key, own in flags.items() if own is not None})
     ideas = chosen_ideas(arguments.ideas, arguments.change)
     numbers = [commandline.parse_numbers(option, getattr(arguments, option[2:])) for option in ("--folds", "--seeds")]
     trials = plan_trials(config, ideas, *numbers)
     corpus = load_corpus(arguments.corpus or default_source())
+    for trial in trials:
+        split_corpus(corpus, trial.config.experiment)  # What cannot be split is refused before anything is trained.
     path = arguments.results / "ablation.csv"
     failed = []
     for number, trial in enumerate(trials, start=1):
-        where = f"[{number}/{len(trials)}] {trial.idea}, fold {trial.config.experiment.fold}"
+        experiment = trial.config.experiment
+        where = f"[{number}/{len(trials)}] {trial.idea}, fold {experiment.fold}, seed {experiment.seed}"
         key = trial.key(corpus.name)
         if any(key.items() <= row.items() for row in read_rows(path)):
             print(f"{where}: done already")
@@ -193,9 +204,9 @@ def _work(arguments: argparse.Namespace) -> None:
             row = measure(trial, corpus, arguments.runs_dir)
         except EmokerasError as error:
             failed.append(f"{trial.idea} ({first_line(error)})")
-            print(f"{where}: failed", flush=True)
+            print(f"{where}: failed, {first_line(error)}", flush=True)
             continue
-        write_rows(path, [*read_rows(path), row])
+        add_row(path, row)
         print(f"{where}: UA {percent(float(row['balanced_accuracy']))} %, loss {row['loss']}", flush=True)
     print(f"figures are kept in {path}, their tables in {path.with_suffix('.md')}")
     if failed:

@@ -7,6 +7,7 @@ from typing import Any
 from emokeras.config import Config, override
 from emokeras.errors import UsageError
 from emokeras.recipes import find_recipe
+from emokeras.training.fit import with_lasting_paths
 
 
 def configuration_of(recipe: str, given: Mapping[str, Any]) -> Config:
@@ -29,4 +30,4 @@ def configuration_of(recipe: str, given: Mapping[str, Any]) -> Config:
                 f"model.branches: {branch} is no run that has ended: train it, and give the runs' folders by "
                 '--set \'model.branches=["RUN", "RUN"]\''
             )
-    return override(config, {"model.branches": [str(Path(branch).absolute()) for branch in config.model.branches]})
+    return with_lasting_paths(config)

@@ -34,7 +34,7 @@ class Trial:
 def read_trials(project: Path) -> list[Trial]:
     """Read the trials of a search, in the order in which they began; one that is being written is left out."""
     trials = []
-    for path in sorted(Path(project).glob("trial_*/trial.json")):
+    for path in sorted(Path(project).glob("trial_*/trial.json"), key=lambda path: int(path.parent.name[6:])):
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError):

@@ -5,7 +5,7 @@
 Trials are judged on validation clips; the test subset is not read. A search that was stopped or killed goes on by the
 same command. It leaves trials.csv, scores.png, TensorBoard's HParams page, and best.json, which trains what was found:
 
-    python -m emokeras.train --config runs/search/mfcc-tcn/ravdess-luna-fold-0/best.json
+    python -m emokeras.train --config runs/search/mfcc-tcn/ravdess-luna-fold-0-seed-0-bayesian/best.json
 """
 
 import argparse
@@ -13,9 +13,9 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from emokeras import commandline
 from emokeras.config import MeasuredProtocol, settings
@@ -70,6 +70,8 @@ def search(plan: "Search", say: Callable = print, after_death: bool = False) -> 
 
     Raises RunError when another search lies in its folder; what the corpus cannot be split for, as `train` does.
     """
+    from emokeras.data.corpus import load_corpus
+    from emokeras.training.subsets import corpus_digest
     from tuning.report import ENDED, best_of, read_trials
     from tuning.tuner import PROJECT, Tuner
     from tuning.watch import Watch
@@ -77,19 +79,18 @@ def search(plan: "Search", say: Callable = print, after_death: bool = False) -> 
 
     role = os.environ.get("KERASTUNER_TUNER_ID", "")
     leads = role in ("", CHIEF)
+    corpus = load_corpus(plan.config.experiment.corpus)
+    told = told_of(plan, corpus_digest(corpus, plan.config.experiment))
     if leads:
-        begin(plan)
-    corpus = None
-    if role != CHIEF:
-        from emokeras.data.corpus import load_corpus
-
-        corpus = load_corpus(plan.config.experiment.corpus)
+        begin(plan.folder, told)
     watch = Watch(plan, say)
     ended = [trial for trial in read_trials(plan.folder / PROJECT) if trial.status in ENDED]
     if leads:
         say(f"search folder: {plan.folder}")
         say(f"{len(plan.space)} settings are searched; {len(ended)} of {plan.max_trials} trials are done already")
     tuner = Tuner(plan, corpus, watch.look if leads else None, after_death)
+    if not leads:  # Whom the chief has answered finds its search there.
+        check_same(plan.folder, told)
     if leads and len(ended) >= plan.max_trials:
         say("this search is finished; a larger --max-trials goes on with it")
     else:
@@ -97,36 +98,48 @@ def search(plan: "Search", say: Callable = print, after_death: bool = False) -> 
             tuner.search()
     trials = read_trials(plan.folder / PROJECT)
     best = best_of(trials, plan.objective)
-    if leads and best:
+    if leads and not best:
+        why = next((trial.reason for trial in trials if trial.reason), "no trial has begun")
+        raise RunError(f"{plan.folder}: no trial was completed ({why})")
+    if leads:
         say(f"best: trial {best.name}, {plan.objective} {best.score:.4f}")
         say(f"to train it: python -m emokeras.train --config {plan.folder / 'best.json'}")
 
 
-def begin(plan: "Search") -> None:
-    """Make a search's folder, or check that the search that lies in it is this one. Raises RunError when not."""
+def told_of(plan: "Search", split_digest: str) -> dict[str, Any]:
+    """Return all that makes a search this one, and not another."""
     told = {
         **{key: own for key, own in settings(plan.config).items() if key != "experiment.corpus"},
         "--tuner": plan.algorithm,
         "--objective": plan.objective,
         "--executions": plan.executions,
         "--only": ",".join(plan.space),
+        "--corpus": split_digest,
     }
-    told = json.loads(json.dumps(told))
-    path = plan.folder / "search.json"
-    if path.exists():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        for key in told:
-            if earlier.get(key) != told[key]:
-                raise RunError(
-                    f"{plan.folder} holds a search with {key} {earlier.get(key)}, not {told[key]}: give another "
-                    "--search-dir, or the command it was begun with"
-                )
-        return
+    return json.loads(json.dumps(told))
+
+
+def begin(folder: Path, told: Mapping[str, Any]) -> None:
+    """Make a search's folder, or check that the search that lies in it is this one. Raises RunError when not."""
+    if (folder / "search.json").exists():
+        return check_same(folder, told)
     try:
-        plan.folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{plan.folder} cannot be made ({error.strerror}): give another --search-dir") from error
-    write_text(path, json.dumps(told, indent=2) + "\n")
+        raise RunError(f"{folder} cannot be made ({error.strerror}): give another --search-dir") from error
+    write_text(folder / "search.json", json.dumps(told, indent=2) + "\n")
+
+
+def check_same(folder: Path, told: Mapping[str, Any]) -> None:
+    """Raise RunError unless the search that lies in a folder is the one that is told of. A setting that is younger than
+    the search is not compared."""
+    earlier = json.loads((folder / "search.json").read_text(encoding="utf-8"))
+    for key in told.keys() & earlier.keys():
+        if earlier[key] != told[key]:
+            what = "on other clips" if key == "--corpus" else f"with {key} {earlier[key]}, not {told[key]}"
+            raise RunError(
+                f"{folder} holds a search {what}: give another --search-dir, or the command it was begun with"
+            )
 
 
 def main(argv: list[str] | None = None) -> int:

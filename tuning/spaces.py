@@ -8,10 +8,9 @@ configuration.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from emokeras.config import Config, InputName, override, settings
-from emokeras.recipes import RECIPES
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ AUGMENTATION: Space = {
 
 def space_of(config: Config) -> Space:
     """Return what is searched for a configuration, by dotted path."""
-    space = dict(ALWAYS)
+    space = {path: own for path, own in ALWAYS.items() if applies(path, config)}
     if config.training.optimizer == "adamw":
         space |= ADAMW
     if not config.model.branches and not config.model.start_from:  # What starts from a run is as that was trained.
@@ -98,12 +97,27 @@ def space_of(config: Config) -> Space:
 def applies(path: str, config: Config) -> bool:
     """Tell whether a setting, by its dotted path, can change what a configuration trains."""
     section, _, name = path.partition(".")
-    if section in get_args(InputName):
-        return section in config.encoders
-    if path == "encoder.centered":
-        return config.hears
-    if section != "augment":
-        return path in settings(config)
+    starts = bool(config.model.branches or config.model.start_from)
+    match section:
+        case "audio":
+            return bool(config.audio_inputs) and not starts
+        case "spectrogram" | "mfcc" | "prosody" | "speech" | "tokens":
+            return section in config.encoders and not starts
+        case "encoder":
+            if starts:  # Its bodies are as they were trained, but for what a network that goes on has of its own.
+                return bool(config.model.start_from) and name in ("dropout", "l2")
+            has = any(hasattr(body, name) for body in config.encoders.values())
+            return has and (config.hears or name != "centered")
+        case "augment":
+            return _augments(name, config)
+        case "model" if config.model.start_from:
+            return name == "dropout"
+    if path == "model.pooling":
+        return not all(body.pooling for body in config.encoders.values())
+    return path in settings(config)
+
+
+def _augments(name: str, config: Config) -> bool:
     if name == "mixup_probability":
         return config.augment.mixup_alpha > 0
     if name == "band_shift_bands":
@@ -117,11 +131,6 @@ def applies(path: str, config: Config) -> bool:
 
 def _body_path(name: InputName, key: str, config: Config) -> str:
     return f"encoder.{key}" if len(config.encoders) == 1 else f"encoders.{name}.{key}"
-
-
-SPACES: dict[str, Space] = {
-    name: space_of(recipe.config) for name, recipe in RECIPES.items() if isinstance(recipe.config, Config)
-}
 
 
 def declare(hyperparameters, space: Space) -> None:

@@ -190,9 +190,9 @@ def _csv_bytes(rows) -> bytes:
 # Whisper
 
 
-def check_packages() -> None:
-    """Raise UsageError in one line when torch or jiwer is not installed."""
-    missing = [name for name in ("torch", "jiwer") if importlib.util.find_spec(name) is None]
+def check_packages(*names: str) -> None:
+    """Raise UsageError in one line when one of these packages is not installed."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"transcribing needs {' and '.join(missing)}: run `pip install 'emokeras[asr]'`")
 
@@ -226,7 +226,7 @@ def load_whisper(
     UsageError: no torch, or a language that the model does not know. EmokerasError: the model cannot be fetched, is
     damaged or no Whisper.
     """
-    check_packages()
+    check_packages("torch")
     import torch
     from transformers import pipeline
 

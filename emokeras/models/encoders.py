@@ -59,7 +59,8 @@ def recurrent(features, mask, config: RecurrentConfig):
 
 def _recurrent_layer(cell: str, units: int, config: EncoderConfig):
     layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[cell]
-    return layer(units, return_sequences=True, kernel_regularizer=keras.regularizers.L2(config.l2))
+    # cuDNN wants what is valid at the start of each clip, and would make an export that only a GPU can run.
+    return layer(units, return_sequences=True, use_cudnn=False, kernel_regularizer=keras.regularizers.L2(config.l2))
 
 
 def _steps_of(mask):

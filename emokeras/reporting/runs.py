@@ -332,21 +332,22 @@ def shareable_config(run_folder: Path) -> AnyConfig:
 
 
 def _without_paths(config: Config) -> Config:
-    branches = [
-        read_config(Path(branch) / "config.json").recipe if Path(branch).is_dir() else branch
-        for branch in config.model.branches
-    ]
-    weights, start_from, teacher = (
-        file_name(path) if Path(path).exists() else path
-        for path in (config.model.weights, config.model.start_from, config.training.teacher)
+    weights, start_from, teacher = map(
+        shareable_name, (config.model.weights, config.model.start_from, config.training.teacher)
     )
-    model = replace(config.model, weights=weights, branches=tuple(branches), start_from=start_from)
+    branches = tuple(map(shareable_name, config.model.branches))
+    model = replace(config.model, weights=weights, branches=branches, start_from=start_from)
     return replace(config, model=model, training=replace(config.training, teacher=teacher))
 
 
-def file_name(path: str) -> str:
-    """Return what tells a file or folder apart wherever it lies: its name, of a version of a model with the model's."""
-    *_, parent, name = ("", *Path(path).parts) if path else ("", "")
+def shareable_name(path: str) -> str:
+    """Return what tells a run, file or folder apart wherever it lies: of a run its recipe, else its name, of a version
+    of a model with the model's. What is no path, such as a recipe's name, stays."""
+    if not path or not Path(path).exists():
+        return path
+    if (Path(path) / "config.json").is_file() and (Path(path) / "split.csv").is_file():
+        return read_config(Path(path) / "config.json").recipe
+    *_, parent, name = ("", *Path(path).parts)
     return f"{parent}/{name}" if name.isdigit() else name
 
 

@@ -26,10 +26,12 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
 
     Swapped by assignment: adding and subtracting, as keras.callbacks.SwapEMAWeights does, leaves rounding behind.
     """
-    if not model.optimizer.use_ema or not int(model.optimizer.iterations):
+    # In mixed precision Keras puts its own around ours, to scale the loss.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not optimizer.use_ema or not int(optimizer.iterations):
         yield
         return
-    averages = model.optimizer._model_variables_moving_average
+    averages = optimizer._model_variables_moving_average
     own = [variable.numpy() for variable in model.trainable_variables]
     for variable, average in zip(model.trainable_variables, averages, strict=True):
         variable.assign(average)
@@ -98,7 +100,10 @@ class TensorBoardPage:
         self.emotions = emotions
 
     def write_graph(self, model: keras.Model) -> None:
-        """Write the network's graph of operations. (TensorBoard cannot draw a Keras model whose outputs are a dict.)"""
+        """Write the network's graph of operations, where TensorFlow computes it. (TensorBoard cannot draw a Keras model
+        whose outputs are a dict.)"""
+        if keras.backend.backend() != "tensorflow":
+            return
         import tensorflow as tf
 
         inputs = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in model.input.items()}

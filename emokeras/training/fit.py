@@ -139,12 +139,17 @@ def prepare(
 
 
 def with_lasting_paths(config: Config) -> Config:
-    """Return the configuration with whole paths for what it names by a folder, so that they hold from anywhere."""
-    pretrained, start_from, teacher = (
+    """Return the configuration with whole paths for what it names by a file or a folder, so that they hold from
+    anywhere. A branch that is no run that has ended is a recipe."""
+    weights, pretrained, start_from, teacher = (
         str(Path(path).absolute()) if path and Path(path).exists() else path
-        for path in (config.model.pretrained, config.model.start_from, config.training.teacher)
+        for path in (config.model.weights, config.model.pretrained, config.model.start_from, config.training.teacher)
     )
-    model = replace(config.model, pretrained=pretrained, start_from=start_from)
+    branches = tuple(
+        str(Path(branch).absolute()) if (Path(branch) / "metrics.json").is_file() else branch
+        for branch in config.model.branches
+    )
+    model = replace(config.model, weights=weights, pretrained=pretrained, start_from=start_from, branches=branches)
     return replace(config, model=model, training=replace(config.training, teacher=teacher))
 
 
@@ -181,10 +186,10 @@ class Stage(NamedTuple):
     training: TrainingConfig
 
 
-def stages(config: TrainingConfig) -> list[Stage]:
-    """Return the parts of a training: the epochs with what is pretrained frozen, if any, and those in which all
-    learns. Each has a schedule of its own."""
-    frozen, epochs = config.frozen_epochs, config.epochs
+def stages(config: TrainingConfig, pretrained: bool) -> list[Stage]:
+    """Return the parts of a training: the epochs with what is `pretrained` frozen, if there is any, and those in which
+    all learns. Each has a schedule of its own."""
+    frozen, epochs = config.frozen_epochs if pretrained else 0, config.epochs
     if not frozen:
         return [Stage(0, epochs, False, config)]
     if frozen >= epochs:
@@ -217,7 +222,7 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
         done,
         page,
     )
-    for first, stop, frozen, learning in stages(config.training):
+    for first, stop, frozen, learning in stages(config.training, bool(run.pretrained)):
         stop = min(stop, stop_epoch or stop)
         if done > stop or first >= stop:
             continue
@@ -227,7 +232,10 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
         if first < done:
             callbacks.load_variables(state, callbacks.all_variables(model))
             callbacks.settle_normalization(model)
-        if done == stop or validation.out_of_patience():
+        if done == stop:  # The next stage begins with the moving average, as after Keras's own end of `fit`.
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+            continue
+        if validation.out_of_patience():
             continue
         batches = pipeline.training_dataset(
             train.waveforms, run.targets, config, weights, max(first, done), train.ready, train.variants

@@ -88,12 +88,7 @@ def plan_jobs(
     configs = {name: override(_named(name), values | {"experiment.protocol": protocol}) for name in recipe_names}
     if not configs:
         raise UsageError("no recipe is given: name one or more; `python -m emokeras.train --list` shows them")
-    num_folds = PROTOCOLS[protocol].num_folds
-    folds = range(num_folds) if folds is None else dict.fromkeys(folds)
-    for fold in folds:
-        if not 0 <= fold < num_folds:
-            known = f"its folds are 0 to {num_folds - 1}" if num_folds > 1 else "it has fold 0 only"
-            raise UsageError(f"protocol '{protocol}' has no fold {fold}: {known}")
+    folds = range(PROTOCOLS[protocol].num_folds) if folds is None else dict.fromkeys(folds)
     for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
             raise UsageError(f"seed {seed} is out of range: take one from 0 to {MAX_SEED}")
@@ -102,16 +97,21 @@ def plan_jobs(
 
     corpus = lasting_source(corpus)
     loaded = load_corpus(corpus)
-    split_seed = next(iter(configs.values())).experiment.split_seed
-    for fold in folds:
+    split_seeds = dict.fromkeys(config.experiment.split_seed for config in configs.values())
+    for fold, split_seed in itertools.product(folds, split_seeds):
         split(loaded, protocol, fold, split_seed)
 
     jobs = []
+    rows: dict[Path, str] = {}
     for name, fold, seed in itertools.product(configs, folds, dict.fromkeys(seeds)):
         config = override(configs[name], {"experiment.fold": fold, "experiment.seed": seed})
         run = {"corpus": loaded.name, "protocol": protocol, "recipe": config.recipe}
-        run |= {"fold": fold, "seed": seed, "split_seed": split_seed}
+        run |= {"fold": fold, "seed": seed, "split_seed": config.experiment.split_seed}
         row = runs.results_folder(run, results_root, where=Path("the job"))
+        if rows.setdefault(row, name) != name:
+            raise UsageError(
+                f"{rows[row]} and {name} are both called {config.recipe}: give one of them another `recipe`"
+            )
         run_folder = Path(runs_root) / config.recipe / runs.run_folder_name(config.experiment, loaded.name)
         jobs.append(Job(name, config, values, corpus, run_folder, Path(results_root), row))
     return jobs
@@ -142,9 +142,9 @@ def _is_of(job: Job, folder: Path, again: bool) -> bool:
 
         config = with_start(config)
     differing = tables.differing_settings(settings, config)
-    for key in ("model.weights", "model.pretrained", "model.start_from", "training.teacher"):
+    for key in ("model.weights", "model.pretrained", "model.start_from", "training.teacher", "model.branches"):
         there, here = differing.get(key, ("", ""))
-        if runs.file_name(there) == runs.file_name(here):  # Results keep the name of a file, not where it lay.
+        if _names(there) == _names(here):  # Results keep what a run or a file is, not where it lay.
             differing.pop(key, None)
     split_seeds = settings.get("experiment", {}).get("split_seed"), job.config.experiment.split_seed
     if split_seeds[0] != split_seeds[1]:
@@ -157,6 +157,10 @@ def _is_of(job: Job, folder: Path, again: bool) -> bool:
             "give --again to train it anew, or other --results and --runs-dir to keep both"
         )
     return not differing
+
+
+def _names(paths: str | Sequence[str]) -> list[str]:
+    return [runs.shareable_name(path) for path in ([paths] if isinstance(paths, str) else paths)]
 
 
 def train_command(job: Job, state: State) -> list[str]:
@@ -198,8 +202,9 @@ def run_jobs(
     failed = {}
     num_done = states.count("done")
     try:
-        for number, (job, state) in enumerate(zip(jobs, states, strict=True), start=1):
+        for number, job in enumerate(jobs, start=1):
             where = f"[{number}/{len(jobs)}] {job.name}"
+            state = job_state(job, again)  # Another benchmark may have come to it meanwhile.
             if state == "done":
                 say(f"{where}: done already, {job.row}")
                 continue

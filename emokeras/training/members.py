@@ -16,7 +16,7 @@ from emokeras.models.pretrained import with_pretrained_sizes
 from emokeras.reporting import runs, tables
 from emokeras.training.branches import check_splits, with_branches
 from emokeras.training.ensembling import fuse_runs
-from emokeras.training.fit import train_run
+from emokeras.training.fit import train_run, with_lasting_paths
 from emokeras.training.subsets import corpus_digest
 
 # What of a member's run an ensemble keeps: what it is, what it said, and all it needs to be served.
@@ -58,9 +58,7 @@ def train_with_members(
     with_branches(config, given)
     check_splits(given, corpus_digest(corpus, config.experiment))
     if not resume:
-        config = with_pretrained_sizes(config)
-        lasting = [str(Path(branch).absolute()) if _is_run(branch) else branch for branch in config.model.branches]
-        config = replace(config, model=replace(config.model, branches=tuple(lasting)))
+        config = with_pretrained_sizes(with_lasting_paths(config))
         runs.create_run(folder)
         write_text(folder / "config.json", to_json(config))
     branches = [

@@ -13,12 +13,12 @@ from emokeras.training import callbacks, fit
 
 def test_a_training_without_frozen_epochs_is_one_stage():
     config = TrainingConfig(epochs=7, learning_rate=0.5)
-    assert fit.stages(config) == [fit.Stage(0, 7, False, config)]
+    assert fit.stages(config, True) == [fit.Stage(0, 7, False, config)]
 
 
 def test_frozen_epochs_come_first_and_each_stage_has_its_own_schedule():
     config = TrainingConfig(epochs=7, frozen_epochs=3, learning_rate=0.5, unfrozen_learning_rate=0.01)
-    first, second = fit.stages(config)
+    first, second = fit.stages(config, True)
     assert (first.first_epoch, first.stop_epoch, first.frozen) == (0, 3, True)
     assert (first.training.epochs, first.training.learning_rate) == (3, 0.5)
     assert (second.first_epoch, second.stop_epoch, second.frozen) == (3, 7, False)
@@ -26,7 +26,7 @@ def test_frozen_epochs_come_first_and_each_stage_has_its_own_schedule():
 
 
 def test_a_training_may_end_frozen():
-    (only,) = fit.stages(TrainingConfig(epochs=2, frozen_epochs=5))
+    (only,) = fit.stages(TrainingConfig(epochs=2, frozen_epochs=5), True)
     assert (only.first_epoch, only.stop_epoch, only.frozen) == (0, 2, True)
 
 

@@ -37,6 +37,14 @@ def test_only_ideas_that_change_what_is_trained_are_tried():
     assert not {"more change of speed", "equalisation", "other vocal tracts"} & set(planned(SPEECH))
 
 
+def test_an_idea_for_all_bodies_is_tried_on_each():
+    """As `--change encoder.KEY` is, in a network of several branches."""
+    joined = RECIPES["early-mel-prosody"].config
+    changes = {"encoder.dropout=0.3": {"encoder.dropout": "0.3"}}
+    trial = ablation.plan_trials(joined, changes, [0], [0])[1]
+    assert trial.changes == "encoders.spectrogram.dropout 0 → 0.3, encoders.prosody.dropout 0.1 → 0.3"
+
+
 def test_each_fold_and_seed_has_the_recipe_as_it_is_and_each_idea():
     ideas = {"no mixup": IDEAS["no mixup"]}
     trials = ablation.plan_trials(MFCC, ideas, [0, 1], [5, 6])
@@ -83,7 +91,8 @@ def test_ideas_are_chosen_by_name_and_by_change():
 
 def row(idea: str, fold: int, accuracy: float, plain: str = "p") -> tried.Row:
     told = dict.fromkeys((*tried.KEYS, *tried.FIGURES), "1")
-    told |= {"recipe": "mel", "plain": plain, "idea": idea, "changes": f"to {idea}", "fold": str(fold)}
+    changes = "" if idea == tried.PLAIN else f"to {idea}"
+    told |= {"recipe": "mel", "plain": plain, "idea": idea, "changes": changes, "fold": str(fold)}
     return told | {"balanced_accuracy": str(accuracy), "accuracy": "0.1", "loss": str(2 * accuracy)}
 
 
@@ -94,13 +103,23 @@ def test_the_page_tells_gains_over_what_both_have():
     first, second = tried.page(rows).split("## mel")[1:]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines() if line.startswith("|")]
     assert [line[:7] for line in cells[2:]] == [
-        [tried.PLAIN, f"to {tried.PLAIN}", "2", "62.0", "", "1.240", ""],
+        [tried.PLAIN, "", "2", "62.0", "", "1.240", ""],
         ["better", "to better", "2", "66.0", "+4.0", "1.320", "+0.080"],
         ["worse", "to worse", "1", "59.0", "-1.0", "1.180", "-0.020"],
     ]
     assert "configuration later" in second
     assert "50.0" in second
     assert "latest" not in second
+
+
+def test_an_idea_of_another_strength_has_a_line_of_its_own():
+    rows = [row(tried.PLAIN, 0, 0.60), row("room", 0, 0.7)]
+    rows.append(row("room", 0, 0.5) | {"changes": "stronger"})
+    lines = [line for line in tried.page(rows).splitlines() if line.startswith("| room")]
+    assert [[cell.strip() for cell in line.split("|")[2:6]] for line in lines] == [
+        ["to room", "1", "70.0", "+10.0"],
+        ["stronger", "1", "50.0", "-10.0"],
+    ]
 
 
 def test_what_was_measured_is_kept_and_not_measured_again(demo_folder, tmp_path, capsys):
@@ -126,15 +145,21 @@ def test_what_was_measured_is_kept_and_not_measured_again(demo_folder, tmp_path,
     assert len(tried.read_rows(tmp_path / "results" / "ablation.csv")) == 2
 
 
-def test_what_cannot_be_tried_is_one_line(capsys):
+def test_what_cannot_be_tried_is_one_line(demo_folder, capsys):
     for arguments, told in (
         ([], "name a recipe"),
         (["weighted-mel-mfcc"], "is an ensemble: its weights are fitted exactly; take one of its members"),
         (["early-mel-mfcc"], "model.branches: mel-resnet is no run that has ended"),
-        (["mel-cnn3", "--set", "experiment.protocol=all"], "protocol all measures nothing"),
-        (["mel-cnn3", "--corpus", "demo", "--change", "encoder.filter=3"], "filter"),
-        (["mel-cnn3", "--corpus", "demo", "--ideas", "none"], "there is no idea 'none'"),
-        (["mel-cnn3", "--corpus", "demo", "--folds", "x"], "write whole numbers"),
+        (["mel-cnn3", "--set", "experiment.fold=3"], "--set experiment.fold: give --folds instead"),
+        (
+            ["mel-cnn3", "--corpus", str(demo_folder), "--folds", "-1"],
+            "experiment.fold: Input should be greater",
+        ),
+        (["mel-cnn3", "--corpus", str(demo_folder), "--folds", "0,9"], "protocol 'speaker' has no fold 9"),
+        (["mel-cnn3", "--corpus", str(demo_folder), "--change", "foo"], "--change foo: write it as section.key=value"),
+        (["mel-cnn3", "--corpus", str(demo_folder), "--change", "encoder.filter=3"], "filter"),
+        (["mel-cnn3", "--corpus", str(demo_folder), "--ideas", "none"], "there is no idea 'none'"),
+        (["mel-cnn3", "--corpus", str(demo_folder), "--folds", "x"], "write whole numbers"),
     ):
         assert ablation.main(arguments) == 2
         err = capsys.readouterr().err

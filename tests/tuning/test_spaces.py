@@ -7,15 +7,16 @@ import pytest
 
 from emokeras.config import Config, override, settings
 from emokeras.recipes import RECIPES
-from tuning.spaces import ALWAYS, SPACES, Between, OneOf, declare, space_of, to_config
+from tuning.spaces import ALWAYS, Between, OneOf, applies, declare, space_of, to_config
 
 NETWORKS = {name: recipe.config for name, recipe in RECIPES.items() if isinstance(recipe.config, Config)}
+SPACES = {name: space_of(config) for name, config in NETWORKS.items()}
 
 
 @pytest.mark.parametrize("recipe", NETWORKS)
 def test_every_end_of_every_range_is_a_configuration(recipe):
     config, space = NETWORKS[recipe], SPACES[recipe]
-    assert set(ALWAYS) <= set(space)
+    assert set(ALWAYS) - set(space) == ({"encoder.l2", "encoder.dropout"} if config.model.branches else set())
     for path, own in space.items():
         ends = own.values if isinstance(own, OneOf) else (own.low, own.high)
         for value in ends:
@@ -53,7 +54,7 @@ def test_what_a_recipe_does_not_use_is_not_searched():
     assert "training.weight_decay" not in SPACES["text-gru"]  # trained by plain Adam
     assert "encoder.dilations" in SPACES["mfcc-tcn"]
     # Branches that start from runs are as they were trained.
-    assert not [path for path in SPACES["early-mel-mfcc"] if path.endswith(("filters", "dilations"))]
+    assert not [path for path in SPACES["early-mel-mfcc"] if path.startswith(("encoder.", "encoders."))]
     scratch = override(NETWORKS["early-mel-mfcc"], {"model.branches": []})
     assert "encoders.mfcc.dilations" in space_of(scratch)
 
@@ -63,3 +64,21 @@ def test_what_the_tuner_keeps_for_itself_is_no_setting():
     values = {"model.dropout": 0.25, "tuner/trial_id": "02", "tuner/epochs": 15, "encoder.filters": 96}
     config = to_config(NETWORKS["mfcc-tcn"], values, {"model.dropout": ALWAYS["model.dropout"]})
     assert config == override(NETWORKS["mfcc-tcn"], {"model.dropout": 0.25})
+
+
+def test_what_a_network_starts_from_says_what_applies():
+    joined, text, mel = (NETWORKS[name] for name in ("early-mel-mfcc", "attention-mel-text", "mel-resnet"))
+    for path in ("encoder.centered", "encoder.l2", "spectrogram.hop_seconds", "audio.window_seconds", "model.pooling"):
+        assert not applies(path, joined)
+    assert applies("augment.speed_change", joined)
+    assert applies("model.dropout", joined)
+    goes_on = override(mel, {"model.start_from": "somewhere"})
+    told = {
+        path: applies(path, goes_on) for path in ("encoder.l2", "encoder.filters", "model.dropout", "model.pooling")
+    }
+    assert told == {"encoder.l2": True, "encoder.filters": False, "model.dropout": True, "model.pooling": False}
+    # Of several bodies one has it; each pools in a way of its own.
+    assert applies("encoder.filters", text)
+    assert not applies("encoder.squeeze_excitation", text)
+    assert not applies("model.pooling", text)
+    assert applies("model.pooling", mel)
