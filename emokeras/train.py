@@ -44,6 +44,9 @@ def train(
     from emokeras.reporting import runs
 
     values = dict(values or {})
+    for key, mend in (("corpus", "give --corpus instead"), ("emotions", "leave it out, they are the corpus's")):
+        if f"experiment.{key}" in values:
+            raise UsageError(f"--set experiment.{key}: {mend}")
     if resume:
         if recipe or config_file or values or run_dir:
             raise UsageError(

@@ -134,7 +134,7 @@ def expected_calibration_error(
     return float(counts @ np.abs(accuracy - confidence) / counts.sum())
 
 
-def accuracy_interval(correct: np.ndarray, clips: Sequence[str] | None = None, seed: int = 0) -> list[float]:
+def accuracy_interval(correct: np.ndarray, clips: Sequence[str] | None = None) -> list[float]:
     """Return the 95 % percentile bootstrap interval [low, high] of the accuracy, resampling clips.
 
     Args:
@@ -144,10 +144,10 @@ def accuracy_interval(correct: np.ndarray, clips: Sequence[str] | None = None, s
 
     Source: Efron 1979, "Bootstrap Methods: Another Look at the Jackknife"; the interval is Efron's percentile method.
     """
-    return _mean_interval(correct, np.arange(len(correct)) if clips is None else clips, seed)
+    return _mean_interval(correct, np.arange(len(correct)) if clips is None else clips)
 
 
-def gain_interval(gains: Sequence[int], clips: Sequence[str], seed: int = 0) -> list[float]:
+def gain_interval(gains: Sequence[int], clips: Sequence[str]) -> list[float]:
     """Return the 95 % percentile bootstrap interval [low, high] of the mean gain of one recogniser over another.
 
     Args:
@@ -155,30 +155,30 @@ def gain_interval(gains: Sequence[int], clips: Sequence[str], seed: int = 0) -> 
         clips: as for `accuracy_interval`. Both recognisers' answers to a clip are drawn together: the bootstrap is
             paired.
     """
-    return _mean_interval(gains, clips, seed)
+    return _mean_interval(gains, clips)
 
 
-def _mean_interval(values: Sequence[int], clips: Sequence, seed: int) -> list[float]:
+def _mean_interval(values: Sequence[int], clips: Sequence) -> list[float]:
     """Return the interval of the mean of whole numbers [predictions], all of a clip drawn together."""
     members = np.unique(np.asarray(clips), return_inverse=True)[1]
     contributions = np.stack([np.bincount(members, weights=values), np.bincount(members)], axis=1)
-    totals = _bootstrap_totals(contributions.astype(np.int64), seed)
+    totals = _bootstrap_totals(contributions.astype(np.int64))
     return _percentile_interval(totals[:, 0] / totals[:, 1])
 
 
-def _balanced_accuracy_interval(labels: np.ndarray, predicted: np.ndarray, num_emotions: int, seed: int = 0) -> list:
+def _balanced_accuracy_interval(labels: np.ndarray, predicted: np.ndarray, num_emotions: int) -> list:
     """The same interval for UA; a resample's mean is over the emotions that occur in it."""
     contributions = np.zeros([len(labels), 2, num_emotions], dtype=np.int64)
     clips = np.arange(len(labels))
     contributions[clips, 0, labels] = labels == predicted
     contributions[clips, 1, labels] = 1
-    totals = _bootstrap_totals(contributions.reshape(len(labels), -1), seed).reshape(-1, 2, num_emotions)
+    totals = _bootstrap_totals(contributions.reshape(len(labels), -1)).reshape(-1, 2, num_emotions)
     hits, occurrences = totals[:, 0], totals[:, 1]
     recalls = hits / np.maximum(occurrences, 1)
     return _percentile_interval(recalls.sum(axis=1) / (occurrences > 0).sum(axis=1))
 
 
-def _bootstrap_totals(contributions: np.ndarray, seed: int) -> np.ndarray:
+def _bootstrap_totals(contributions: np.ndarray) -> np.ndarray:
     """Draw clips with replacement and add up what they contribute: [clips, quantities] -> [resamples, quantities].
 
     Clips that contribute the same are interchangeable, so how often each kind is drawn is multinomial: this is the
@@ -186,7 +186,7 @@ def _bootstrap_totals(contributions: np.ndarray, seed: int) -> np.ndarray:
     """
     kinds, clips_of_kind = np.unique(contributions, axis=0, return_counts=True)
     num_clips = len(contributions)
-    draws = np.random.default_rng(seed).multinomial(num_clips, clips_of_kind / num_clips, NUM_BOOTSTRAP_RESAMPLES)
+    draws = np.random.default_rng(0).multinomial(num_clips, clips_of_kind / num_clips, NUM_BOOTSTRAP_RESAMPLES)
     return draws @ kinds
 
 

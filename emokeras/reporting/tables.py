@@ -26,7 +26,7 @@ from emokeras.errors import RunError
 from emokeras.files import write_text
 from emokeras.reporting import metrics as figures_of
 from emokeras.reporting import runs
-from emokeras.reporting.ablation import fusion_section
+from emokeras.reporting.fusion import fusion_section
 from emokeras.reporting.published import published_section
 from emokeras.reporting.rows import Run, read_run
 from emokeras.reporting.texts import markdown_table, mean_and_deviation, percent, short, with_interval

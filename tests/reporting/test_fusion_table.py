@@ -13,7 +13,7 @@ from emokeras.files import write_text
 from emokeras.models.late import combine, fit_combination
 from emokeras.recipes import RECIPES
 from emokeras.reporting import metrics, runs
-from emokeras.reporting.ablation import fusion_section
+from emokeras.reporting.fusion import fusion_section
 from emokeras.reporting.rows import read_run
 
 EMOTIONS = ("calm", "happy", "sad")
