@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from emokeras import ensemble, evaluate, export, predict, train
-from emokeras.config import EnsembleConfig, override, read_config
+from emokeras.config import EnsembleConfig, override, read_config, to_json
 from emokeras.data.audio import load_waveform
 from emokeras.models.late import combine, read_combination
 from emokeras.recognizer import load_recognizer
@@ -196,6 +196,16 @@ def test_rows_of_results_give_the_same_figures_and_no_model(fused, trained_run, 
 
 def test_an_ensemble_is_made_of_single_networks(fused, trained_run, tmp_path, capsys):
     assert "is an ensemble" in refused(capsys, fused, trained_run, "--run-dir", tmp_path / "run")
+
+
+def test_networks_that_hear_at_other_rates_are_refused(trained_run, tmp_path, capsys):
+    shutil.copytree(trained_run, tmp_path / "slow")
+    config = override(
+        read_config(trained_run / "config.json"), {"spectrogram.high_hz": 4000.0, "audio.sample_rate_hz": 8000}
+    )
+    (tmp_path / "slow" / "config.json").write_text(to_json(config))
+    said = refused(capsys, trained_run, tmp_path / "slow", "--run-dir", tmp_path / "run")
+    assert "members: all must hear at one audio.sample_rate_hz, these are mel-cnn3 16000, mel-cnn3-2 8000" in said
 
 
 def test_the_same_recipe_twice_has_two_names(trained_run, tmp_path):

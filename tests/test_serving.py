@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from conftest import REAL_CLIPS
 
-from emokeras import evaluate, export, predict
+from emokeras import evaluate, export, predict, recognizer
 from emokeras.config import override, read_config
 from emokeras.data.ravdess import EMOTIONS as RAVDESS_EMOTIONS
 from emokeras.reporting import runs
@@ -209,6 +209,25 @@ def test_what_is_no_model_is_refused_in_one_line(command, tmp_path, recordings, 
     assert command.main(arguments) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith(f"error: {tmp_path} is no run folder and no exported model")
+
+
+def test_a_row_of_figures_cannot_predict(trained_run, tmp_path, recordings, capsys):
+    for name in ("config.json", "metrics.json"):
+        shutil.copy(trained_run / name, tmp_path)
+    assert predict.main([str(recordings[0]), "--model", str(tmp_path)]) == 1
+    assert f"{tmp_path} has figures and no network" in capsys.readouterr().err
+
+
+def test_long_clips_do_not_multiply_the_memory_of_others():
+    """Neighbours go together, in their order, while what is padded to the longest stays small."""
+    assert recognizer._batches([3] * 20, 100) == [slice(0, 16), slice(16, 20)]
+    assert recognizer._batches([3, 3, 90, 3, 3, 200, 3], 100) == [
+        slice(0, 2),
+        slice(2, 3),
+        slice(3, 5),
+        slice(5, 6),
+        slice(6, 7),
+    ]
 
 
 def test_a_run_that_has_not_ended_cannot_predict(trained_run, tmp_path, recordings, capsys):

@@ -343,7 +343,7 @@ def _without_paths(config: Config) -> Config:
 def shareable_name(path: str) -> str:
     """Return what tells a run, file or folder apart wherever it lies: of a run its recipe, else its name, of a version
     of a model with the model's. What is no path, such as a recipe's name, stays."""
-    if not path or not Path(path).exists():
+    if not path or not (Path(path).exists() or Path(path).is_absolute()):
         return path
     if (Path(path) / "config.json").is_file() and (Path(path) / "split.csv").is_file():
         return read_config(Path(path) / "config.json").recipe

@@ -59,6 +59,11 @@ def call(layer, values: np.ndarray, masks: np.ndarray) -> np.ndarray:
 # Pooling
 
 
+def test_what_has_no_valid_step_pools_to_nothing():
+    pooled = call(MaskedPooling("mean-max"), frames(), np.zeros((3, 7, 1), np.float32))
+    np.testing.assert_array_equal(pooled, np.zeros((3, 12), np.float32))
+
+
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [

@@ -14,6 +14,9 @@ from emokeras.training import callbacks, fit
 def test_a_training_without_frozen_epochs_is_one_stage():
     config = TrainingConfig(epochs=7, learning_rate=0.5)
     assert fit.stages(config, True) == [fit.Stage(0, 7, False, config)]
+    # Nor is there anything to freeze where nothing is pretrained.
+    frozen = override(Config("mel-cnn3", {"spectrogram": CnnConfig()}), {"training.frozen_epochs": 3}).training
+    assert [stage.frozen for stage in fit.stages(frozen, False)] == [False]
 
 
 def test_frozen_epochs_come_first_and_each_stage_has_its_own_schedule():
@@ -34,7 +37,7 @@ def test_a_training_may_end_frozen():
 def staged() -> Config:
     """Return a small network of four epochs, whose convolutions are frozen for the first two."""
     config = tiny(Config("mel-cnn3", {"spectrogram": CnnConfig()}))
-    return override(config, {"training.epochs": 4, "training.frozen_epochs": 2})
+    return override(config, {"training.epochs": 4, "training.frozen_epochs": 2, "training.ema_momentum": 0.9})
 
 
 @pytest.fixture

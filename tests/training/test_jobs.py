@@ -107,6 +107,16 @@ def test_what_there_is_not_is_refused(plan, arguments, message):
         plan(**arguments)
 
 
+def test_each_configuration_has_its_own_split_and_name(plan, tmp_path):
+    """Two searches of one recipe find two configurations of one name."""
+    for name, values in (("one", {"experiment.split_seed": 1}), ("two", {"model.dropout": 0.1})):
+        leave(tmp_path / name, override(RECIPES["mel-cnn3"].config, values))
+    one, two = (str(tmp_path / name / "config.json") for name in ("one", "two"))
+    assert [job.row.name for job in plan([one, two], "random", [0])] == ["split-1-seed-0", "split-0-seed-0"]
+    with pytest.raises(UsageError, match=f"{one} and mel-cnn3 are both called mel-cnn3"):
+        plan([one, "mel-cnn3"], "random", [0], experiment__split_seed=1)
+
+
 def test_a_corpus_that_cannot_be_split_so_is_refused(plan):
     with pytest.raises(CorpusError, match="luna"):
         plan(protocol="luna")
@@ -156,6 +166,18 @@ def test_weights_are_compared_by_name(plan):
     assert jobs.job_state(job) == "done"
     (other,) = plan(folds=[0], model__weights="/a/folder/other.h5")
     with pytest.raises(RunError, match=r'model.weights is "weights.h5", here "/a/folder/other.h5"'):
+        jobs.job_state(other)
+
+
+def test_runs_that_a_network_starts_from_are_compared_by_recipe(plan, tmp_path):
+    for name in ("mel-cnn3", "text-gru"):
+        leave(tmp_path / name, RECIPES[name].config, "split.csv")
+    branches = [str(tmp_path / name) for name in ("mel-cnn3", "text-gru")]
+    (job,) = plan(["early-mel-text"], folds=[0], model__branches=branches)
+    leave_row(job, override(job.config, {"model.branches": ["mel-cnn3", "text-gru"]}))
+    assert jobs.job_state(job) == "done"
+    (other,) = plan(["early-mel-text"], folds=[0], model__branches=branches[:1])
+    with pytest.raises(RunError, match=r"model\.branches"):
         jobs.job_state(other)
 
 
