@@ -15,6 +15,9 @@ from emokeras.errors import UsageError
 
 DEFAULT_WHISPER = "openai/whisper-tiny"  # the smallest; on huggingface.co
 
+GIVE_BERT = (
+    "give a folder that transformers' save_pretrained wrote, with a BERT and its tokenizer, by --set model.weights=DIR"
+)
 GIVE_SPEECH_MODEL = "give a speech model of transformers, by its folder or its name, by --set model.pretrained=NAME|DIR"
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)

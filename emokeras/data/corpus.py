@@ -20,7 +20,6 @@ import time
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -437,7 +436,7 @@ def _contents(clips: Sequence[Clip]) -> list[tuple[str, str]]:
             return contents
     except (OSError, ValueError, TypeError):
         pass  # No cache yet, or a damaged one.
-    contents = _decode_all(clips)
+    contents = audio.in_parallel(_content, "reading clips", clips)
     if all(trouble != UNOPENED for _, trouble in contents):  # A locked file may open the next time.
         _write_cache(cache, json.dumps(contents))
     return contents
@@ -459,14 +458,6 @@ def _write_cache(cache: Path, text: str) -> None:
     with contextlib.suppress(OSError):  # Without the cache the next load takes longer, nothing else.
         cache.parent.mkdir(parents=True, exist_ok=True)
         write_text(cache, text)
-
-
-def _decode_all(clips: Sequence[Clip]) -> list[tuple[str, str]]:
-    from tqdm import tqdm
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        contents = pool.map(_content, clips)
-        return list(tqdm(contents, "reading clips", len(clips), unit="clip", leave=False, disable=None))
 
 
 def _content(clip: Clip) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from emokeras.config import Config, TokensConfig
+from emokeras.config import GIVE_BERT, Config, TokensConfig
 from emokeras.data.hub import quiet_transformers
 from emokeras.errors import CorpusError, RunError, UsageError, first_line
 from emokeras.files import replacing, write_text
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 VOCABULARY_FILE, TOKENIZER_FOLDER = "vocabulary.txt", "tokenizer"
 RESERVED = 2  # tokens that are no words: padding (0) and the unknown word (1)
-HOW_TO_GIVE = (
-    "give a folder that transformers' save_pretrained wrote, with a BERT's tokenizer, by --set model.weights=DIR"
-)
 AGAIN = "take the run's folder again, or train anew"
 
 
@@ -107,13 +104,13 @@ def load_pretrained_tokenizer(name: str) -> "PreTrainedTokenizerBase":
             tokenizer = AutoTokenizer.from_pretrained(name)
         except Exception as error:  # The library under it raises Exception itself for a file that it cannot read.
             raise UsageError(
-                f"the tokenizer of {name or repr(name)} cannot be had ({first_line(error)}): {HOW_TO_GIVE}"
+                f"the tokenizer of {name or repr(name)} cannot be had ({first_line(error)}): {GIVE_BERT}"
             ) from error
     # Of a folder with a model alone transformers makes one that knows nothing but [PAD], [UNK] and their like.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise UsageError(f"{name} holds no tokenizer: {HOW_TO_GIVE}")
+        raise UsageError(f"{name} holds no tokenizer: {GIVE_BERT}")
     if tokenizer.pad_token_id != 0:
-        raise UsageError(f"the tokenizer of {name} pads with {tokenizer.pad_token_id}, not with 0: {HOW_TO_GIVE}")
+        raise UsageError(f"the tokenizer of {name} pads with {tokenizer.pad_token_id}, not with 0: {GIVE_BERT}")
     return tokenizer
 
 

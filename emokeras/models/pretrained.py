@@ -7,16 +7,13 @@ from pathlib import Path
 
 import keras
 
-from emokeras.config import GIVE_SPEECH_MODEL, BertConfig, Config, ImagenetConfig
+from emokeras.config import GIVE_BERT, GIVE_SPEECH_MODEL, BertConfig, Config, ImagenetConfig
 from emokeras.errors import UsageError, first_line
 from emokeras.models.attention import attend
 
 BACKBONE = "backbone"  # The names of their layers begin so.
 PIXEL_DEVIATION = 58.0  # of ImageNet's pixels about their mean, where white is 255
 GIVE_FILE = "give a .weights.h5 file by --set model.weights=FILE"
-GIVE_FOLDER = (
-    "give a folder that transformers' save_pretrained wrote for a BERT and its tokenizer by --set model.weights=DIR"
-)
 BERT_SIZES = {
     "vocabulary_size": "vocab_size",
     "num_positions": "max_position_embeddings",
@@ -137,7 +134,7 @@ def _load_imagenet(body: keras.Model, backbone: str, weights: str) -> None:
 def _load_bert(model: keras.Model, config: BertConfig, weights: str) -> None:
     from safetensors.numpy import load_file
 
-    tensors = load_file(_file_of(weights, "model.safetensors", GIVE_FOLDER))
+    tensors = load_file(_file_of(weights, "model.safetensors", GIVE_BERT))
     # Checkpoints of a BERT with a head have a prefix before every name; old ones call scale and shift gamma and beta.
     tensors = {
         name.removeprefix("bert.").replace("gamma", "weight").replace("beta", "bias"): value
@@ -181,10 +178,10 @@ def speech_units(name: str) -> int:
 
 def bert_settings(weights: str) -> dict:
     """Return the config.json of the BERT that `model.weights` names, a folder or a name of the Hugging Face hub."""
-    settings = json.loads(Path(_file_of(weights, "config.json", GIVE_FOLDER)).read_text(encoding="utf-8"))
+    settings = json.loads(Path(_file_of(weights, "config.json", GIVE_BERT)).read_text(encoding="utf-8"))
     wanted = {"model_type": "bert", "type_vocab_size": 2, "hidden_act": "gelu"}
     if any(settings.get(name) != value for name, value in wanted.items()):
-        raise UsageError(f"model.weights={weights} is no BERT as Google published it: {GIVE_FOLDER}")
+        raise UsageError(f"model.weights={weights} is no BERT as Google published it: {GIVE_BERT}")
     return settings
 
 
