@@ -174,6 +174,7 @@ def _work(arguments: argparse.Namespace) -> None:
         raise UsageError("name a recipe; `python -m emokeras.train --list` shows them")
     commandline.import_tensorflow()
     from emokeras.data.corpus import default_source, load_corpus
+    from emokeras.data.splits import check_fold
     from emokeras.training.jobs import SET_BY_JOBS
     from emokeras.training.subsets import split_corpus
     from tuning.recipe import configuration_of
@@ -186,6 +187,8 @@ def _work(arguments: argparse.Namespace) -> None:
     config = configuration_of(arguments.recipe, given | {key: own for key, own in flags.items() if own is not None})
     ideas = chosen_ideas(arguments.ideas, arguments.change)
     numbers = [commandline.parse_numbers(option, getattr(arguments, option[2:])) for option in ("--folds", "--seeds")]
+    for fold in numbers[0]:
+        check_fold(config.experiment.protocol, fold)
     trials = plan_trials(config, ideas, *numbers)
     corpus = load_corpus(arguments.corpus or default_source())
     for trial in trials:

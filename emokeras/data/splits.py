@@ -69,13 +69,7 @@ def split(corpus: Corpus, protocol: str, fold: int = 0, split_seed: int = 0) -> 
     ------
     UsageError: no such protocol or fold. CorpusError: this corpus cannot be split so.
     """
-    if protocol not in PROTOCOLS:
-        near = difflib.get_close_matches(protocol, PROTOCOLS, 1, 0.0)[0]
-        raise UsageError(f"there is no protocol '{protocol}'; did you mean '{near}'? There are {', '.join(PROTOCOLS)}")
-    num_folds = PROTOCOLS[protocol].num_folds
-    if not 0 <= fold < num_folds:
-        folds = f"its folds are 0 to {num_folds - 1}" if num_folds > 1 else "it has fold 0 only"
-        raise UsageError(f"protocol '{protocol}' has no fold {fold}: {folds}")
+    check_fold(protocol, fold)
     if not 0 <= split_seed < 2**31:
         raise UsageError(f"split seed {split_seed} is out of range: take one from 0 to {2**31 - 1}")
     if protocol == "all":
@@ -91,6 +85,17 @@ def split(corpus: Corpus, protocol: str, fold: int = 0, split_seed: int = 0) -> 
         "emobox": (EMOBOX_TEST_ACTORS, EMOBOX_VALIDATION_ACTORS),
     }[protocol]
     return _fixed_actors(corpus, protocol, test[fold], validation[fold])
+
+
+def check_fold(protocol: str, fold: int) -> None:
+    """Raise UsageError when there is no such protocol, or it has no such fold."""
+    if protocol not in PROTOCOLS:
+        near = difflib.get_close_matches(protocol, PROTOCOLS, 1, 0.0)[0]
+        raise UsageError(f"there is no protocol '{protocol}'; did you mean '{near}'? There are {', '.join(PROTOCOLS)}")
+    num_folds = PROTOCOLS[protocol].num_folds
+    if not 0 <= fold < num_folds:
+        folds = f"its folds are 0 to {num_folds - 1}" if num_folds > 1 else "it has fold 0 only"
+        raise UsageError(f"protocol '{protocol}' has no fold {fold}: {folds}")
 
 
 def missing_emotions(corpus: Corpus, subsets: np.ndarray) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from emokeras import recipes
 from emokeras.config import AnyConfig, override, read_config
 from emokeras.data.corpus import lasting_source, load_corpus
-from emokeras.data.splits import PROTOCOLS, split
+from emokeras.data.splits import PROTOCOLS, check_fold, split
 from emokeras.errors import RunError, UsageError
 from emokeras.reporting import runs, tables
 
@@ -89,6 +89,8 @@ def plan_jobs(
     if not configs:
         raise UsageError("no recipe is given: name one or more; `python -m emokeras.train --list` shows them")
     folds = range(PROTOCOLS[protocol].num_folds) if folds is None else dict.fromkeys(folds)
+    for fold in folds:
+        check_fold(protocol, fold)
     for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
             raise UsageError(f"seed {seed} is out of range: take one from 0 to {MAX_SEED}")

@@ -153,7 +153,7 @@ def test_what_cannot_be_tried_is_one_line(demo_folder, capsys):
         (["mel-cnn3", "--set", "experiment.fold=3"], "--set experiment.fold: give --folds instead"),
         (
             ["mel-cnn3", "--corpus", str(demo_folder), "--folds", "-1"],
-            "experiment.fold: Input should be greater",
+            "protocol 'speaker' has no fold -1",
         ),
         (["mel-cnn3", "--corpus", str(demo_folder), "--folds", "0,9"], "protocol 'speaker' has no fold 9"),
         (["mel-cnn3", "--corpus", str(demo_folder), "--change", "foo"], "--change foo: write it as section.key=value"),
