@@ -472,4 +472,4 @@ def test_without_a_recogniser_a_missing_transcript_is_refused(text_run, corpus, 
     out, err = capfd.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert "reads what is said: give --transcript TEXT, one a file (transcribing needs torch and jiwer" in err
+    assert "reads what is said: give --transcript TEXT, one a file (transcribing needs torch:" in err

@@ -89,7 +89,9 @@ def search(plan: "Search", say: Callable = print, after_death: bool = False) -> 
         say(f"search folder: {plan.folder}")
         say(f"{len(plan.space)} settings are searched; {len(ended)} of {plan.max_trials} trials are done already")
     tuner = Tuner(plan, corpus, watch.look if leads else None, after_death)
-    if not leads:  # Whom the chief has answered finds its search there.
+    if not leads:
+        say(f"waiting for the chief at {os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}")
+        tuner.wait_for_chief()  # It has made the folder by then.
         check_same(plan.folder, told)
     if leads and len(ended) >= plan.max_trials:
         say("this search is finished; a larger --max-trials goes on with it")

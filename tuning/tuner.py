@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import keras
 import keras_tuner
 from keras_tuner.engine import base_tuner
@@ -54,12 +55,19 @@ class Search:
         return self.config.training.epochs
 
 
-class OngoingTrials:
-    """Lets an oracle that is started again wait for the trials that are under way, each with the worker that has it.
+class Lasting:
+    """Lets an oracle be killed at any moment: its files are whole, and when it is started again, it knows which trials
+    are under way and waits for them, each with the worker that has it.
 
-    KerasTuner would give them to whoever asks next, while their workers still train them; and also one that has just
+    KerasTuner would give those to whoever asks next, while their workers still train them; and also one that has just
     ended, for it is written down as ended before it is struck off the list.
     """
+
+    def save(self):
+        write_text(Path(self._get_oracle_fname()), json.dumps(self.get_state()))
+
+    def _save_trial(self, trial):
+        write_text(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", json.dumps(trial.get_state()))
 
     def reload(self):
         super().reload()
@@ -69,17 +77,22 @@ class OngoingTrials:
             self.tuner_ids.add(worker)
             if self.trials[trial_id].status == "RUNNING":
                 self.ongoing_trials[worker] = self.trials[trial_id]
+        given = {trial.trial_id for trial in self.ongoing_trials.values()} | {*self._retry_queue}
+        # What was written down as begun, but not yet who has it, nobody has.
+        self._retry_queue += [
+            name for name, trial in self.trials.items() if trial.status == "RUNNING" and name not in given
+        ]
 
 
-class RandomOracle(OngoingTrials, keras_tuner.oracles.RandomSearchOracle):
+class RandomOracle(Lasting, keras_tuner.oracles.RandomSearchOracle):
     pass
 
 
-class BayesianOracle(OngoingTrials, keras_tuner.oracles.BayesianOptimizationOracle):
+class BayesianOracle(Lasting, keras_tuner.oracles.BayesianOptimizationOracle):
     pass
 
 
-class HyperbandOracle(OngoingTrials, keras_tuner.oracles.HyperbandOracle):
+class HyperbandOracle(Lasting, keras_tuner.oracles.HyperbandOracle):
     """Hyperband whose first trials train for a ninth of the epochs: of one epoch nothing can be told here."""
 
     def __init__(self, epochs: int, max_trials: int, **options):
@@ -145,6 +158,20 @@ class Tuner(base_tuner.BaseTuner):
         super().on_trial_end(trial)
         if self.ended:
             self.ended()
+
+    def wait_for_chief(self) -> None:
+        """Return once the chief answers, whose search it is then. KerasTuner waits for an hour."""
+        self.oracle.get_space()
+
+    def _run_and_update_trial(self, trial, *more, **options):
+        while True:
+            try:
+                return super()._run_and_update_trial(trial, *more, **options)
+            except grpc.RpcError as error:
+                # The chief died while it was told the score. KerasTuner would take the trial for a failed one; it has
+                # ended on the disk, and is told again at once.
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
 
     def run_trial(self, trial, *_, **__):
         """Train a trial's configuration with each seed; return the mean of their scores."""

@@ -107,9 +107,8 @@ class MaskedPooling(keras.layers.Layer):
             parts.append(masked_mean(frames, mask))
         if "max" in self.mode:
             largest = ops.max(ops.where(mask > 0, frames, ops.full_like(frames, -1e4)), axis=1)
-            parts.append(
-                largest * ops.cast(ops.max(mask, axis=1), frames.dtype)
-            )  # 0 where no step is valid, as the mean is
+            # 0 where no step is valid, as the mean is.
+            parts.append(largest * ops.cast(ops.max(mask, axis=1), frames.dtype))
         return ops.concatenate(parts, axis=-1)
 
     def get_config(self):

@@ -111,9 +111,8 @@ def plan_jobs(
         run |= {"fold": fold, "seed": seed, "split_seed": config.experiment.split_seed}
         row = runs.results_folder(run, results_root, where=Path("the job"))
         if rows.setdefault(row, name) != name:
-            raise UsageError(
-                f"{rows[row]} and {name} are both called {config.recipe}: give one of them another `recipe`"
-            )
+            both = f"{rows[row]} and {name}"
+            raise UsageError(f"{both} are both called {config.recipe}: give one of them another `recipe`")
         run_folder = Path(runs_root) / config.recipe / runs.run_folder_name(config.experiment, loaded.name)
         jobs.append(Job(name, config, values, corpus, run_folder, Path(results_root), row))
     return jobs

@@ -171,29 +171,79 @@ def test_hyperband_begins_with_a_ninth_of_the_epochs_and_promotes_the_best():
 # Chief and workers
 
 
-def test_an_oracle_that_is_started_again_knows_who_trains_what(tmp_path):
+def random_oracle(folder):
     import keras_tuner
 
-    def oracle():
-        space = keras_tuner.HyperParameters()
-        space.Float("x", 0.0, 1.0)
-        objective = keras_tuner.Objective("score", "max")
-        made = RandomOracle(max_trials=9, objective=objective, hyperparameters=space, seed=1)
-        made._set_project_dir(str(tmp_path), "project")
-        made.verbose = 0
-        return made
+    space = keras_tuner.HyperParameters()
+    space.Float("x", 0.0, 1.0)
+    objective = keras_tuner.Objective("score", "max")
+    made = RandomOracle(max_trials=9, objective=objective, hyperparameters=space, seed=1)
+    made._set_project_dir(str(folder), "project")
+    made.verbose = 0
+    return made
 
-    first = oracle()
+
+def test_an_oracle_that_is_started_again_knows_who_trains_what(tmp_path):
+    first = random_oracle(tmp_path)
     ended, ongoing = first.create_trial("a"), first.create_trial("b")
     first.update_trial(ended.trial_id, {"score": 0.5})
     ended.status = "COMPLETED"
     first.end_trial(ended)  # Written down before it is struck off the list of what is under way.
-    again = oracle()
+    again = random_oracle(tmp_path)
     again.reload()
     assert again.create_trial("b").trial_id == ongoing.trial_id
     third = again.create_trial("a")
     assert third.trial_id not in (ended.trial_id, ongoing.trial_id)
     assert [trial.score for trial in again.get_best_trials()] == [0.5]
+
+
+def test_a_trial_whose_beginning_is_half_written_down_is_given_again(tmp_path):
+    first = random_oracle(tmp_path)
+    first.create_trial("a")
+    before = Path(first._get_oracle_fname()).read_bytes()
+    lost = first.create_trial("b")
+    Path(first._get_oracle_fname()).write_bytes(before)  # As when it is killed after the trial's own file.
+    again = random_oracle(tmp_path)
+    again.reload()
+    assert again.create_trial("c").trial_id == lost.trial_id
+    assert again.create_trial("d").trial_id not in ("0", lost.trial_id)
+
+
+def test_a_score_that_a_dying_chief_was_told_is_told_again(demo_folder, tmp_path, monkeypatch):
+    import grpc
+
+    class Lost(grpc.RpcError):
+        def code(self):
+            return grpc.StatusCode.UNAVAILABLE
+
+    told, update_trial = [], RandomOracle.update_trial
+
+    def die_at_first(self, trial_id, *more, **options):
+        told.append(trial_id)
+        if len(told) == 1:
+            raise Lost
+        return update_trial(self, trial_id, *more, **options)
+
+    monkeypatch.setattr(RandomOracle, "update_trial", die_at_first)
+    assert search.main(arguments(demo_folder, tmp_path / "s", 1)) == 0
+    assert told == ["0", "0"]
+    assert [row["status"] for row in table(tmp_path / "s")] == ["COMPLETED"]
+    assert epochs_of(tmp_path / "s", "0") == 2  # Not trained again.
+
+
+def test_a_worker_that_is_before_its_chief_waits_for_it(demo_folder, tmp_path):
+    # What joins from another machine reads the search's folder; the chief makes it.
+    folder, port = tmp_path / "s", workers._free_port()
+    given = [*arguments(demo_folder, folder, 1), "--chief", f"127.0.0.1:{port}", "--worker-id"]
+    worker = subprocess.Popen([sys.executable, "-m", "tuning.search", *given, "a"], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert next(worker.stdout).decode() == f"waiting for the chief at 127.0.0.1:{port}\n"
+        chief = subprocess.run([sys.executable, "-m", "tuning.search", *given, "chief"], cwd=ROOT, timeout=300)
+        assert chief.returncode == 0
+        assert worker.wait(60) == 0
+    finally:
+        worker.kill()
+    assert [row["status"] for row in table(folder)] == ["COMPLETED"]
 
 
 def test_each_worker_sees_one_gpu_in_turn_and_the_chief_none(monkeypatch):
