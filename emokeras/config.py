@@ -73,6 +73,11 @@ class SpectrogramConfig:
     def num_features(self) -> int:
         return self.num_bands
 
+    @property
+    def loud_features(self) -> range:
+        """The features that grow alike, each by its own unit, when a clip is louder."""
+        return range(self.num_bands)
+
 
 @dataclass(frozen=True, config=STRICT)
 class MfccConfig(SpectrogramConfig):
@@ -83,6 +88,10 @@ class MfccConfig(SpectrogramConfig):
     @property
     def num_features(self) -> int:
         return self.num_coefficients
+
+    @property
+    def loud_features(self) -> range:
+        return range(1)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -101,6 +110,10 @@ class ProsodyConfig:
     def num_features(self) -> int:
         return 8
 
+    @property
+    def loud_features(self) -> range:
+        return range(2, 3)
+
 
 @dataclass(frozen=True, config=STRICT)
 class SpeechConfig:
@@ -116,6 +129,10 @@ class SpeechConfig:
     @property
     def num_features(self) -> int:
         return self.units
+
+    @property
+    def loud_features(self) -> range:
+        return range(0)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -175,9 +192,10 @@ class EncoderConfig:
     of that (0: it is the embedding itself).
 
     What is `centered` is heard less its mean over the clip: less of the speaker's voice and the microphone, and of how
-    loud it is. Words are not."""
+    loud it is. What is `leveled` is heard less how loud the clip is, and no more: one number. Words are neither."""
 
     centered: bool = False
+    leveled: bool = False
     batch_normalization: bool = True
     dropout: Fraction = 0.2
     l2: NotNegative = 1e-4
@@ -204,12 +222,16 @@ class CrnnConfig(CnnConfig):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ResnetConfig(EncoderConfig):
-    """Residual blocks over time after a 2-D stem. The first filter count is the stem's."""
+    """Residual blocks over time after a 2-D stem. The first filter count is the stem's.
+
+    With `layer_normalization` each block ends in one: what is unlike the training clips, such as a very quiet voice,
+    then cannot grow from block to block."""
 
     kind: Literal["resnet"] = "resnet"
     filters: tuple[Count, ...] = (32, 128, 192)
     kernel_size: Count = 3
     squeeze_excitation: bool = False
+    layer_normalization: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

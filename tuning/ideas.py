@@ -30,8 +30,10 @@ IDEAS: dict[str, dict[str, Any]] = {
     "mixup of all clips": {"augment.mixup_probability": 1.0},
     # The network
     "less each clip's mean": {"encoder.centered": True},
+    "less each clip's loudness": {"encoder.leveled": True},
     "no squeeze and excitation": {"encoder.squeeze_excitation": False},
     "squeeze and excitation": {"encoder.squeeze_excitation": True},
+    "blocks end in layer normalisation": {"encoder.layer_normalization": True},
     "pooling by mean and maximum": {"model.pooling": "mean-max"},
     # What is learned, and how
     "no label smoothing": {"training.label_smoothing": 0.0},

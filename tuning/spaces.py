@@ -107,7 +107,7 @@ def applies(path: str, config: Config) -> bool:
             if starts:  # Its bodies are as they were trained, but for what a network that goes on has of its own.
                 return bool(config.model.start_from) and name in ("dropout", "l2")
             has = any(hasattr(body, name) for body in config.encoders.values())
-            return has and (config.hears or name != "centered")
+            return has and (config.hears or name not in ("centered", "leveled"))
         case "augment":
             return _augments(name, config)
         case "model" if config.model.start_from:

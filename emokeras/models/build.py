@@ -5,7 +5,7 @@ import keras
 from emokeras.config import Config, InputName
 from emokeras.models.encoders import ENCODERS
 from emokeras.models.fusion import fuse
-from emokeras.models.layers import SpecAugment, masked_mean
+from emokeras.models.layers import Leveling, SpecAugment, masked_mean
 
 
 def build_model(config: Config) -> keras.Model:
@@ -40,6 +40,9 @@ def read_frames(name: InputName, config: Config) -> tuple[dict, keras.KerasTenso
     frames = keras.layers.Multiply(dtype="float32")([frames, mask])
     if config.encoders[name].centered:
         frames = (frames - keras.ops.expand_dims(masked_mean(frames, mask), 1)) * mask
+    if config.encoders[name].leveled and settings.loud_features:
+        loud = settings.loud_features
+        frames = Leveling(loud.start, loud.stop, dtype="float32", name=f"{name}_leveling")([frames, mask])
     frames = SpecAugment(
         config.augment.num_time_masks,
         config.augment.time_mask_frames,

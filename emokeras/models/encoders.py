@@ -147,8 +147,10 @@ def _residual_block(frames, mask, filters, config):
     if config.squeeze_excitation:
         frames = SqueezeExcitation(kernel_regularizer=keras.regularizers.L2(config.l2))([frames, mask])
     frames = keras.layers.Add()([frames, shortcut])
+    if config.layer_normalization:
+        frames = keras.layers.LayerNormalization()(frames)
     frames = keras.layers.ReLU()(frames)
-    return keras.layers.Multiply()([frames, mask]), mask  # Padding stays 0, whatever the batch normalisation adds.
+    return keras.layers.Multiply()([frames, mask]), mask  # Padding stays 0, whatever the normalisation adds.
 
 
 def _convolution(frames, filters, kernel_size, config, strides=1):

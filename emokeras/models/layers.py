@@ -52,6 +52,29 @@ class ReverseGradient(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("emokeras")
+class Leveling(keras.layers.Layer):
+    """Take from frames [batch, steps, features] how loud their clip is: the mean, over the valid steps, of the features
+    from `start` to before `stop`, which are those that grow with it.
+
+    Call with [frames, mask]; the mask is [batch, steps, 1]. Returns frames of the same shape, 0 where none is valid.
+    """
+
+    def __init__(self, start, stop, **kwargs):
+        super().__init__(**kwargs)
+        self.start, self.stop = start, stop
+
+    def call(self, inputs):
+        frames, mask = inputs
+        level = ops.mean(masked_mean(frames, mask)[:, self.start : self.stop], axis=-1)  # [batch]
+        features = ops.arange(frames.shape[-1])
+        grows = ops.cast((features >= self.start) & (features < self.stop), frames.dtype)  # [features]
+        return (frames - ops.reshape(level, (-1, 1, 1)) * grows) * mask
+
+    def get_config(self):
+        return super().get_config() | {"start": self.start, "stop": self.stop}
+
+
+@keras.saving.register_keras_serializable("emokeras")
 class SqueezeExcitation(keras.layers.Layer):
     """Weigh the channels of frames [batch, steps, channels] by their mean over the valid steps (Hu et al. 2018).
 

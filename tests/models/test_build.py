@@ -185,6 +185,39 @@ def test_what_is_centered_is_heard_less_its_mean(centered):
     assert difference < 1e-3 if centered else difference > 0.1
 
 
+@pytest.mark.parametrize("leveled", [True, False])
+def test_what_is_leveled_is_heard_however_loud_it_is(leveled):
+    """Another level is the same change of all features; another in each band is heard."""
+    model = network(small("mel-cnn3", encoder__leveled=leveled))
+    inputs = batch()
+    valid = inputs["spectrogram_mask"][..., np.newaxis]
+    bands = np.random.default_rng(5).normal(size=(1, 1, BANDS))
+    statistics = model.get_layer("spectrogram_normalization")
+    louder, tinny = (
+        np.abs(logits(model, inputs) - logits(model, inputs | {"spectrogram": changed.astype(np.float32)})).max()
+        for changed in (
+            inputs["spectrogram"] + np.sqrt(np.array(statistics.variance)) * valid,
+            inputs["spectrogram"] + 10 * bands * valid,
+        )
+    )
+    assert louder < 1e-3 if leveled else louder > 0.05
+    assert tinny > 0.1
+
+
+@pytest.mark.parametrize(("name", "features"), [("mfcc", "MfccConfig"), ("prosody", "ProsodyConfig")])
+def test_the_loud_features_are_those_that_change_when_a_waveform_is_louder(name, features):
+    from emokeras import config as configs
+    from emokeras.data.features import mfcc
+    from emokeras.data.prosody import prosody
+
+    settings = getattr(configs, features)()
+    waveform = np.random.default_rng(0).normal(0, 0.05, (1, 16000)).astype(np.float32)
+    heard = {"mfcc": mfcc, "prosody": prosody}[name]
+    softer, louder = (np.array(heard(scale * waveform, settings, 16000))[0, 5:-5] for scale in (1, 4))
+    changed = np.abs(louder - softer).max(axis=0) > 0.01
+    assert list(np.flatnonzero(changed)) == list(settings.loud_features)
+
+
 def test_masks_of_spec_augment_are_the_configurations_and_come_in_training_alone():
     config = small(augment__num_time_masks=3, augment__time_mask_frames=5, augment__num_band_masks=1)
     model = network(override(config, {"augment.band_mask_bands": 4, "experiment.seed": 6}))

@@ -91,6 +91,15 @@ def test_a_block_of_fewer_channels_than_the_last_is_built_too():
     assert frames.shape == (2, 10, 6)
 
 
+@pytest.mark.parametrize("layer_normalization", [True, False])
+def test_with_layer_normalisation_what_is_extreme_does_not_grow_from_block_to_block(layer_normalization):
+    config = ResnetConfig(filters=(4, 8, 8, 8), layer_normalization=layer_normalization)
+    frames, mask = features()
+    model = body(config)
+    plain, extreme = (np.abs(np.array(model([scale * frames, mask])[0])).max() for scale in (1, 100))
+    assert extreme < 2 * plain if layer_normalization else extreme > 50 * plain
+
+
 def test_one_block_of_the_cnn_is_convolution_relu_and_pooling():
     """By hand, with a kernel of one value: each step is the larger of two frames, each band of two bands."""
     model = body(CnnConfig(filters=(1,), kernel_size=1, batch_normalization=False))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from emokeras.models import layers
-from emokeras.models.layers import AttentionPooling, MaskedPooling, SpecAugment, SqueezeExcitation
+from emokeras.models.layers import AttentionPooling, Leveling, MaskedPooling, SpecAugment, SqueezeExcitation
 
 LENGTHS = (7, 4, 1)
 
@@ -176,6 +176,14 @@ def test_float16_neither_overflows_nor_loses_the_mean(name):
         np.testing.assert_allclose(result[:, :6], 600.0, rtol=2e-3)
 
 
+def test_leveling_takes_one_number_from_the_features_that_are_loud():
+    given, result = frames(), call(Leveling(1, 4), frames(), mask())
+    for own, left in zip(valid(given), valid(result), strict=True):
+        np.testing.assert_allclose(left[:, 1:4], own[:, 1:4] - own[:, 1:4].mean(), atol=1e-6)
+        np.testing.assert_array_equal(left[:, [0, 4, 5]], own[:, [0, 4, 5]])
+    np.testing.assert_array_equal(result * (1 - mask()), 0)
+
+
 # SpecAugment
 
 
@@ -259,7 +267,7 @@ def test_spec_augment_comes_back_from_its_configuration():
 
 def test_a_saved_model_of_all_layers_gives_the_same(tmp_path):
     values, valid_steps = keras.Input((7, 6)), keras.Input((7, 1))
-    x = SpecAugment(1, 3, 1, 3, seed=0)(values)
+    x = Leveling(0, 2)([SpecAugment(1, 3, 1, 3, seed=0)(values), valid_steps])
     x = SqueezeExcitation(2, keras.regularizers.L2(0.01))([x, valid_steps])
     pooled = [SHAPED[name]()([x, valid_steps]) for name in SHAPED if name != "squeeze-excitation"]
     model = randomise(keras.Model([values, valid_steps], keras.layers.Concatenate()(pooled)))
