@@ -196,7 +196,11 @@ RECIPES = {
             recipe="mel-resnet",
             encoders={
                 "spectrogram": ResnetConfig(
-                    filters=(32, 128, 128, 128, 192, 192, 192), squeeze_excitation=True, dropout=0.1, l2=1e-5
+                    filters=(32, 128, 128, 128, 192, 192, 192),
+                    squeeze_excitation=True,
+                    leveled=True,
+                    dropout=0.1,
+                    l2=1e-5,
                 )
             },
             spectrogram=SpectrogramConfig(hop_seconds=0.016),

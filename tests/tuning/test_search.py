@@ -231,6 +231,7 @@ def test_a_score_that_a_dying_chief_was_told_is_told_again(demo_folder, tmp_path
     assert epochs_of(tmp_path / "s", "0") == 2  # Not trained again.
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_before_its_chief_waits_for_it(demo_folder, tmp_path):
     # What joins from another machine reads the search's folder; the chief makes it.
     folder, port = tmp_path / "s", workers._free_port()
