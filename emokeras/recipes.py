@@ -43,7 +43,7 @@ class Recipe:
 AUGMENTATION = AugmentConfig(
     speed_change=0.12,
     shift_seconds=0.2,
-    gain_decibels=12.0,
+    gain_decibels=6.0,
     noise_probability=0.3,
     num_time_masks=2,
     num_band_masks=2,
@@ -56,7 +56,6 @@ AUGMENTATION = AugmentConfig(
 # 66 % with everything but mixup, and 58 % after 40 epochs with everything and stronger L2 and dropout.
 LIGHT_AUGMENTATION = replace(
     AUGMENTATION,
-    gain_decibels=6.0,
     noise_probability=0.0,
     num_time_masks=1,
     time_mask_frames=16,
@@ -196,11 +195,7 @@ RECIPES = {
             recipe="mel-resnet",
             encoders={
                 "spectrogram": ResnetConfig(
-                    filters=(32, 128, 128, 128, 192, 192, 192),
-                    squeeze_excitation=True,
-                    leveled=True,
-                    dropout=0.1,
-                    l2=1e-5,
+                    filters=(32, 128, 128, 128, 192, 192, 192), squeeze_excitation=True, dropout=0.1, l2=1e-5
                 )
             },
             spectrogram=SpectrogramConfig(hop_seconds=0.016),
@@ -240,7 +235,7 @@ RECIPES = {
         Config(
             recipe="mel-ast",
             encoders={"spectrogram": TransformerConfig(dropout=0.1, l2=0.0)},
-            augment=replace(AUGMENTATION, gain_decibels=6.0),
+            augment=AUGMENTATION,
             model=ModelConfig(pooling="mean", hidden_units=(), dropout=0.1),
             training=replace(OUR_TRAINING, epochs=60, learning_rate=1e-3, weight_decay=5e-2),
         ),
