@@ -21,7 +21,7 @@ IDEAS: dict[str, dict[str, Any]] = {
     "more shift of bands": {"augment.band_shift_bands": 6},
     "other vocal tracts": {"augment.vocal_tract_change": 0.1},
     "pitch and tempo variants": {"augment.variants": ["pitch-up", "pitch-down", "slow", "fast"]},
-    "more change of loudness": {"augment.gain_decibels": 18.0},
+    "more change of loudness": {"augment.gain_decibels": 12.0},
     "no noise": {"augment.noise_probability": 0.0},
     "equalisation": {"augment.equalisation_decibels": 6.0},
     "reverberation": {"augment.reverberation_probability": 0.3},
