@@ -257,6 +257,17 @@ class TransformerConfig(EncoderConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class ConformerConfig(EncoderConfig):
+    """Blocks of self-attention and of a depthwise convolution over `kernel_size` steps of four frames."""
+
+    kind: Literal["conformer"] = "conformer"
+    units: Count = 128
+    num_heads: Count = 4
+    num_blocks: Count = 4
+    kernel_size: Count = 15
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ImagenetConfig(EncoderConfig):
     """A ResNet of keras.applications that was trained on photographs; `model.weights` says where its weights are."""
 
@@ -296,6 +307,7 @@ ENCODER_CONFIGS = {
         ResnetConfig,
         TcnConfig,
         TransformerConfig,
+        ConformerConfig,
         ImagenetConfig,
         RecurrentConfig,
         BertConfig,

@@ -44,6 +44,7 @@ TINY_BODIES = {
     "resnet": {"filters": [4, 8, 8]},
     "tcn": {"filters": 8, "dilations": [1, 4]},
     "transformer": {"patch_frames": 8, "patch_bands": 10, "units": 8, "num_heads": 2, "num_blocks": 1},
+    "conformer": {"units": 8, "num_heads": 2, "num_blocks": 1, "kernel_size": 3},
     "recurrent": {"units": [6]},
     "imagenet": {},
     "bert": {},

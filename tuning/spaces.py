@@ -59,6 +59,11 @@ BODIES: dict[str, Space] = {
         "dilations": OneOf(("[1, 2, 4, 8]", "[1, 2, 4, 8, 16]", "[1, 2, 4, 8, 16, 32]")),
     },
     "transformer": {"units": OneOf((96, 128, 192)), "num_blocks": Between(2, 6, step=1)},
+    "conformer": {
+        "units": OneOf((96, 128, 160)),
+        "num_blocks": Between(2, 6, step=1),
+        "kernel_size": OneOf((7, 15, 31)),
+    },
     "recurrent": {"units": OneOf(("[32]", "[64]", "[128]", "[64, 64]"))},
     "imagenet": {},
     "bert": {},

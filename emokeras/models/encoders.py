@@ -8,12 +8,9 @@ import keras
 
 from emokeras.config import CnnConfig, CrnnConfig, EncoderConfig, RecurrentConfig, ResnetConfig, TcnConfig
 from emokeras.errors import UsageError
-from emokeras.models.attention import transformer
-from emokeras.models.layers import SqueezeExcitation, WeightedSum
+from emokeras.models.attention import conformer, transformer
+from emokeras.models.layers import MOMENTUM, SqueezeExcitation, WeightedSum
 from emokeras.models.pretrained import bert, imagenet
-
-# An epoch has a few dozen batches here: at Keras's 0.99 the moving statistics would lag behind for many epochs.
-MOMENTUM = 0.95
 
 
 def cnn(features, mask, config: CnnConfig | CrnnConfig):
@@ -180,5 +177,6 @@ def _shorten(mask):
 
 
 ENCODERS = {
-    function.__name__: function for function in (cnn, crnn, resnet, tcn, transformer, imagenet, recurrent, bert)
+    function.__name__: function
+    for function in (cnn, crnn, resnet, tcn, transformer, conformer, imagenet, recurrent, bert)
 }

@@ -4,6 +4,9 @@ import keras
 from keras import ops
 
 SMALLEST_VARIANCE = 1e-5
+# Of batch normalisation. An epoch has a few dozen batches here: at Keras's 0.99 the moving statistics would lag behind
+# for many epochs.
+MOMENTUM = 0.95
 
 
 @keras.saving.register_keras_serializable("emokeras")

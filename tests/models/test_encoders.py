@@ -8,6 +8,7 @@ import pytest
 
 from emokeras.config import (
     CnnConfig,
+    ConformerConfig,
     CrnnConfig,
     EncoderConfig,
     RecurrentConfig,
@@ -245,3 +246,37 @@ def test_a_transformer_that_cannot_be_is_one_line(wrong):
     with pytest.raises(UsageError) as caught:
         body(config)
     assert "\n" not in str(caught.value)
+
+
+CONFORMER = ConformerConfig(units=12, num_heads=3, num_blocks=2, kernel_size=3)
+
+
+@pytest.mark.parametrize(("steps", "valid"), [(20, 10), (20, 7), (21, 21), (20, 1)])
+def test_the_conformer_halves_the_steps_twice_and_keeps_padding_zero(steps, valid):
+    frames, mask = (np.array(value) for value in body(CONFORMER, steps)(features(steps, (steps, valid))))
+    assert frames.shape == (2, -(-steps // 4), 12)
+    np.testing.assert_array_equal(mask[1, :, 0], [valid > 4 * step for step in range(-(-steps // 4))])
+    assert (frames[mask[..., 0] == 0] == 0).all()
+
+
+def test_a_conformer_hears_a_clip_alike_in_a_longer_window():
+    model, longer = body(CONFORMER, 20), body(CONFORMER, 32)
+    longer.set_weights(model.get_weights())
+    values, mask = features(20, lengths=(16, 7))
+    padded = [np.pad(value, ((0, 0), (0, 12), (0, 0))) for value in (values, mask)]
+    np.testing.assert_allclose(longer(padded)[0][:, :5], model([values, mask])[0], atol=1e-5)
+
+
+def test_a_conformer_hears_the_whole_clip_and_without_attention_what_is_around():
+    values, mask = features(40, lengths=(40, 40))
+    changed = values.copy()
+    changed[:, 20] += 1.0
+    model = body(CONFORMER, 40)
+    heard = [np.abs(np.array(model((changed, mask))[0]) - np.array(model((values, mask))[0])).max(axis=(0, 2))]
+    for layer in of_kind(model, keras.layers.MultiHeadAttention):
+        layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
+    heard.append(np.abs(np.array(model((changed, mask))[0]) - np.array(model((values, mask))[0])).max(axis=(0, 2)))
+    whole, around = (np.flatnonzero(difference > 1e-6) for difference in heard)
+    np.testing.assert_array_equal(whole, np.arange(10))
+    # Steps 3 to 5 have the frame among theirs; two blocks of three taps reach 2 further on either side.
+    np.testing.assert_array_equal(around, np.arange(3 - 2, 5 + 2 + 1))
