@@ -236,12 +236,14 @@ class ResnetConfig(EncoderConfig):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TcnConfig(EncoderConfig):
-    """Dilated causal convolutions over time, in both directions; one block a dilation, in steps of two frames."""
+    """Dilated causal convolutions over time, in both directions; one block a dilation, in steps of two frames.
+    `layer_normalization` is that of ResnetConfig."""
 
     kind: Literal["tcn"] = "tcn"
     filters: Count = 128
     kernel_size: Annotated[int, Field(ge=2)] = 2
     dilations: tuple[Count, ...] = (1, 2, 4, 8, 16)
+    layer_normalization: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

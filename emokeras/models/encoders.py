@@ -89,8 +89,7 @@ def _dilated_chain(frames, mask, config):
         frames = keras.layers.ReLU()(_causal_convolution(frames, dilation, config))
         frames = keras.layers.SpatialDropout1D(config.dropout)(frames)
         frames = _causal_convolution(keras.layers.Multiply()([frames, mask]), dilation, config)
-        frames = keras.layers.ReLU()(keras.layers.Add()([frames, shortcut]))
-        frames = keras.layers.Multiply()([frames, mask])
+        frames = _end_of_block(keras.layers.Add()([frames, shortcut]), mask, config)
         scales.append(frames)
     return scales
 
@@ -143,11 +142,15 @@ def _residual_block(frames, mask, filters, config):
     frames = _convolution(frames, filters, config.kernel_size, config)
     if config.squeeze_excitation:
         frames = SqueezeExcitation(kernel_regularizer=keras.regularizers.L2(config.l2))([frames, mask])
-    frames = keras.layers.Add()([frames, shortcut])
+    return _end_of_block(keras.layers.Add()([frames, shortcut]), mask, config), mask
+
+
+def _end_of_block(frames, mask, config: ResnetConfig | TcnConfig):
+    """Normalise each step's channels where the configuration says, and leave padding 0, whatever that adds."""
     if config.layer_normalization:
         frames = keras.layers.LayerNormalization()(frames)
     frames = keras.layers.ReLU()(frames)
-    return keras.layers.Multiply()([frames, mask]), mask  # Padding stays 0, whatever the normalisation adds.
+    return keras.layers.Multiply()([frames, mask])
 
 
 def _convolution(frames, filters, kernel_size, config, strides=1):

@@ -93,8 +93,9 @@ def test_a_block_of_fewer_channels_than_the_last_is_built_too():
 
 
 @pytest.mark.parametrize("layer_normalization", [True, False])
-def test_with_layer_normalisation_what_is_extreme_does_not_grow_from_block_to_block(layer_normalization):
-    config = ResnetConfig(filters=(4, 8, 8, 8), layer_normalization=layer_normalization)
+@pytest.mark.parametrize("config", [ResnetConfig(filters=(4, 8, 8, 8)), TcnConfig(filters=8, dilations=(1, 2, 4))])
+def test_with_layer_normalisation_what_is_extreme_does_not_grow_from_block_to_block(config, layer_normalization):
+    config = replace(config, layer_normalization=layer_normalization)
     frames, mask = features()
     model = body(config)
     plain, extreme = (np.abs(np.array(model([scale * frames, mask])[0])).max() for scale in (1, 100))
