@@ -150,6 +150,7 @@ class TokensConfig:
 class AugmentConfig:
     """What happens to a training clip. 0 turns a thing off. Bands and frames are those of the network's input; only a
     spectrogram's bands are shifted. The masks are SpecAugment's (Park et al. 2019), mixup is Zhang et al.'s (2018).
+    With `style_mixing_probability` a clip's features get a mean and a deviation between its own and another clip's.
 
     The frequencies of spectrograms and MFCCs are warped by up to `vocal_tract_change`: another vocal tract.
     Each octave is made louder or softer by up to `equalisation_decibels`. A room is heard with
@@ -173,6 +174,8 @@ class AugmentConfig:
     reverberation_ratio_decibels: tuple[float, float] = (0.0, 20.0)
     noise_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
     noise_snr_decibels: tuple[float, float] = (15.0, 40.0)
+    style_mixing_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
+    style_mixing_alpha: Positive = 0.3
     mixup_alpha: NotNegative = 0.0
     mixup_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
     num_time_masks: Number = 0

@@ -27,6 +27,7 @@ IDEAS: dict[str, dict[str, Any]] = {
     "reverberation": {"augment.reverberation_probability": 0.3},
     "no SpecAugment": {"augment.num_time_masks": 0, "augment.num_band_masks": 0},
     "no mixup": {"augment.mixup_alpha": 0.0},
+    "mixing of styles": {"augment.style_mixing_probability": 0.5},
     "mixup of all clips": {"augment.mixup_probability": 1.0},
     # The network
     "less each clip's mean": {"encoder.centered": True},

@@ -78,6 +78,7 @@ AUGMENTATION: Space = {
     "augment.reverberation_probability": Between(0.0, 0.6),
     "augment.mixup_alpha": Between(0.1, 0.8),
     "augment.mixup_probability": Between(0.0, 1.0),
+    "augment.style_mixing_probability": Between(0.0, 0.8),
     "augment.num_time_masks": Between(0, 3, step=1),
     "augment.num_band_masks": Between(0, 3, step=1),
     "augment.band_shift_bands": Between(0, 6, step=1),
@@ -130,7 +131,9 @@ def _augments(name: str, config: Config) -> bool:
     if name == "vocal_tract_change":
         return not config.encoders.keys().isdisjoint({"spectrogram", "mfcc"})
     # What a speech model hears is the clip as it is: only its frames are mixed and masked.
-    of_features = name.startswith(("mixup_", "num_", "time_mask_", "band_mask_"))
+    if name == "style_mixing_alpha":
+        return config.hears and config.augment.style_mixing_probability > 0
+    of_features = name.startswith(("mixup_", "num_", "time_mask_", "band_mask_", "style_mixing_"))
     return config.hears if of_features else bool(config.audio_inputs)
 
 

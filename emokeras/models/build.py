@@ -5,7 +5,7 @@ import keras
 from emokeras.config import Config, InputName
 from emokeras.models.encoders import ENCODERS
 from emokeras.models.fusion import fuse
-from emokeras.models.layers import Leveling, SpecAugment, masked_mean
+from emokeras.models.layers import Leveling, SpecAugment, StyleMixing, masked_mean
 
 
 def build_model(config: Config) -> keras.Model:
@@ -43,6 +43,14 @@ def read_frames(name: InputName, config: Config) -> tuple[dict, keras.KerasTenso
     if config.encoders[name].leveled and settings.loud_features:
         loud = settings.loud_features
         frames = Leveling(loud.start, loud.stop, dtype="float32", name=f"{name}_leveling")([frames, mask])
+    if config.augment.style_mixing_probability:
+        frames = StyleMixing(
+            config.augment.style_mixing_probability,
+            config.augment.style_mixing_alpha,
+            seed=config.experiment.seed,
+            dtype="float32",
+            name=f"{name}_style_mixing",
+        )([frames, mask])
     frames = SpecAugment(
         config.augment.num_time_masks,
         config.augment.time_mask_frames,

@@ -47,6 +47,43 @@ class SpecAugment(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("emokeras")
+class StyleMixing(keras.layers.Layer):
+    """Give a clip's features, with `probability` and in training only, a mean and a deviation over its valid steps that
+    lie between its own and another clip's of the batch: the share is drawn from Beta(alpha, alpha), one for all
+    features. So it sounds as through another voice, room or microphone.
+
+    MixStyle (Zhou et al. 2021) on the frequency axis (Schmid et al. 2022). Call with [frames, mask], [batch, steps,
+    features] and [batch, steps, 1]; returns frames of the same shape, 0 where none is valid.
+    """
+
+    def __init__(self, probability, alpha, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.probability, self.alpha, self.seed = probability, alpha, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs, training=False):
+        frames, mask = inputs
+        if not training:
+            return frames
+        mean = ops.expand_dims(masked_mean(frames, mask), 1)  # [batch, 1, features]
+        variance = ops.expand_dims(masked_mean(ops.square(frames - mean), mask), 1)
+        deviation = ops.sqrt(variance + SMALLEST_VARIANCE)
+
+        clips = ops.shape(frames)[0]
+        own = keras.random.beta((clips, 1, 1), self.alpha, self.alpha, seed=self.seed_generator)
+        drawn = keras.random.uniform((clips, 1, 1), seed=self.seed_generator)
+        own = ops.where(drawn < self.probability, own, 1.0)
+        others = keras.random.shuffle(ops.arange(clips), seed=self.seed_generator)
+        mixed_mean, mixed_deviation = (
+            own * value + (1.0 - own) * ops.take(value, others, axis=0) for value in (mean, deviation)
+        )
+        return ((frames - mean) / deviation * mixed_deviation + mixed_mean) * mask
+
+    def get_config(self):
+        return super().get_config() | {"probability": self.probability, "alpha": self.alpha, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("emokeras")
 class ReverseGradient(keras.layers.Layer):
     """Give out what comes in; its gradient comes back with the other sign."""
 

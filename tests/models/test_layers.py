@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from emokeras.models import layers
-from emokeras.models.layers import AttentionPooling, Leveling, MaskedPooling, SpecAugment, SqueezeExcitation
+from emokeras.models.layers import (
+    AttentionPooling,
+    Leveling,
+    MaskedPooling,
+    SpecAugment,
+    SqueezeExcitation,
+    StyleMixing,
+)
 
 LENGTHS = (7, 4, 1)
 
@@ -182,6 +189,39 @@ def test_leveling_takes_one_number_from_the_features_that_are_loud():
         np.testing.assert_allclose(left[:, 1:4], own[:, 1:4] - own[:, 1:4].mean(), atol=1e-6)
         np.testing.assert_array_equal(left[:, [0, 4, 5]], own[:, [0, 4, 5]])
     np.testing.assert_array_equal(result * (1 - mask()), 0)
+
+
+def statistics(values, is_valid):
+    """Return mean and deviation of each clip's features over its valid steps, [2, clips, features]."""
+    clips = [clip[own[:, 0] > 0] for clip, own in zip(values, is_valid, strict=True)]
+    return np.array([[clip.mean(axis=0) for clip in clips], [clip.std(axis=0) for clip in clips]])
+
+
+def test_mixed_styles_lie_between_those_of_two_clips_and_what_is_said_stays():
+    values = np.random.default_rng(0).normal(size=(8, 40, 3)).astype(np.float32)
+    values = values * np.linspace(0.5, 2, 8)[:, None, None] + np.arange(8)[:, None, None] ** 2
+    is_valid = (np.arange(40) < np.linspace(20, 40, 8)[:, None]).astype(np.float32)[..., None]
+    values = (values * is_valid).astype(np.float32)
+    layer = StyleMixing(0.7, 0.5, seed=1)
+    np.testing.assert_array_equal(layer([values, is_valid]), values)
+    mixed = np.array(layer([values, is_valid], training=True))
+    assert (mixed[is_valid[..., 0] == 0] == 0).all()
+    before, after = statistics(values, is_valid), statistics(mixed, is_valid)
+    is_left = np.abs(after - before).max(axis=(0, 2)) < 1e-4
+    assert 0 < is_left.sum() < 8
+    for clip in np.flatnonzero(~is_left):
+        # One other clip and one share explain all features' means and deviations.
+        away = before - before[:, [clip]]
+        shares = np.divide((after - before)[:, [clip]], away, out=np.full_like(away, np.nan), where=away != 0)
+        spread = np.ptp(shares, axis=(0, 2))
+        other = np.nanargmin(spread)
+        assert spread[other] < 1e-3
+        assert 0 < shares[0, other, 0] <= 1 + 1e-4
+        own, heard = (
+            (one - one.mean(axis=0)) / one.std(axis=0)
+            for one in (values[clip][is_valid[clip, :, 0] > 0], mixed[clip][is_valid[clip, :, 0] > 0])
+        )
+        np.testing.assert_allclose(heard, own, atol=1e-3)
 
 
 # SpecAugment
