@@ -232,6 +232,19 @@ def test_masks_of_spec_augment_are_the_configurations_and_come_in_training_alone
     assert (masked != plain).any()
 
 
+def test_styles_are_mixed_in_training_alone_and_where_the_configuration_says():
+    model = network(small(augment__style_mixing_probability=0.7, augment__style_mixing_alpha=0.2))
+    layer = model.get_layer("spectrogram_style_mixing")
+    assert (layer.probability, layer.alpha) == (0.7, 0.2)
+    front, plain = (
+        keras.Model(one.inputs, one.get_layer(f"spectrogram_{name}").output)
+        for one, name in ((model, "style_mixing"), (network(small()), "spec_augment"))
+    )
+    np.testing.assert_array_equal(front(batch()), plain(batch()))
+    assert np.abs(np.array(front(batch(), training=True)) - np.array(plain(batch()))).max() > 0.1
+    assert not any(own.name.endswith("style_mixing") for own in network(small()).layers)
+
+
 # Precision, seeds, saving
 
 
