@@ -233,9 +233,9 @@ def test_masks_of_spec_augment_are_the_configurations_and_come_in_training_alone
 
 
 def test_styles_are_mixed_in_training_alone_and_where_the_configuration_says():
-    model = network(small(augment__style_mixing_probability=0.7, augment__style_mixing_alpha=0.2))
+    model = network(small(augment__style_mixing_probability=0.9, augment__style_mixing_alpha=4.0))
     layer = model.get_layer("spectrogram_style_mixing")
-    assert (layer.probability, layer.alpha) == (0.7, 0.2)
+    assert (layer.probability, layer.alpha, layer.seed) == (0.9, 4.0, 0)
     front, plain = (
         keras.Model(one.inputs, one.get_layer(f"spectrogram_{name}").output)
         for one, name in ((model, "style_mixing"), (network(small()), "spec_augment"))
