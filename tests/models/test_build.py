@@ -240,8 +240,9 @@ def test_styles_are_mixed_in_training_alone_and_where_the_configuration_says():
         keras.Model(one.inputs, one.get_layer(f"spectrogram_{name}").output)
         for one, name in ((model, "style_mixing"), (network(small()), "spec_augment"))
     )
-    np.testing.assert_array_equal(front(batch()), plain(batch()))
-    assert np.abs(np.array(front(batch(), training=True)) - np.array(plain(batch()))).max() > 0.1
+    clips = batch((32, 30, 28, 25, 20, 16, 9, 1))
+    np.testing.assert_array_equal(front(clips), plain(clips))
+    assert np.abs(np.array(front(clips, training=True)) - np.array(plain(clips))).max() > 0.1
     assert not any(own.name.endswith("style_mixing") for own in network(small()).layers)
 
 
