@@ -225,7 +225,8 @@ class CrnnConfig(CnnConfig):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ResnetConfig(EncoderConfig):
-    """Residual blocks over time after a 2-D stem. The first filter count is the stem's.
+    """Residual blocks over time after a 2-D stem. The first filter count is the stem's; its two convolutions halve the
+    bands twice, and the steps once: the `first`, which takes half the time, or the `second`.
 
     With `layer_normalization` each block ends in one: what is unlike the training clips, such as a very quiet voice,
     then cannot grow from block to block."""
@@ -233,6 +234,7 @@ class ResnetConfig(EncoderConfig):
     kind: Literal["resnet"] = "resnet"
     filters: tuple[Count, ...] = (32, 128, 192)
     kernel_size: Count = 3
+    stem_halves_steps: Literal["first", "second"] = "first"
     squeeze_excitation: bool = False
     layer_normalization: bool = False
 
@@ -250,25 +252,28 @@ class TcnConfig(EncoderConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TransformerConfig(EncoderConfig):
-    """Patches of a spectrogram, their positions, and blocks of self-attention."""
+class AttentionConfig(EncoderConfig):
+    """What bodies of self-attention have: blocks of so many units, in heads."""
 
-    kind: Literal["transformer"] = "transformer"
-    patch_frames: Count = 16
-    patch_bands: Count = 16
     units: Count = 128
     num_heads: Count = 4
     num_blocks: Count = 4
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ConformerConfig(EncoderConfig):
+class TransformerConfig(AttentionConfig):
+    """Patches of a spectrogram, their positions, and blocks of self-attention."""
+
+    kind: Literal["transformer"] = "transformer"
+    patch_frames: Count = 16
+    patch_bands: Count = 16
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ConformerConfig(AttentionConfig):
     """Blocks of self-attention and of a depthwise convolution over `kernel_size` steps of four frames."""
 
     kind: Literal["conformer"] = "conformer"
-    units: Count = 128
-    num_heads: Count = 4
-    num_blocks: Count = 4
     kernel_size: Count = 15
 
 

@@ -450,7 +450,7 @@ RECIPES |= {
         _together("weighted-mel-mfcc", "weighted", *MEL_AND_MFCC),
     ),
     "flagship": Recipe(
-        "ours: a weighted ensemble of the strongest branches that RAVDESS alone can teach, a third did not pay",
+        "ours: a weighted ensemble of the strongest branches that RAVDESS alone can teach",
         "",
         _together("flagship", "weighted", *MEL_AND_MFCC),
     ),

@@ -126,13 +126,13 @@ def applies(path: str, config: Config) -> bool:
 def _augments(name: str, config: Config) -> bool:
     if name == "mixup_probability":
         return config.augment.mixup_alpha > 0
+    if name == "style_mixing_alpha":
+        return config.hears and config.augment.style_mixing_probability > 0
     if name == "band_shift_bands":
         return "spectrogram" in config.encoders
     if name == "vocal_tract_change":
         return not config.encoders.keys().isdisjoint({"spectrogram", "mfcc"})
     # What a speech model hears is the clip as it is: only its frames are mixed and masked.
-    if name == "style_mixing_alpha":
-        return config.hears and config.augment.style_mixing_probability > 0
     of_features = name.startswith(("mixup_", "num_", "time_mask_", "band_mask_", "style_mixing_"))
     return config.hears if of_features else bool(config.audio_inputs)
 

@@ -4,7 +4,7 @@ import keras
 
 from emokeras.config import ConformerConfig, TransformerConfig
 from emokeras.errors import UsageError
-from emokeras.models.layers import MOMENTUM, PositionEmbedding
+from emokeras.models.layers import MOMENTUM, PositionEmbedding, shorten
 
 
 def transformer(features, mask, config: TransformerConfig):
@@ -38,9 +38,14 @@ def transformer(features, mask, config: TransformerConfig):
 def prenorm_block(frames, mask, num_heads: int, dropout: float, l2: float):
     """Self-attention over the valid steps of frames [steps, units], then two dense layers, each added to what came in;
     normalised before each (Xiong et al. 2020), which learns from scratch without a long warm-up."""
+    return feed_forward(_self_attention(frames, mask, num_heads, dropout, l2), dropout, l2)
+
+
+def _self_attention(frames, mask, num_heads: int, dropout: float, l2: float):
+    """Add to each step of frames [steps, units] what it finds at the valid steps, normalised."""
     normalised = keras.layers.LayerNormalization(epsilon=1e-6)(frames)
     attended = attend(normalised, mask, num_heads, dropout, kernel_regularizer=keras.regularizers.L2(l2))
-    return feed_forward(keras.layers.Add()([frames, keras.layers.Dropout(dropout)(attended)]), dropout, l2)
+    return keras.layers.Add()([frames, keras.layers.Dropout(dropout)(attended)])
 
 
 def conformer(features, mask, config: ConformerConfig):
@@ -51,13 +56,11 @@ def conformer(features, mask, config: ConformerConfig):
     frames = features
     for _ in range(2):
         frames = keras.layers.Conv1D(config.units, 5, 2, "same", activation="silu", kernel_regularizer=l2)(frames)
-        mask = keras.layers.MaxPooling1D(2, padding="same")(mask)
+        mask = shorten(mask)
         frames = keras.layers.Multiply()([frames, mask])
     for _ in range(config.num_blocks):
         frames = feed_forward(frames, config.dropout, config.l2, share=0.5)
-        normalised = keras.layers.LayerNormalization(epsilon=1e-6)(frames)
-        attended = attend(normalised, mask, config.num_heads, config.dropout, kernel_regularizer=l2)
-        frames = keras.layers.Add()([frames, keras.layers.Dropout(config.dropout)(attended)])
+        frames = _self_attention(frames, mask, config.num_heads, config.dropout, config.l2)
         frames = keras.layers.Add()([frames, _convolution_module(frames, mask, config)])
         frames = feed_forward(frames, config.dropout, config.l2, share=0.5)
         frames = keras.layers.LayerNormalization(epsilon=1e-6)(frames)

@@ -9,7 +9,7 @@ import keras
 from emokeras.config import CnnConfig, CrnnConfig, EncoderConfig, RecurrentConfig, ResnetConfig, TcnConfig
 from emokeras.errors import UsageError
 from emokeras.models.attention import conformer, transformer
-from emokeras.models.layers import MOMENTUM, SqueezeExcitation, WeightedSum
+from emokeras.models.layers import MOMENTUM, SqueezeExcitation, WeightedSum, shorten
 from emokeras.models.pretrained import bert, imagenet
 
 
@@ -73,7 +73,7 @@ def tcn(features, mask, config: TcnConfig):
     the two directions give at one dilation is added, and the dilations are summed by learned weights.
     """
     frames = keras.layers.ReLU()(_convolution(features, config.filters, 5, config, strides=2))
-    mask = _shorten(mask)
+    mask = shorten(mask)
     frames = keras.layers.Multiply()([frames, mask])
     ahead = _dilated_chain(frames, mask, config)
     back = _dilated_chain(keras.ops.flip(frames, 1), keras.ops.flip(mask, 1), config)
@@ -117,10 +117,11 @@ def resnet(features, mask, config: ResnetConfig):
         raise UsageError(f"encoder.filters={list(config.filters)}: a resnet needs the stem's filters and a block's")
     stem_filters, *block_filters = config.filters
     frames = keras.layers.Reshape((*features.shape[1:], 1))(features)
-    for strides in ((2, 2), (1, 2)):  # Steps are halved once, bands twice: at once, for the first map is the largest.
+    for place in ("first", "second"):
+        strides = (2 if place == config.stem_halves_steps else 1, 2)  # of steps and bands
         frames = _convolution(frames, stem_filters, config.kernel_size, config, strides)
         frames = keras.layers.ReLU()(frames)
-    mask = _shorten(mask)
+    mask = shorten(mask)
     frames = _convolution(_fold_bands(frames), block_filters[0], 1, config)
     frames = keras.layers.ReLU()(frames)
     for filters in block_filters:
@@ -133,7 +134,7 @@ def _residual_block(frames, mask, filters, config):
     shortcut = frames
     if strides == 2:
         shortcut = keras.layers.AveragePooling1D(2, padding="same")(frames)
-        mask = _shorten(mask)
+        mask = shorten(mask)
     if filters != frames.shape[-1]:
         shortcut = _convolution(shortcut, filters, 1, config)
     frames = _convolution(frames, filters, config.kernel_size, config, strides)
@@ -172,11 +173,6 @@ def _fold_bands(frames):
     """Fold the bands of [steps, bands, channels] into the channels."""
     steps, bands, channels = frames.shape[1:]
     return keras.layers.Reshape((steps, bands * channels))(frames)
-
-
-def _shorten(mask):
-    """Halve the steps of a mask as a convolution of stride 2 with padding "same" does; a half-valid step is valid."""
-    return keras.layers.MaxPooling1D(2, padding="same")(mask)
 
 
 ENCODERS = {

@@ -331,3 +331,9 @@ def masked_mean(frames, mask):
     values, mask = ops.cast(frames, "float32"), ops.cast(mask, "float32")
     mean = ops.sum(values * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1.0)
     return ops.cast(mean, frames.dtype)
+
+
+def shorten(mask):
+    """Halve the steps of a mask [steps, 1] as a convolution of stride 2 with padding "same" does; a half-valid step is
+    valid."""
+    return keras.layers.MaxPooling1D(2, padding="same")(mask)

@@ -9,6 +9,7 @@ import numpy as np
 
 from emokeras.config import InputName
 from emokeras.models.late import combine, fit_combination
+from emokeras.recipes import RECIPES
 from emokeras.reporting import metrics as figures_of
 from emokeras.reporting import runs
 from emokeras.reporting.rows import Run
@@ -53,14 +54,15 @@ def fusion_section(rows: Mapping[str, Sequence[Run]], has_scripts: bool) -> list
 
 
 def _branches(rows: Mapping[str, Sequence[Run]]) -> dict[str, str]:
-    """Return, for each input, the recipe of one branch that stands for it."""
+    """Return, for each input, the recipe of one branch that stands for it: one with a name of its own before what was
+    searched or changed for a comparison."""
     candidates = defaultdict(list)
     for recipe, group in rows.items():
         inputs = list(group[0].settings.get("encoders", {}))
         if len(inputs) == 1:
             validation = np.mean([run.metrics["validation"]["accuracy"] for run in group])
-            candidates[inputs[0]].append((len(group), validation, recipe))
-    return {name: max(candidates[name])[2] for name in get_args(InputName) if name in candidates}
+            candidates[inputs[0]].append((recipe in RECIPES, len(group), validation, recipe))
+    return {name: max(candidates[name])[-1] for name in get_args(InputName) if name in candidates}
 
 
 def _by_key(group: Sequence[Run]) -> dict[tuple, Run]:

@@ -80,6 +80,12 @@ def test_the_resnet_halves_steps_in_its_stem_and_where_channels_grow(steps, vali
     np.testing.assert_array_equal(np.array(mask)[1, :, 0], expected)
 
 
+@pytest.mark.parametrize(("place", "strides"), [("first", [(2, 2), (1, 2)]), ("second", [(1, 2), (2, 2)])])
+def test_the_stem_halves_the_steps_where_it_is_told(place, strides):
+    model = body(replace(CONFIGS["resnet"], stem_halves_steps=place))
+    assert [layer.strides for layer in of_kind(model, keras.layers.Conv2D)] == strides
+
+
 @pytest.mark.parametrize("name", ["resnet", "resnet, squeeze"])
 def test_padding_stays_zero_in_the_resnet(name):
     frames, mask = (np.array(value) for value in body(CONFIGS[name])(features()))
