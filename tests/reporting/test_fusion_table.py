@@ -135,6 +135,13 @@ def test_of_an_input_stands_the_recipe_with_the_most_runs_then_the_better_on_val
     assert "`mel-resnet`" not in table(rows)
 
 
+def test_a_configuration_without_a_recipe_of_its_own_stands_for_no_input_that_a_recipe_has(rows, tmp_path):
+    """What was searched for, or measured with other settings, may well be better on validation."""
+    rows["mfcc-tcn-tuned"] = [keep(tmp_path / "tuned", "mfcc-tcn", 3.0, fold) for fold in range(3)]
+    assert "`mfcc-tcn`" in table(rows)
+    assert "`mfcc-tcn-tuned`" not in table(rows)
+
+
 def test_a_joint_network_stands_beside_where_it_has_all_the_runs(rows, tmp_path):
     rows["early-mel-mfcc"] = [keep(tmp_path / "joint", "early-mel-mfcc", 1.5, fold) for fold in range(2)]
     assert "`early-mel-mfcc`" not in table(rows)
