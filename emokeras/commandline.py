@@ -44,6 +44,8 @@ def import_tensorflow() -> None:
     """
     # What goes wrong in C++ comes as an exception too; oneDNN calls errors what it merely does another way.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # A GPU's memory is taken as it is needed, so that two processes can share one.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     # TensorFlow leaves it off on many processors that it makes half as fast again.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()

@@ -615,6 +615,23 @@ def with_experiment(config: AnyConfig, **values: Any) -> AnyConfig:
     return config
 
 
+def with_lasting_paths(config: Config) -> Config:
+    """Return the configuration with whole paths for what it names by a file or a folder, so that they hold from
+    anywhere. A branch that is no run that has ended is a recipe."""
+    weights, pretrained, start_from, teacher = (
+        str(Path(path).absolute()) if path and Path(path).exists() else path
+        for path in (config.model.weights, config.model.pretrained, config.model.start_from, config.training.teacher)
+    )
+    branches = tuple(
+        str(Path(branch).absolute()) if (Path(branch) / "metrics.json").is_file() else branch
+        for branch in config.model.branches
+    )
+    model = dataclasses.replace(
+        config.model, weights=weights, pretrained=pretrained, start_from=start_from, branches=branches
+    )
+    return dataclasses.replace(config, model=model, training=dataclasses.replace(config.training, teacher=teacher))
+
+
 def settings(config: AnyConfig) -> dict[str, Any]:
     """Return every setting under its dotted path: {"encoder.l2": 0.0001, "training.epochs": 60, ...}.
 

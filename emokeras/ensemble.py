@@ -59,10 +59,14 @@ def ensemble(
 
     commandline.import_tensorflow()
     from emokeras.data.corpus import load_corpus
+    from emokeras.models.late import fit_combination
     from emokeras.training.ensembling import agreeing_metrics, fuse_runs
     from emokeras.training.members import copy_member
+    from emokeras.training.report import PREDICTION_FILES
 
     corpus = agreeing_metrics(members)[next(iter(members))]["corpus"]
+    validation = runs.read_together(members.values(), PREDICTION_FILES["validation"])
+    fit_combination(method, validation.probabilities, validation.labels)  # What cannot be fused leaves no folder.
     try:
         clips = load_corpus(config.experiment.corpus).clips
     except CorpusError:

@@ -75,6 +75,9 @@ PLAIN_TRAINING = TrainingConfig(
     class_weights=False,
     select_by="val_accuracy",
 )
+# The strongest keep the last epoch, whose learning rate is 0. By the validation loss of the hundred clips that a few
+# speakers said, mfcc-tcn was kept at epochs 19 to 68 of 70, and read 67.3 % there on the validation clips of luna's
+# five folds; at the end 69.8 %.
 OUR_TRAINING = TrainingConfig(epochs=60, batch_size=16, learning_rate=2e-3, ema_momentum=0.99)
 
 # C and D state their inputs; the rest of the input is ours.
@@ -207,7 +210,12 @@ RECIPES = {
             augment=AUGMENTATION,
             model=ModelConfig(hidden_units=(), dropout=0.3),
             training=TrainingConfig(
-                epochs=80, learning_rate=2e-3, warmup_epochs=5, weight_decay=2e-2, ema_momentum=0.99
+                epochs=80,
+                learning_rate=2e-3,
+                warmup_epochs=5,
+                weight_decay=2e-2,
+                ema_momentum=0.99,
+                select_by="last",
             ),
         ),
     ),
@@ -254,7 +262,9 @@ RECIPES = {
             spectrogram=SpectrogramConfig(hop_seconds=0.016),
             augment=AUGMENTATION,
             model=ModelConfig(hidden_units=(), dropout=0.3),
-            training=replace(OUR_TRAINING, epochs=70, batch_size=32, learning_rate=1e-3, weight_decay=5e-2),
+            training=replace(
+                OUR_TRAINING, epochs=70, batch_size=32, learning_rate=1e-3, weight_decay=5e-2, select_by="last"
+            ),
         ),
     ),
     "mfcc-cnn2": Recipe(
@@ -280,7 +290,7 @@ RECIPES = {
                 AUGMENTATION, time_mask_frames=16, num_band_masks=1, band_mask_bands=4, vocal_tract_change=0.1
             ),
             model=ModelConfig(hidden_units=(), dropout=0.2),
-            training=replace(OUR_TRAINING, epochs=70, weight_decay=2e-2),
+            training=replace(OUR_TRAINING, epochs=70, weight_decay=2e-2, select_by="last"),
         ),
     ),
     "prosody-tcn": Recipe(
@@ -392,6 +402,7 @@ FUSED_TRAINING = TrainingConfig(
     warmup_epochs=1.0,
     weight_decay=2e-2,
     ema_momentum=0.99,
+    select_by="last",
 )
 
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emokeras.config import Config, override
+from emokeras.config import Config, override, with_lasting_paths
 from emokeras.errors import UsageError
 from emokeras.recipes import find_recipe
-from emokeras.training.fit import with_lasting_paths
 
 
 def configuration_of(recipe: str, given: Mapping[str, Any]) -> Config:

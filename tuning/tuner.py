@@ -7,11 +7,11 @@ SEARCH/keras-tuner/trial_ID; what the trial trained lies in SEARCH/trials/ID/see
 import contextlib
 import io
 import json
-import math
+import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent import futures
 from pathlib import Path
 
 import grpc
@@ -21,38 +21,21 @@ from keras_tuner.engine import base_tuner
 from keras_tuner.errors import FailedTrialError
 from keras_tuner.src import config as keras_tuner_config
 
-from emokeras.config import Config, with_experiment
+from emokeras.config import Config, read_config, settings, with_experiment
 from emokeras.data.corpus import Corpus
-from emokeras.errors import first_line
+from emokeras.errors import RunError, first_line
 from emokeras.files import replacing, write_text
 from emokeras.training.callbacks import best_epoch
 from emokeras.training.fit import validate_run
+from tuning.plan import PROJECT, Search
 from tuning.report import REASON
-from tuning.spaces import Space, declare, to_config
+from tuning.spaces import declare, to_config
 
 keras_tuner_config.DEBUG = False  # Else the traceback of each trial that fails is shown; trials.csv has the reason.
-PROJECT = "keras-tuner"
 HYPERBAND_FACTOR, HYPERBAND_ROUNDS = 3, 3  # The first trials train a ninth of the epochs, the best of them all.
 IDLE_SECONDS = 0.5
+ALONE = "tuner0"  # what KerasTuner calls the one process of a search without a chief
 DEATHS_IN_ONE_TRIAL = 3
-
-
-@dataclass(frozen=True)
-class Search:
-    """What is searched: the recipe's configuration and what of it, what for, how often and for how long."""
-
-    config: Config
-    space: Space
-    folder: Path
-    algorithm: str
-    objective: str
-    max_trials: int
-    seed: int
-    executions: int = 1
-
-    @property
-    def epochs(self) -> int:
-        return self.config.training.epochs
 
 
 class Lasting:
@@ -83,6 +66,12 @@ class Lasting:
             name for name, trial in self.trials.items() if trial.status == "RUNNING" and name not in given
         ]
 
+    def put_back(self, is_gone: Callable[[str], bool]) -> None:
+        """Let anyone have the trials of workers that will not come back, by their ids."""
+        for worker in [worker for worker in self.ongoing_trials if is_gone(worker)]:
+            self._retry_queue.append(self.ongoing_trials.pop(worker).trial_id)
+        self.tuner_ids = {worker for worker in self.tuner_ids if not is_gone(worker)}
+
 
 class RandomOracle(Lasting, keras_tuner.oracles.RandomSearchOracle):
     pass
@@ -98,7 +87,8 @@ class HyperbandOracle(Lasting, keras_tuner.oracles.HyperbandOracle):
     def __init__(self, epochs: int, max_trials: int, **options):
         super().__init__(max_epochs=epochs, factor=HYPERBAND_FACTOR, hyperband_iterations=max_trials, **options)
         self.max_trials = max_trials
-        self.min_epochs = math.ceil(epochs / HYPERBAND_FACTOR ** (HYPERBAND_ROUNDS - 1))
+        # Of three rounds there are three only where the first has no more than a ninth.
+        self.min_epochs = max(1, epochs // HYPERBAND_FACTOR ** (HYPERBAND_ROUNDS - 1))
         self._current_bracket, self._brackets = self._get_num_brackets() - 1, []
         self._start_new_bracket()
 
@@ -132,15 +122,58 @@ class Tuner(base_tuner.BaseTuner):
     KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID say, as KerasTuner reads them."""
 
     def __init__(
-        self, search: Search, corpus: Corpus | None, ended: Callable[[], None] | None = None, after_death: bool = False
+        self,
+        search: Search,
+        corpus: Corpus | None,
+        ended: Callable[[], None] | None = None,
+        after_death: bool = False,
+        is_gone: Callable[[str], bool] = lambda worker: worker == ALONE,
     ):
-        """`ended` is called after each trial; `after_death` says that this worker died in its first one."""
+        """`ended` is called after each trial; `after_death` says that this worker died in its first one; `is_gone`
+        tells who of those that had trials when the search was stopped will not come back."""
         self.plan, self.corpus, self.ended, self.after_death = search, corpus, ended, after_death
         with contextlib.redirect_stdout(io.StringIO()):  # It tells which of its files it reads again.
             super().__init__(make_oracle(search), directory=str(search.folder), project_name=PROJECT)
+        if not self._is_worker():
+            self.oracle.put_back(is_gone)
+
+    def _get_tuner_fname(self):
+        # KerasTuner knows by this file that a search goes on: a chief must find the one of a search begun without.
+        return super()._get_tuner_fname() if self._is_worker() else str(Path(self.project_dir) / "tuner.json")
 
     def on_search_begin(self):
         self.save()  # Else what is killed in its first trial would not be found again.
+
+    def lead(self) -> None:
+        """Be the chief: say to the workers what to try, until all trials have ended and all workers know.
+
+        Does what KerasTuner's own loop does, which looks only every 20 seconds whether all have ended. Raises RunError
+        where it cannot listen.
+        """
+        from keras_tuner.src import protos
+        from keras_tuner.src.distribute import oracle_chief
+
+        address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+        servicer = oracle_chief.OracleServicer(self.oracle)
+        server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+        protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
+        try:
+            server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise RunError(
+                f"the chief cannot listen at {address}: give --chief an address of this machine and a free port"
+            ) from error
+        self.save()
+        server.start()
+        told = set()
+        while not (servicer.stop_triggered and oracle_chief.exit_chief(self.oracle)):
+            time.sleep(IDLE_SECONDS)
+            if servicer.stop_triggered:
+                for worker, trial in list(self.oracle.ongoing_trials.items()):
+                    if worker not in told:
+                        print(f"waiting for {worker}, which has trial {trial.trial_id}")
+                    told.add(worker)
+        server.stop(grace=1.0).wait()
 
     def pre_create_trial(self):
         time.sleep(IDLE_SECONDS)  # An oracle that waits for others' trials is asked again at once.
@@ -186,6 +219,7 @@ class Tuner(base_tuner.BaseTuner):
             # A worker's KerasTuner tells its chief that a trial failed, but not why.
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / REASON, first_line(error))
+            self._write_hparams(trial)
             raise FailedTrialError(first_line(error)) from error
         finally:
             keras.backend.clear_session()
@@ -193,15 +227,16 @@ class Tuner(base_tuner.BaseTuner):
         self._write_hparams(trial, score)
         return {self.plan.objective: score}
 
-    def _write_hparams(self, trial, score: float) -> None:
-        """Write what was tried and its score, for TensorBoard's HParams page."""
+    def _write_hparams(self, trial, score: float | None = None) -> None:
+        """Write what was tried and its score, where it has one, for TensorBoard's HParams page."""
         import tensorflow as tf
         from tensorboard.plugins.hparams import api as hparams
 
         values = {path: trial.hyperparameters.values[path] for path in self.plan.space}
         with tf.summary.create_file_writer(str(self.plan.folder / "tensorboard" / trial.trial_id)).as_default():
             hparams.hparams(values, trial_id=trial.trial_id)
-            tf.summary.scalar(self.plan.objective, score, step=0)
+            if score is not None:
+                tf.summary.scalar(self.plan.objective, score, step=0)
 
     def _score(self, trial, config: Config, number: int) -> float:
         config = with_experiment(config, seed=config.experiment.seed + number)
@@ -212,6 +247,10 @@ class Tuner(base_tuner.BaseTuner):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with replacing(folder) as temporary:
                 shutil.copytree(trial_folder(self.plan, values["tuner/trial_id"], number), temporary)
+        if (folder / "config.json").is_file():
+            earlier, own = settings(read_config(folder / "config.json")), settings(config)
+            if any(earlier[path] != own[path] for path in self.plan.space):
+                raise RunError(f"{folder} holds a training with other settings: give another --search-dir")
         history = validate_run(config, self.corpus, folder, values.get("tuner/epochs", self.plan.epochs))
         epoch = best_epoch(history, config.training.select_by)
         return history[epoch - 1][self.plan.objective]

@@ -4,8 +4,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
+from tuning.plan import PROJECT, Search
 from tuning.report import ENDED, best_of, read_trials, write_report
-from tuning.tuner import PROJECT, Search
 
 
 class Watch:

@@ -5,6 +5,7 @@ the trial that it was lost in. Its port is not secured: it listens on loopback u
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,35 +13,36 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from emokeras.errors import RunError, UsageError
 from emokeras.training.jobs import END_WITH_PARENT
+from tuning.report import ENDED, read_trials
 
 CHIEF = "chief"
-DEATHS_IN_ALL = 10
+BEGUN, AGAIN = "begun", "again"  # what --supervised tells a child: that it is the first of its name, or not
+DEATHS_IN_A_ROW = 10
 POLL_SECONDS, END_SECONDS = 0.5, 10.0
 
 
-def supervise(given: Sequence[str], num_workers: int, chief: str | None, threads: int | None) -> int:
+def supervise(given: Sequence[str], num_workers: int, chief: str | None, project: Path) -> int:
     """Run the search of these arguments with a chief and workers; return the exit status.
 
     A worker that dies is started again under its id, and goes on with its trial, but for the third time in one. A chief
-    that dies is started again and keeps what has ended. Ctrl-C ends all of them.
+    that dies is started again and keeps what has ended. Ctrl-C ends all of them. `project` is where the trials lie.
 
-    Raises RunError when one of them cannot be kept running.
+    Raises RunError when one of them cannot be kept running: it dies again and again, and no trial ends.
     """
     address = chief or f"127.0.0.1:{_free_port()}"
-    command = [sys.executable, "-m", "tuning.search", *_without(given, ("--workers", "--threads", "--chief"))]
-    command += ["--chief", address]
+    command = [sys.executable, "-m", "tuning.search", *_without(given, ("--workers", "--chief")), "--chief", address]
     names = [CHIEF, *(f"worker-{number}" for number in range(num_workers))]
-    variables = {name: _variables(number - 1, threads) for number, name in enumerate(names)}
-    deaths = dict.fromkeys(names, 0)
+    variables = {name: _variables(number - 1) for number, name in enumerate(names)}
+    deaths = dict.fromkeys(names, 0)  # since a trial has ended
+    ended = 0
     children: dict[str, subprocess.Popen] = {}
 
-    def start(name: str) -> None:
-        words = [*command, "--worker-id", name]
-        if name != CHIEF and deaths[name]:
-            words.append("--after-death")
+    def start(name: str, how: str) -> None:
+        words = [*command, "--worker-id", name, "--supervised", how]
         quiet = None if name == CHIEF else subprocess.DEVNULL
         children[name] = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=quiet, env=os.environ | variables[name], preexec_fn=END_WITH_PARENT
@@ -49,7 +51,7 @@ def supervise(given: Sequence[str], num_workers: int, chief: str | None, threads
     earlier = signal.signal(signal.SIGTERM, _interrupt)
     try:
         for name in names:
-            start(name)
+            start(name, BEGUN)
         while True:
             time.sleep(POLL_SECONDS)
             for name, child in list(children.items()):
@@ -58,11 +60,14 @@ def supervise(given: Sequence[str], num_workers: int, chief: str | None, threads
                     continue
                 if status == UsageError.exit_status or (name == CHIEF and status == RunError.exit_status):
                     return status  # It has said why, and would say the same again.
+                now_ended = sum(trial.status in ENDED for trial in read_trials(project))
+                if now_ended > ended:
+                    ended, deaths = now_ended, dict.fromkeys(names, 0)
                 deaths[name] += 1
-                if deaths[name] >= DEATHS_IN_ALL:
-                    raise RunError(f"{name} ended {DEATHS_IN_ALL} times: what it said stands above")
+                if deaths[name] >= DEATHS_IN_A_ROW:
+                    raise RunError(f"{name} ended {DEATHS_IN_A_ROW} times: what it said stands above")
                 print(f"{name} ended ({_how(status)}) and is started again", file=sys.stderr)
-                start(name)
+                start(name, AGAIN)
             if children[CHIEF].poll() == 0:
                 _wait(children, END_SECONDS)
                 return 0
@@ -91,17 +96,17 @@ def gpus() -> list[str]:
     return told.stdout.split() if told.returncode == 0 else []
 
 
-def _variables(number: int, threads: int | None) -> dict[str, str]:
+def is_ours(worker_id: str) -> bool:
+    """Tell whether an id is one that `supervise` gives."""
+    return re.fullmatch(r"worker-\d+", worker_id) is not None
+
+
+def _variables(number: int) -> dict[str, str]:
     """Return what a child's environment has beside ours: a worker gets one GPU, in turn; the chief (-1) none."""
     devices = gpus()
-    variables = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     if number < 0:
-        variables["CUDA_VISIBLE_DEVICES"] = "-1"
-    elif devices:
-        variables["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
-    if threads:
-        variables |= {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": str(threads)}
-    return variables
+        return {"CUDA_VISIBLE_DEVICES": "-1"}
+    return {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {}
 
 
 def _without(given: Sequence[str], options: Sequence[str]) -> list[str]:

@@ -72,7 +72,7 @@ def training_dataset(
     Yields
     ------
     ({"spectrogram": [batch, frames, bands], "spectrogram_mask": [batch, frames], "tokens": [batch, words]},
-    {"emotion": labels, mixed or not, [batch, emotions]}, {"emotion": weights [batch]})
+    {"emotion": labels, mixed or not, [batch, emotions]}, {"emotion": weights [batch]}); what else is learned weighs 1
     """
     ready = _as_tensors(ready)
     labels = {name: tf.constant(label, tf.float32) for name, label in labels.items()}
@@ -115,7 +115,8 @@ def training_dataset(
         if config.augment.mixup_alpha:
             inputs, labels = augment.mix(inputs, labels, draws["share"])
         inputs = {name: tf.squeeze(value, 1) for name, value in inputs.items()}
-        return inputs, labels, dict.fromkeys(labels, tf.squeeze(labels["emotion"] @ weights, 1))
+        even = tf.ones(tf.shape(labels["emotion"])[:1])  # What else is learned has other classes.
+        return inputs, labels, dict.fromkeys(labels, even) | {"emotion": tf.squeeze(labels["emotion"] @ weights, 1)}
 
     dataset = tf.data.Dataset.range(first_epoch, config.training.epochs).flat_map(order)
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE)

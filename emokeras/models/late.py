@@ -126,7 +126,10 @@ def _fit_stacking(probabilities: np.ndarray, labels: np.ndarray) -> Combination:
     rows = np.moveaxis(logits, 0, 1).reshape(clips, members * emotions)
     # 8 × 8 × members coefficients on some hundred clips: much regularised.
     fitted = LogisticRegression(C=0.01, max_iter=10_000).fit(rows, labels)
-    return Combination("stacking", kernel=tuple(map(tuple, fitted.coef_.T.tolist())), bias=tuple(fitted.intercept_))
+    kernel, bias = fitted.coef_.T, fitted.intercept_
+    if emotions == 2:  # scikit-learn has one score then, of the second beyond the first.
+        kernel, bias = kernel * [-0.5, 0.5], bias * [-0.5, 0.5]
+    return Combination("stacking", kernel=tuple(map(tuple, kernel.tolist())), bias=tuple(bias.tolist()))
 
 
 def _softmax(logits, ops):

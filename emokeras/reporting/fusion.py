@@ -18,8 +18,9 @@ from emokeras.reporting.texts import markdown_table, mean_and_deviation, with_in
 ABOUT = """\
 What fusion gives, over {runs}: each branch alone, each pair and all of them as a weighted
 ensemble, whose weights are fitted on each run's validation clips, and the networks that learned jointly. Of each input
-stands the recipe with the most runs, of equals the one that is better on validation. **Gain** is the accuracy beyond
-the better of a row's own branches, with the 95 % interval of a paired bootstrap over clips.
+stands one of the recipes that `python -m emokeras.train --list` has: the one with the most runs, of equals the one that
+is better on validation. **Gain** is the accuracy beyond the better of a row's own branches, with the 95 % interval of a
+paired bootstrap over clips.
 """
 SCRIPT_TEXT = """\
 The transcripts here are RAVDESS's two sentences, which say nothing of the emotion: text adds nothing, as it must.
@@ -66,7 +67,8 @@ def _branches(rows: Mapping[str, Sequence[Run]]) -> dict[str, str]:
 
 
 def _by_key(group: Sequence[Run]) -> dict[tuple, Run]:
-    return {tuple(run.metrics[key] for key in ("fold", "seed", "split_seed")): run for run in group}
+    """Return runs by what must be equal in those that are compared: the last tells the split's clips by content."""
+    return {tuple(run.metrics[key] for key in ("fold", "seed", "split_seed", "split_sha256")): run for run in group}
 
 
 def _alone(recipe: str, group: Sequence[Run]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from emokeras.reporting.texts import markdown_table, mean_and_deviation
 SUFFIX = "-tuned"  # of the name that the best configuration of a search has
 ABOUT = """\
 What `python -m tuning.search` found on validation, and the recipe as it stands: both trained afresh, on the same folds
-with the same seeds, which the search had not seen.
+with the same seeds, each for as many epochs as it has.
 """
 
 
@@ -26,7 +26,9 @@ def tuned_section(rows: Mapping[str, Sequence[Run]]) -> list[str]:
         folds = ", ".join(str(fold) for fold in sorted({fold for fold, _, _ in keys}))
         for name, group in ((recipe.removesuffix(SUFFIX), default), (recipe, found)):
             own = [run for run in group if _key(run) in keys]
+            epochs = sorted({run.settings["training"]["epochs"] for run in own})
             line = {"configuration": f"`{name}`", "folds": folds, "runs": str(len(own))}
+            line["epochs"] = ", ".join(map(str, epochs))
             for subset in ("validation", "test"):
                 scores = [run.metrics[subset] for run in own]
                 line[f"{subset} WA %"] = mean_and_deviation([one["accuracy"] for one in scores])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from emokeras.config import Config, TrainingConfig, read_config, to_json, with_experiment
+from emokeras.config import Config, TrainingConfig, read_config, to_json, with_experiment, with_lasting_paths
 from emokeras.data import pipeline
 from emokeras.data.corpus import Corpus
 from emokeras.files import write_text
@@ -136,21 +136,6 @@ def prepare(
     ]
     targets = make_targets(config, corpus, subsets["train"])
     return Prepared(config, model, pretrained, subsets, targets, folder, page)
-
-
-def with_lasting_paths(config: Config) -> Config:
-    """Return the configuration with whole paths for what it names by a file or a folder, so that they hold from
-    anywhere. A branch that is no run that has ended is a recipe."""
-    weights, pretrained, start_from, teacher = (
-        str(Path(path).absolute()) if path and Path(path).exists() else path
-        for path in (config.model.weights, config.model.pretrained, config.model.start_from, config.training.teacher)
-    )
-    branches = tuple(
-        str(Path(branch).absolute()) if (Path(branch) / "metrics.json").is_file() else branch
-        for branch in config.model.branches
-    )
-    model = replace(config.model, weights=weights, pretrained=pretrained, start_from=start_from, branches=branches)
-    return replace(config, model=model, training=replace(config.training, teacher=teacher))
 
 
 def make_network(config: Config, pretrained: bool, branches: Sequence[Path] = ()) -> keras.Model:

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from emokeras import recipes
-from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config, to_json, with_experiment
+from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config, to_json, with_experiment, with_lasting_paths
 from emokeras.data.corpus import Corpus
 from emokeras.errors import UsageError
 from emokeras.files import replacing, write_text
@@ -16,7 +16,7 @@ from emokeras.models.pretrained import with_pretrained_sizes
 from emokeras.reporting import runs, tables
 from emokeras.training.branches import check_splits, with_branches
 from emokeras.training.ensembling import fuse_runs
-from emokeras.training.fit import train_run, with_lasting_paths
+from emokeras.training.fit import train_run
 from emokeras.training.subsets import corpus_digest
 
 # What of a member's run an ensemble keeps: what it is, what it said, and all it needs to be served.

@@ -80,7 +80,8 @@ def load_start(model: keras.Model, config: Config) -> None:
     same_emotions = read_config(folder / "config.json").experiment.emotions == config.experiment.emotions
     try:
         trained = keras.saving.load_model(folder / "model.keras", compile=False)
-        for layer, other in zip(model.layers, trained.layers, strict=True):
+        own, theirs = ([layer for layer in one.layers if layer.weights] for one in (model, trained))
+        for layer, other in zip(own, theirs, strict=True):
             if same_emotions or not _gives_logits(layer):
                 layer.set_weights(other.get_weights())
         settle_normalization(model)

@@ -110,6 +110,15 @@ def test_stacking_is_the_logistic_regression_it_says():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_stacking_knows_two_emotions_too():
+    probabilities, labels = members(5)
+    probabilities = probabilities[..., :2] / probabilities[..., :2].sum(axis=-1, keepdims=True)
+    rows = np.log(np.moveaxis(probabilities, 0, 1).reshape(60, 6))
+    expected = LogisticRegression(C=0.01, max_iter=10_000).fit(rows, labels % 2).predict_proba(rows)
+    found = combine(probabilities, fit_combination("stacking", probabilities, labels % 2))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_stacking_without_a_clip_of_some_emotion_is_refused():
     probabilities, labels = members(5)
     with pytest.raises(RunError, match="1 of 4 emotions have no validation clip"):

@@ -1,8 +1,10 @@
 """Real searches: trials are judged on validation, a killed search goes on, a chief leads workers that may die."""
 
+import argparse
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from emokeras import train
-from emokeras.config import read_config
+from emokeras.config import override, read_config, to_json
 from emokeras.reporting import runs
 from tuning import search, workers
+from tuning.plan import PROJECT, plan_search
 from tuning.report import best_of, read_trials
-from tuning.tuner import PROJECT, HyperbandOracle, RandomOracle, Tuner
+from tuning.tuner import HyperbandOracle, RandomOracle, Tuner
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["text-gru", "--epochs", "2", "--tuner", "random", "--set", "training.batch_size=8"]
@@ -92,8 +95,12 @@ def test_another_search_in_its_folder_is_refused(searched, demo_folder, capsys):
     [
         (["--only", "encoder.l3"], "--only encoder.l3: the space of text-gru has encoder.l2"),
         (["--max-trials", "0"], "--max-trials 0: give 1 or more"),
+        (["--workers", "-1"], "--workers -1: give 1 or more"),
+        (["--threads", "0"], "--threads 0: give 1 or more"),
         (["--worker-id", "a"], "give HOST:PORT"),
         (["--chief", "10.0.0.1:80"], "give --worker-id too"),
+        (["--chief", "10.0.0.1:80", "--worker-id", "worker-0"], "workers that --workers starts are named like that"),
+        (["--chief", "10.0.0.1:80", "--worker-id", "chief-2"], "workers that --workers starts are named like that"),
         (["--set", "encoder.l3=1"], "did you mean 'encoder.l2'"),
     ],
 )
@@ -144,17 +151,18 @@ def test_a_search_that_is_broken_goes_on_with_the_trial_it_was_in(demo_folder, t
     assert [row["status"] for row in table(tmp_path / "s")] == ["COMPLETED"] * 2
 
 
-def test_hyperband_begins_with_a_ninth_of_the_epochs_and_promotes_the_best():
+@pytest.mark.parametrize(("most", "rounds"), [(27, (3, 9, 27)), (40, (5, 14, 40)), (70, (8, 24, 70))])
+def test_hyperband_begins_with_a_ninth_of_the_epochs_and_promotes_the_best(most, rounds):
     import keras_tuner
 
     space = keras_tuner.HyperParameters()
     space.Float("x", 0.0, 1.0)
-    oracle = HyperbandOracle(27, 20, objective=keras_tuner.Objective("score", "max"), hyperparameters=space, seed=1)
+    oracle = HyperbandOracle(most, 24, objective=keras_tuner.Objective("score", "max"), hyperparameters=space, seed=1)
     oracle._set_project_dir("/tmp", "unused-hyperband")
     oracle.save = oracle._save_trial = lambda *_: None
     oracle.verbose = 0
     epochs = []
-    for _ in range(20):
+    for _ in range(24):
         trial = oracle.create_trial("tuner0")
         values = trial.hyperparameters.values
         epochs.append(values["tuner/epochs"])
@@ -164,8 +172,8 @@ def test_hyperband_begins_with_a_ninth_of_the_epochs_and_promotes_the_best():
         oracle.update_trial(trial.trial_id, {"score": values["x"]})
         trial.status = "COMPLETED"
         oracle.end_trial(trial)
-    assert epochs[:12] == [3] * 12
-    assert set(epochs) == {3, 9, 27}
+    assert epochs[:12] == [rounds[0]] * 12
+    assert set(epochs) == set(rounds)
 
 
 # Chief and workers
@@ -209,6 +217,56 @@ def test_a_trial_whose_beginning_is_half_written_down_is_given_again(tmp_path):
     assert again.create_trial("d").trial_id not in ("0", lost.trial_id)
 
 
+def test_trials_of_those_that_will_not_come_back_are_given_to_others(tmp_path):
+    first = random_oracle(tmp_path)
+    lost, kept = first.create_trial("worker-1"), first.create_trial("b0")
+    again = random_oracle(tmp_path)
+    again.reload()
+    again.put_back(workers.is_ours)
+    assert again.tuner_ids == {"b0"}
+    assert again.create_trial("worker-0").trial_id == lost.trial_id
+    assert again.create_trial("b0").trial_id == kept.trial_id
+
+
+@pytest.fixture
+def as_chief(monkeypatch):
+    for name, own in workers.environment("192.0.2.1:9", "chief").items():
+        monkeypatch.setenv(name, own)
+
+
+def test_a_chief_takes_up_what_a_search_without_one_began(as_chief, searched, demo_folder, tmp_path):
+    shutil.copytree(searched, tmp_path / "s")
+    done = len(table(searched))
+    given = argparse.Namespace(
+        recipe="text-gru", tuner="random", max_trials=done + 1, epochs=2, corpus=str(demo_folder), protocol=None,
+        fold=None, seed=None, objective="val_balanced_accuracy", executions=1, only=ONLY[1], set=[QUICK[-1]],
+        search_dir=tmp_path / "s",
+    )  # fmt: skip
+    oracle = Tuner(plan_search(given), None).oracle
+    assert [trial.status for trial in oracle.trials.values()] == ["COMPLETED"] * done
+    assert oracle.create_trial("worker-0").trial_id == str(done)
+    assert oracle.create_trial("worker-1").status == "STOPPED"
+
+
+def test_a_chief_that_cannot_listen_says_so_in_one_line(as_chief, demo_folder, tmp_path, capsys):
+    # An address kept for documentation is no machine's.
+    given = arguments(demo_folder, tmp_path / "s", 2, "--chief", "192.0.2.1:9", "--worker-id", "chief")
+    assert search.main(given) == 1
+    said = capsys.readouterr().err
+    assert "the chief cannot listen at 192.0.2.1:9: give --chief an address of this machine" in said
+    assert said.count("\n") == 1
+
+
+def test_a_score_is_never_that_of_other_settings(searched, demo_folder, tmp_path, capsys):
+    """As where trials are drawn anew in a folder that holds the runs of earlier ones."""
+    run = tmp_path / "s" / "trials" / "0" / "seed-0"
+    shutil.copytree(searched / "trials" / "0" / "seed-0", run)
+    config = read_config(run / "config.json")
+    (run / "config.json").write_text(to_json(override(config, {"model.dropout": 0.123})))
+    assert search.main(arguments(demo_folder, tmp_path / "s", 1)) == 1
+    assert "trials/0/seed-0 holds a training with other settings" in capsys.readouterr().err
+
+
 def test_a_score_that_a_dying_chief_was_told_is_told_again(demo_folder, tmp_path, monkeypatch):
     import grpc
 
@@ -249,21 +307,20 @@ def test_a_worker_that_is_before_its_chief_waits_for_it(demo_folder, tmp_path):
 
 def test_each_worker_sees_one_gpu_in_turn_and_the_chief_none(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    seen = [workers._variables(number, None)["CUDA_VISIBLE_DEVICES"] for number in (-1, 0, 1, 2)]
+    seen = [workers._variables(number)["CUDA_VISIBLE_DEVICES"] for number in (-1, 0, 1, 2)]
     assert seen == ["-1", "4", "7", "4"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "CUDA_VISIBLE_DEVICES" not in workers._variables(0, None)
-    assert workers._variables(0, 3)["TF_NUM_INTRAOP_THREADS"] == "3"
+    assert workers._variables(0) == {}
 
 
 def test_a_trial_in_which_its_worker_dies_three_times_is_given_up(demo_folder, tmp_path):
     folder = tmp_path / "s"
     (folder / "trials" / "0").mkdir(parents=True)
     (folder / "trials" / "0" / "deaths").write_text("1")  # The second time it goes on, ...
-    assert search.main(arguments(demo_folder, folder, 1, "--after-death")) == 0
+    assert search.main(arguments(demo_folder, folder, 1, "--supervised", "again")) == 0
     (folder / "trials" / "1").mkdir(parents=True)
     (folder / "trials" / "1" / "deaths").write_text("2")  # ... the third time it does not.
-    assert search.main(arguments(demo_folder, folder, 2, "--after-death")) == 0
+    assert search.main(arguments(demo_folder, folder, 2, "--supervised", "again")) == 0
     first, second = table(folder)
     assert (first["status"], second["status"]) == ("COMPLETED", "FAILED")
     assert second["reason"] == "its worker died in it 3 times: is the memory too small?"

@@ -1,0 +1,112 @@
+"""What a search is: a recipe, its space, and how it is searched; and the folder that holds it, which is for this search
+alone. Needs no TensorFlow."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emokeras import commandline
+from emokeras.config import Config, settings
+from emokeras.data.corpus import default_source, lasting_source
+from emokeras.errors import RunError, UsageError
+from emokeras.files import write_text
+from emokeras.reporting.runs import run_folder_name
+from tuning.recipe import configuration_of
+from tuning.spaces import Space, space_of
+
+PROJECT = "keras-tuner"  # KerasTuner's own folder in a search's
+TOLD = "search.json"
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched: the recipe's configuration and what of it, what for, how often and for how long."""
+
+    config: Config
+    space: Space
+    folder: Path
+    algorithm: str
+    objective: str
+    max_trials: int
+    seed: int
+    executions: int = 1
+
+    @property
+    def epochs(self) -> int:
+        return self.config.training.epochs
+
+
+def plan_search(arguments: argparse.Namespace) -> Search:
+    """Return what the arguments ask for. Raises UsageError for a recipe or a setting that cannot be searched."""
+    flags = {
+        "experiment.corpus": lasting_source(arguments.corpus or default_source()),
+        "experiment.protocol": arguments.protocol,
+        "experiment.fold": arguments.fold,
+        "experiment.seed": arguments.seed,
+        "training.epochs": arguments.epochs,
+    }
+    given = commandline.parse_settings(arguments.set) | {key: own for key, own in flags.items() if own is not None}
+    config = configuration_of(arguments.recipe, given)
+    space = space_of(config)
+    if arguments.only:
+        unknown = [path for path in arguments.only.split(",") if path not in space]
+        if unknown:
+            raise UsageError(f"--only {unknown[0]}: the space of {config.recipe} has {', '.join(space)}")
+        space = {path: space[path] for path in arguments.only.split(",")}
+    name = f"{run_folder_name(config.experiment)}-{arguments.tuner}"
+    folder = arguments.search_dir or Path("runs") / "search" / config.recipe / name
+    return Search(
+        config,
+        space,
+        Path(folder).absolute(),
+        arguments.tuner,
+        arguments.objective,
+        arguments.max_trials,
+        config.experiment.seed,
+        arguments.executions,
+    )
+
+
+def told_of(plan: Search, split_digest: str) -> dict[str, Any]:
+    """Return all that makes a search this one, and not another."""
+    told = {
+        **{key: own for key, own in settings(plan.config).items() if key != "experiment.corpus"},
+        "--tuner": plan.algorithm,
+        "--objective": plan.objective,
+        "--executions": plan.executions,
+        "--only": ",".join(plan.space),
+        "--corpus": split_digest,
+    }
+    return json.loads(json.dumps(told))
+
+
+def begin(folder: Path, told: Mapping[str, Any]) -> None:
+    """Make a search's folder, or check that the search that lies in it is this one. Raises RunError when not."""
+    if (folder / TOLD).exists():
+        return check_same(folder, told)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be made ({error.strerror}): give another --search-dir") from error
+    write_text(folder / TOLD, json.dumps(told, indent=2) + "\n")
+
+
+def check_same(folder: Path, told: Mapping[str, Any]) -> None:
+    """Raise RunError unless the search that lies in a folder is the one that is told of. A setting that is younger than
+    the search is not compared."""
+    try:
+        earlier = json.loads((folder / TOLD).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(
+            f"{folder / TOLD} cannot be read ({error.strerror}): share the chief's search folder with this machine, "
+            "and give it by --search-dir"
+        ) from error
+    for key in told.keys() & earlier.keys():
+        if earlier[key] != told[key]:
+            what = "on other clips" if key == "--corpus" else f"with {key} {earlier[key]}, not {told[key]}"
+            raise RunError(
+                f"{folder} holds a search {what}: give another --search-dir, or the command it was begun with"
+            )
