@@ -152,6 +152,7 @@ class AugmentConfig:
     spectrogram's bands are shifted. The masks are SpecAugment's (Park et al. 2019), mixup is Zhang et al.'s (2018).
     With `style_mixing_probability` a clip's features get a mean and a deviation between its own and another clip's.
 
+    Of a clip up to `crop_share` is cut off, at either end, and the rest is stretched over the frames of all of it.
     The frequencies of spectrograms and MFCCs are warped by up to `vocal_tract_change`: another vocal tract.
     Each octave is made louder or softer by up to `equalisation_decibels`. A room is heard with
     `reverberation_probability`: it takes `reverberation_seconds` to fall by 60 dB, and the direct sound has
@@ -176,6 +177,7 @@ class AugmentConfig:
     noise_snr_decibels: tuple[float, float] = (15.0, 40.0)
     style_mixing_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
     style_mixing_alpha: Positive = 0.3
+    crop_share: Fraction = 0.0
     mixup_alpha: NotNegative = 0.0
     mixup_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
     num_time_masks: Number = 0
@@ -195,10 +197,13 @@ class EncoderConfig:
     of that (0: it is the embedding itself).
 
     What is `centered` is heard less its mean over the clip: less of the speaker's voice and the microphone, and of how
-    loud it is. What is `leveled` is heard less how loud the clip is, and no more: one number. Words are neither."""
+    loud it is. What is `leveled` is heard less how loud the clip is, and no more: one number. Words are neither.
+
+    With `deltas` 1 the frames' slopes over time are heard too, with 2 also the slopes of those."""
 
     centered: bool = False
     leveled: bool = False
+    deltas: Annotated[int, Field(ge=0, le=2)] = 0
     batch_normalization: bool = True
     dropout: Fraction = 0.2
     l2: NotNegative = 1e-4
@@ -364,7 +369,8 @@ class TrainingConfig:
 
     `auxiliaries` are what the network learns to tell beside the emotion, with the weight of each in the loss; what has
     a negative weight it learns to hide. `teacher` is the run of a network or an ensemble on the same split: the labels
-    then have `teacher_share` of what it says of each training clip.
+    then have `teacher_share` of what it says of each training clip. It was taught those: at a `teacher_temperature`
+    above 1 it is less sure of them.
 
     With `accumulated_batches` so many batches' gradients make one update; schedule and moving average count batches all
     the same. For `frozen_epochs` a pretrained body stands still, then all learns at `unfrozen_learning_rate`."""
@@ -388,6 +394,7 @@ class TrainingConfig:
     auxiliaries: dict[Auxiliary, float] = dataclasses.field(default_factory=dict)
     teacher: str = ""
     teacher_share: Fraction = 0.5
+    teacher_temperature: Positive = 2.0
     mixed_precision: bool = False
 
 

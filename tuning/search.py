@@ -13,26 +13,29 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from emokeras import commandline
 from emokeras.config import MeasuredProtocol
-from emokeras.data.corpus import load_corpus
 from emokeras.errors import RunError, UsageError
-from tuning import workers
-from tuning.plan import PROJECT, Search, begin, check_same, plan_search, told_of
-from tuning.report import ENDED, best_of, read_trials, write_report
+
+if TYPE_CHECKING:
+    from tuning.plan import Search
 
 OBJECTIVES = ("val_balanced_accuracy", "val_accuracy", "val_loss")
 
 
-def search(plan: Search, say: Callable = print, supervised: str = "") -> None:
+def search(plan: "Search", say: Callable = print, supervised: str = "") -> None:
     """Run a search, or the part in it that KERASTUNER_TUNER_ID gives this process: the chief's, or a worker's.
 
     `supervised` says what `workers.supervise` does with this process: it is begun, or it died and is begun again.
     Raises RunError when another search lies in its folder; what the corpus cannot be split for, as `train` does.
     """
+    from emokeras.data.corpus import load_corpus
     from emokeras.training.subsets import corpus_digest
+    from tuning import workers
+    from tuning.plan import PROJECT, begin, check_same, told_of
+    from tuning.report import ENDED, read_trials
     from tuning.tuner import ALONE, Tuner
     from tuning.watch import Watch
 
@@ -70,7 +73,10 @@ def search(plan: Search, say: Callable = print, supervised: str = "") -> None:
         _say_the_best(plan, say)
 
 
-def _say_the_best(plan: Search, say: Callable) -> None:
+def _say_the_best(plan: "Search", say: Callable) -> None:
+    from tuning.plan import PROJECT
+    from tuning.report import best_of, read_trials, write_report
+
     trials = read_trials(plan.folder / PROJECT)
     write_report(plan, trials)  # What was killed between the last trial's end and its report has an older one.
     best = best_of(trials, plan.objective)
@@ -106,12 +112,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads of this process, or of each worker")
     parser.add_argument("--chief", metavar="HOST:PORT", help="where the chief listens, for workers on other machines")
     parser.add_argument("--worker-id", metavar="ID", help="join the search of --chief as this worker (or as `chief`)")
-    parser.add_argument("--supervised", choices=(workers.BEGUN, workers.AGAIN), default="", help=argparse.SUPPRESS)
+    parser.add_argument("--supervised", default="", help=argparse.SUPPRESS)  # What workers.supervise says.
     given = sys.argv[1:] if argv is None else list(argv)
     return commandline.run_command(lambda arguments: _work(arguments, given), parser.parse_args(given))
 
 
 def _work(arguments: argparse.Namespace, given: list[str]) -> int | None:
+    from emokeras.data.corpus import load_corpus
+    from tuning import workers
+    from tuning.plan import PROJECT, plan_search
+
     for option in ("max_trials", "executions", "workers", "threads"):
         number = getattr(arguments, option)
         if number is not None and number < 1:
@@ -141,6 +151,8 @@ def _work(arguments: argparse.Namespace, given: list[str]) -> int | None:
 
 def _check_worker_id(arguments: argparse.Namespace) -> None:
     """Raise UsageError for the id of a worker that a chief would take for another, or KerasTuner for the chief."""
+    from tuning import workers
+
     name = arguments.worker_id
     if name == workers.CHIEF or arguments.supervised:
         return

@@ -1,7 +1,8 @@
 """What is searched: for each recipe a table, dotted path -> range.
 
-L2, dropout and learning rate always; width and depth of the body, strength of the augmentation, label smoothing and
-batch size where the recipe has them. A range is drawn from by KerasTuner; `to_config` turns what it drew into a
+L2, dropout and learning rate always; width and depth of the body, of what joins branches, strength of the augmentation,
+label smoothing and batch size where the recipe has them. (Bodies that start from trained branches keep theirs; weights
+of an ensemble are fitted exactly.) A range is drawn from by KerasTuner; `to_config` turns what it drew into a
 configuration.
 """
 
@@ -68,6 +69,7 @@ BODIES: dict[str, Space] = {
     "imagenet": {},
     "bert": {},
 }
+ATTENTION: Space = {"model.attention_units": OneOf((64, 128, 192)), "model.attention_blocks": Between(1, 3, step=1)}
 # Strengths that are searched where a recipe uses them at all.
 AUGMENTATION: Space = {
     "augment.speed_change": Between(0.0, 0.2),
@@ -76,6 +78,7 @@ AUGMENTATION: Space = {
     "augment.noise_probability": Between(0.0, 0.6),
     "augment.equalisation_decibels": Between(1.0, 12.0),
     "augment.reverberation_probability": Between(0.0, 0.6),
+    "augment.crop_share": Between(0.0, 0.5),
     "augment.mixup_alpha": Between(0.1, 0.8),
     "augment.mixup_probability": Between(0.0, 1.0),
     "augment.style_mixing_probability": Between(0.0, 0.8),
@@ -93,6 +96,8 @@ def space_of(config: Config) -> Space:
     if not config.model.branches and not config.model.start_from:  # What starts from a run is as that was trained.
         for name, encoder in config.encoders.items():
             space |= {_body_path(name, key, config): own for key, own in BODIES[encoder.kind].items()}
+    if config.model.fusion == "attention" and len(config.encoders) > 1:
+        space |= ATTENTION
     own_settings = settings(config)
     space |= {path: own for path, own in AUGMENTATION.items() if own_settings[path] and applies(path, config)}
     if config.training.frozen_epochs:
@@ -113,7 +118,7 @@ def applies(path: str, config: Config) -> bool:
             if starts:  # Its bodies are as they were trained, but for what a network that goes on has of its own.
                 return bool(config.model.start_from) and name in ("dropout", "l2")
             has = any(hasattr(body, name) for body in config.encoders.values())
-            return has and (config.hears or name not in ("centered", "leveled"))
+            return has and (config.hears or name not in ("centered", "leveled", "deltas"))
         case "augment":
             return _augments(name, config)
         case "model" if config.model.start_from:
@@ -133,7 +138,7 @@ def _augments(name: str, config: Config) -> bool:
     if name == "vocal_tract_change":
         return not config.encoders.keys().isdisjoint({"spectrogram", "mfcc"})
     # What a speech model hears is the clip as it is: only its frames are mixed and masked.
-    of_features = name.startswith(("mixup_", "num_", "time_mask_", "band_mask_", "style_mixing_"))
+    of_features = name.startswith(("crop_", "mixup_", "num_", "time_mask_", "band_mask_", "style_mixing_"))
     return config.hears if of_features else bool(config.audio_inputs)
 
 

@@ -1,6 +1,6 @@
 """What happens to a training clip: on its waveform (speed, shift, equalisation, reverberation, noise, gain), on its
-features (band shift), and between two clips (mixup). All draws come from `draw`, stateless in (seed, epoch, clip).
-`features` hears other vocal tracts; SpecAugment is a layer of `models.layers`.
+features (crop, band shift), and between two clips (mixup). All draws come from `draw`, stateless in (seed, epoch,
+clip). `features` hears other vocal tracts; SpecAugment is a layer of `models.layers`.
 """
 
 import functools
@@ -20,7 +20,7 @@ FFT_STEP = 4096  # Lengths that are multiples of it are quick to transform.
 
 NAMES = (
     *("speed", "shift", "gain", "noise", "snr", "crop", "bands", "mixup", "variant"),
-    *("room", "decay", "distance", "tract"),
+    *("room", "decay", "distance", "tract", "cut", "place"),
 )
 
 
@@ -187,6 +187,29 @@ def recolour_waveform(
 def _between(bounds: tuple[float, float], number: tf.Tensor) -> tf.Tensor:
     low, high = bounds
     return low + (high - low) * number
+
+
+def crop(inputs: dict[str, tf.Tensor], draws: dict[str, tf.Tensor], most: float) -> dict[str, tf.Tensor]:
+    """Cut up to the share `most` off what is valid of each clip, and stretch the rest over as many frames.
+
+    `inputs` has features [batch, windows, frames, bands] with their masks; what has no mask stays.
+    """
+    kept = (1.0 - most * draws["cut"])[:, tf.newaxis]  # [batch, windows], as all below
+    place = draws["place"][:, tf.newaxis]
+    cropped = dict(inputs)
+    for name in [name for name in inputs if f"{name}_mask" in inputs]:
+        mask = inputs[f"{name}_mask"]
+        first = tf.cast(tf.argmax(mask, -1), tf.float32)
+        valid = tf.reduce_sum(mask, -1)
+        start = first + place * (1.0 - kept) * (valid - 1.0)
+        frames = tf.range(tf.shape(mask)[-1], dtype=tf.float32)
+        moments = start[..., tf.newaxis] + kept[..., tf.newaxis] * (frames - first[..., tf.newaxis])
+        below = tf.clip_by_value(tf.floor(moments), 0.0, frames[-1] - 1.0)  # [batch, windows, frames]
+        share = tf.clip_by_value(moments - below, 0.0, 1.0)[..., tf.newaxis]
+        index = tf.cast(below, tf.int32)
+        early, late = (tf.gather(inputs[name], index + step, axis=2, batch_dims=2) for step in (0, 1))
+        cropped[name] = ((1.0 - share) * early + share * late) * mask[..., tf.newaxis]
+    return cropped
 
 
 def shift_bands(features: tf.Tensor, draw: tf.Tensor, most: int) -> tf.Tensor:

@@ -81,6 +81,7 @@ def training_dataset(
     seed, rate = config.experiment.seed, config.audio.sample_rate_hz
     batch_size = min(config.training.batch_size, num_clips)
     versions = 1 + len(variants[0]) if variants else 1
+    is_noisy = tf.constant([False, *(kind == "noise" for kind in config.augment.variants)])
     if config.audio_inputs:
         others = variants or [[]] * len(waveforms)
         store = Waveforms([version for own, more in zip(waveforms, others, strict=True) for version in (own, *more)])
@@ -94,9 +95,15 @@ def training_dataset(
         draws["share"] = augment.mixup_share(draws, clip_seed, config.augment)
         example = {"draws": draws, "labels": {name: label[clip] for name, label in labels.items()}}
         if config.audio_inputs:
+
+            def moved(version):
+                return augment.reshape_waveform(store[clip * versions + version], draws, config.augment, rate)
+
             version = tf.cast(draws["variant"] * versions, tf.int64)
-            waveform = augment.reshape_waveform(store[clip * versions + version], draws, config.augment, rate)
-            span = features.active_span(waveform[tf.newaxis], config.audio)[0]
+            quiet = waveform = moved(version)
+            if "noise" in config.augment.variants:  # Noise hides where a clip is silent.
+                quiet = tf.cond(is_noisy[version], lambda: moved(0), lambda: waveform)
+            span = features.active_span(quiet[tf.newaxis], config.audio)[0]
             waveform = augment.recolour_waveform(waveform, draws, clip_seed, config.augment, rate)
             example["waveform"], example["span"] = features.cut_window(waveform, span, draws["crop"], config)
         return example | _take(ready, clip)
@@ -112,6 +119,8 @@ def training_dataset(
             if config.augment.band_shift_bands and "spectrogram" in inputs:
                 shifted = augment.shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
                 inputs["spectrogram"] = shifted
+        if config.augment.crop_share:
+            inputs = augment.crop(inputs, draws, config.augment.crop_share)
         if config.augment.mixup_alpha:
             inputs, labels = augment.mix(inputs, labels, draws["share"])
         inputs = {name: tf.squeeze(value, 1) for name, value in inputs.items()}

@@ -5,7 +5,7 @@ import keras
 from emokeras.config import Config, InputName
 from emokeras.models.encoders import ENCODERS
 from emokeras.models.fusion import fuse
-from emokeras.models.layers import Leveling, SpecAugment, StyleMixing, masked_mean
+from emokeras.models.layers import Leveling, SpecAugment, StyleMixing, masked_mean, slopes
 
 
 def build_model(config: Config) -> keras.Model:
@@ -43,6 +43,10 @@ def read_frames(name: InputName, config: Config) -> tuple[dict, keras.KerasTenso
     if config.encoders[name].leveled and settings.loud_features:
         loud = settings.loud_features
         frames = Leveling(loud.start, loud.stop, dtype="float32", name=f"{name}_leveling")([frames, mask])
+    heard = [frames]
+    for _ in range(config.encoders[name].deltas):
+        heard.append(slopes(heard[-1]) * mask)
+    frames = keras.layers.Concatenate(dtype="float32")(heard) if len(heard) > 1 else frames
     if config.augment.style_mixing_probability:
         frames = StyleMixing(
             config.augment.style_mixing_probability,

@@ -333,6 +333,15 @@ def masked_mean(frames, mask):
     return ops.cast(mean, frames.dtype)
 
 
+def slopes(frames, reach: int = 4):
+    """Return how frames [steps, channels] rise at each step: the slope of a line through the 2 `reach` + 1 around it
+    (Savitzky and Golay 1964). Beyond the ends they count as 0."""
+    padded = ops.pad(frames, [(0, 0), (reach, reach), (0, 0)])
+    steps = frames.shape[1]
+    rise = sum(lag * padded[:, reach + lag : reach + lag + steps] for lag in range(-reach, reach + 1) if lag)
+    return rise / (2 * sum(lag**2 for lag in range(1, reach + 1)))
+
+
 def shorten(mask):
     """Halve the steps of a mask [steps, 1] as a convolution of stride 2 with padding "same" does; a half-valid step is
     valid."""

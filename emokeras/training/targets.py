@@ -21,7 +21,8 @@ def make_targets(config: Config, corpus: Corpus, train: Subset) -> dict[str, np.
     emotion = np.eye(len(config.experiment.emotions), dtype=np.float32)[train.labels]
     if config.training.teacher:
         share = config.training.teacher_share
-        emotion = (1 - share) * emotion + share * teach(config, corpus, train.clips)
+        said = teach(config, corpus, train.clips) ** (1 / config.training.teacher_temperature)
+        emotion = (1 - share) * emotion + share * said / said.sum(axis=1, keepdims=True)
     return {"emotion": emotion} | {name: _one_hot(name, train.clips) for name in config.training.auxiliaries}
 
 

@@ -331,6 +331,31 @@ def test_all_band_shifts_are_equally_likely():
     assert dict(zip(*np.unique(by, return_counts=True), strict=True)) == dict.fromkeys(range(-3, 4), 100)
 
 
+# Crop
+
+
+@pytest.mark.parametrize(("cut", "place"), [(0.0, 0.3), (0.5, 0.0), (0.99, 1.0), (0.7, 0.4)])
+def test_a_part_is_stretched_over_the_frames_of_the_whole(cut, place):
+    """Compared with SciPy's interpolation; the two clips are valid elsewhere."""
+    features = np.random.default_rng(0).normal(size=(2, 1, 20, 3)).astype(np.float32)
+    mask = np.zeros((2, 1, 20), np.float32)
+    mask[0, 0, :15], mask[1, 0, 4:] = 1, 1
+    inputs = {"mfcc": features * mask[..., np.newaxis], "mfcc_mask": mask, "tokens": np.ones((2, 1, 4))}
+    given = {name: tf.constant([value] * 2) for name, value in (("cut", cut), ("place", place))}
+    cropped = augment.crop({name: tf.constant(value) for name, value in inputs.items()}, given, 0.6)
+    assert cropped.keys() == inputs.keys()
+    for unchanged in ("mfcc_mask", "tokens"):
+        np.testing.assert_array_equal(cropped[unchanged], inputs[unchanged])
+    for clip, (first, valid) in enumerate([(0, 15), (4, 16)]):
+        last = first + valid - 1
+        length = (1 - 0.6 * cut) * (last - first)
+        start = first + place * (last - first - length)
+        expected = np.zeros((20, 3))
+        whole = scipy.interpolate.interp1d(np.arange(20), inputs["mfcc"][clip, 0], axis=0)
+        expected[first : last + 1] = whole(np.clip(np.linspace(start, start + length, valid), first, last))
+        np.testing.assert_allclose(cropped["mfcc"][clip, 0], expected, atol=1e-5)
+
+
 # Mixup
 
 

@@ -39,6 +39,7 @@ EVERYTHING = replace(
         equalisation_decibels=6.0,
         reverberation_probability=0.3,
         num_time_masks=1,
+        crop_share=0.3,
     ),
 )
 WINDOW = (12, 8)  # frames, bands
@@ -182,6 +183,19 @@ def test_noise_does_not_move_where_a_clip_is_active():
     for (inputs, _, _), (before, _, _) in zip(noisy, plain, strict=True):
         np.testing.assert_array_equal(inputs["spectrogram_mask"], before["spectrogram_mask"])
         assert np.abs(inputs["spectrogram"] - before["spectrogram"]).max() > 0.1
+
+
+def test_a_noisy_variant_is_active_where_the_clip_is():
+    own = clips(8)
+    random = np.random.default_rng(0)
+    noisy = [[waveform + random.normal(scale=0.05, size=len(waveform)).astype(np.float32)] for waveform in own]
+    config = replace(PLAIN, augment=AugmentConfig(variants=("noise",)))
+    heard = list(training_dataset(own, np.arange(8), config, np.ones(8), variants=noisy).as_numpy_iterator())
+    different = 0
+    for (inputs, _, _), (plain, _, _) in zip(heard, train(own, PLAIN), strict=True):
+        np.testing.assert_array_equal(inputs["spectrogram_mask"], plain["spectrogram_mask"])
+        different += (np.abs(inputs["spectrogram"] - plain["spectrogram"]).max(axis=(1, 2)) > 0.1).sum()
+    assert 8 <= different <= 16  # of 24, three epochs of eight clips
 
 
 # Training: labels and weights

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import keras
+import librosa
 import numpy as np
 import pytest
 
@@ -183,6 +184,20 @@ def test_what_is_centered_is_heard_less_its_mean(centered):
     other = inputs | {"spectrogram": (inputs["spectrogram"] + 10 * offset).astype(np.float32)}
     difference = np.abs(logits(model, inputs) - logits(model, other)).max()
     assert difference < 1e-3 if centered else difference > 0.1
+
+
+def test_slopes_are_those_of_librosa():
+    model = network(small("mel-cnn3", encoder__deltas=2))
+    inputs = batch()
+    inputs["spectrogram_mask"][:] = 1
+    frames, once, twice = np.split(
+        keras.Model(model.inputs, model.get_layer("spectrogram_spec_augment").output)(inputs).numpy(), 3, axis=-1
+    )
+    plain = keras.Model(model.inputs, model.get_layer("spectrogram_normalization").output)(inputs).numpy()
+    np.testing.assert_array_equal(frames, plain)
+    slope = librosa.feature.delta(plain, axis=1)
+    np.testing.assert_allclose(once[:, 4:-4], slope[:, 4:-4], atol=1e-5)
+    np.testing.assert_allclose(twice[:, 8:-8], librosa.feature.delta(slope, axis=1)[:, 8:-8], atol=1e-5)
 
 
 @pytest.mark.parametrize("leveled", [True, False])

@@ -55,6 +55,8 @@ def test_what_a_recipe_does_not_use_is_not_searched():
     assert "encoder.dilations" in SPACES["mfcc-tcn"]
     # Branches that start from runs are as they were trained.
     assert not [path for path in SPACES["early-mel-mfcc"] if path.startswith(("encoder.", "encoders."))]
+    assert "model.attention_blocks" in SPACES["attention-mel-mfcc"]
+    assert "model.attention_blocks" not in SPACES["early-mel-mfcc"]
     scratch = override(NETWORKS["early-mel-mfcc"], {"model.branches": []})
     assert "encoders.mfcc.dilations" in space_of(scratch)
 
