@@ -149,7 +149,8 @@ class TokensConfig:
 @dataclass(frozen=True, config=STRICT)
 class AugmentConfig:
     """What happens to a training clip. 0 turns a thing off. Bands and frames are those of the network's input; only a
-    spectrogram's bands are shifted. The masks are SpecAugment's (Park et al. 2019), mixup is Zhang et al.'s (2018).
+    spectrogram's bands are shifted. The masks are SpecAugment's (Park et al. 2019), mixup is Zhang et al.'s (2018); its
+    labels have the shares that were `drawn`, or those that are `heard`, for where one clip is longer it stands unmixed.
     With `style_mixing_probability` a clip's features get a mean and a deviation between its own and another clip's.
 
     Of a clip up to `crop_share` is cut off, at either end, and the rest is stretched over the frames of all of it.
@@ -180,6 +181,7 @@ class AugmentConfig:
     crop_share: Fraction = 0.0
     mixup_alpha: NotNegative = 0.0
     mixup_probability: Annotated[float, Field(ge=0, le=1)] = 0.5
+    mixup_labels: Literal["drawn", "heard"] = "drawn"
     num_time_masks: Number = 0
     time_mask_frames: Number = 24
     num_band_masks: Number = 0

@@ -30,6 +30,7 @@ IDEAS: dict[str, dict[str, Any]] = {
     "no mixup": {"augment.mixup_alpha": 0.0},
     "mixing of styles": {"augment.style_mixing_probability": 0.5},
     "mixup of all clips": {"augment.mixup_probability": 1.0},
+    "mixup's labels as heard": {"augment.mixup_labels": "heard"},
     # The network
     "slopes over time too": {"encoder.deltas": 2},
     "less each clip's mean": {"encoder.centered": True},

@@ -129,7 +129,7 @@ def applies(path: str, config: Config) -> bool:
 
 
 def _augments(name: str, config: Config) -> bool:
-    if name == "mixup_probability":
+    if name in ("mixup_probability", "mixup_labels"):
         return config.augment.mixup_alpha > 0
     if name == "style_mixing_alpha":
         return config.hears and config.augment.style_mixing_probability > 0

@@ -234,13 +234,14 @@ def mixup_share(draws: dict[str, tf.Tensor], seed: tf.Tensor, config: AugmentCon
 
 
 def mix(
-    inputs: dict[str, tf.Tensor], labels: dict[str, tf.Tensor], shares: tf.Tensor
+    inputs: dict[str, tf.Tensor], labels: dict[str, tf.Tensor], shares: tf.Tensor, as_heard: bool = False
 ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
     """Mix each clip of a batch with the one before it (mixup, Zhang et al. 2018): `shares` [batch] stay its own.
 
-    Where only one of the two has a frame, that one stands unmixed. So does what has no mask, as words have none.
+    Where only one of the two has a frame, that one stands unmixed. So does what has no mask, as words have none. With
+    `as_heard` labels are mixed by the mean share of the frames, else by `shares`.
     """
-    mixed = dict(inputs)
+    mixed, heard = dict(inputs), []
     for name in [name for name in inputs if f"{name}_mask" in inputs]:
         mask = inputs[f"{name}_mask"]  # [batch, windows, frames]
         own = shares[:, tf.newaxis, tf.newaxis] * mask
@@ -249,5 +250,9 @@ def mix(
         mixed_mask = tf.cast(own + other > 0, tf.float32)
         values = own_share * inputs[name] + (1.0 - own_share) * tf.roll(inputs[name], 1, 0)
         mixed |= {name: values * mixed_mask[..., tf.newaxis], f"{name}_mask": mixed_mask}
+        total = tf.reduce_sum(own_share[..., 0] * mixed_mask, [1, 2])
+        heard.append(tf.math.divide_no_nan(total, tf.reduce_sum(mixed_mask, [1, 2])))
+    if as_heard and heard:
+        shares = tf.add_n(heard) / len(heard)
     own, other = shares[:, tf.newaxis], (1.0 - shares)[:, tf.newaxis]
     return mixed, {name: own * label + other * tf.roll(label, 1, 0) for name, label in labels.items()}

@@ -122,7 +122,7 @@ def training_dataset(
         if config.augment.crop_share:
             inputs = augment.crop(inputs, draws, config.augment.crop_share)
         if config.augment.mixup_alpha:
-            inputs, labels = augment.mix(inputs, labels, draws["share"])
+            inputs, labels = augment.mix(inputs, labels, draws["share"], config.augment.mixup_labels == "heard")
         inputs = {name: tf.squeeze(value, 1) for name, value in inputs.items()}
         even = tf.ones(tf.shape(labels["emotion"])[:1])  # What else is learned has other classes.
         return inputs, labels, dict.fromkeys(labels, even) | {"emotion": tf.squeeze(labels["emotion"] @ weights, 1)}

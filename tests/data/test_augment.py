@@ -421,6 +421,16 @@ def test_mixed_labels_sum_to_one_and_carry_the_shares():
     np.testing.assert_allclose(labels.sum(axis=1), 1.0, atol=1e-6)
 
 
+def test_labels_as_heard_have_the_mean_share_of_the_frames():
+    inputs = batch([[1, 1, 1, 0], [0, 1, 1, 0], [1, 1, 1, 1]])
+    tensors = {name: tf.constant(value) for name, value in inputs.items()}
+    shares = tf.constant([0.25, 1.0, 0.6])
+    _, labels = augment.mix(tensors, {"emotion": tf.eye(3)}, shares, as_heard=True)
+    own = [(0.25 * 3 + 0) / 4, 1.0, (1 + 0.6 * 2 + 1) / 4]  # The first's last frame is the third's alone.
+    expected = [[own[0], 0, 1 - own[0]], [0, 1, 0], [0, 1 - own[2], own[2]]]
+    np.testing.assert_allclose(labels["emotion"], expected, atol=1e-6)
+
+
 def test_shares_of_one_and_of_nothing():
     inputs = batch([[1, 0, 1], [0, 1, 1]])
     labels = np.eye(2, dtype=np.float32)
