@@ -68,7 +68,7 @@ def _branches(rows: Mapping[str, Sequence[Run]]) -> dict[str, str]:
 
 def _by_key(group: Sequence[Run]) -> dict[tuple, Run]:
     """Return runs by what must be equal in those that are compared: the last tells the split's clips by content."""
-    return {tuple(run.metrics[key] for key in ("fold", "seed", "split_seed", "split_sha256")): run for run in group}
+    return {tuple(run.metrics.get(key) for key in ("fold", "seed", "split_seed", "split_sha256")): run for run in group}
 
 
 def _alone(recipe: str, group: Sequence[Run]) -> dict[str, str]:

@@ -27,7 +27,7 @@ class Clip:
     emotion: str
 
 
-def keep(results, recipe, knowledge, fold=0, seed=0):
+def keep(results, recipe, knowledge, fold=0, seed=0, split="aa"):
     """Put a run under results/ whose network knows more or less; return it as `read_run` reads it."""
     random = np.random.default_rng([fold, seed, len(recipe), int(10 * knowledge)])
     folder = results / "ravdess" / "luna" / recipe / f"fold-{fold}-seed-{seed}"
@@ -45,6 +45,7 @@ def keep(results, recipe, knowledge, fold=0, seed=0):
         scores[subset] = metrics.score(labels[order], probabilities[order], EMOTIONS)
     numbers = {"fold": fold, "seed": seed, "split_seed": 0, "num_train": 9, "num_validation": 60, "num_test": 60}
     told = {"recipe": recipe, "corpus": "ravdess", "protocol": "luna", **numbers, "emotions": list(EMOTIONS), **scores}
+    told["split_sha256"] = split
     runs.write_json(folder / "metrics.json", told)
     return read_run(folder, results)
 
@@ -140,6 +141,11 @@ def test_a_configuration_without_a_recipe_of_its_own_stands_for_no_input_that_a_
     rows["mfcc-tcn-tuned"] = [keep(tmp_path / "tuned", "mfcc-tcn", 3.0, fold) for fold in range(3)]
     assert "`mfcc-tcn`" in table(rows)
     assert "`mfcc-tcn-tuned`" not in table(rows)
+
+
+def test_clips_of_the_same_names_and_other_content_are_not_compared(rows, tmp_path):
+    rows["mfcc-tcn"] = [keep(tmp_path / "other", "mfcc-tcn", 1.2, fold, split="bb") for fold in range(3)]
+    assert fusion_section(rows, True) == []
 
 
 def test_a_joint_network_stands_beside_where_it_has_all_the_runs(rows, tmp_path):
