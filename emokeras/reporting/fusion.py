@@ -56,14 +56,17 @@ def fusion_section(rows: Mapping[str, Sequence[Run]], has_scripts: bool) -> list
 
 def _branches(rows: Mapping[str, Sequence[Run]]) -> dict[str, str]:
     """Return, for each input, the recipe of one branch that stands for it: one with a name of its own before what was
-    searched or changed for a comparison."""
+    searched or changed for a comparison. An input that lacks folds which others have is left out until it has them."""
     candidates = defaultdict(list)
     for recipe, group in rows.items():
         inputs = list(group[0].settings.get("encoders", {}))
         if len(inputs) == 1:
             validation = np.mean([run.metrics["validation"]["accuracy"] for run in group])
             candidates[inputs[0]].append((recipe in RECIPES, len(group), validation, recipe))
-    return {name: max(candidates[name])[-1] for name in get_args(InputName) if name in candidates}
+    chosen = {name: max(candidates[name])[-1] for name in get_args(InputName) if name in candidates}
+    folds = {name: {run.metrics["fold"] for run in rows[recipe]} for name, recipe in chosen.items()}
+    most = max(map(len, folds.values()), default=0)
+    return {name: recipe for name, recipe in chosen.items() if len(folds[name]) == most}
 
 
 def _by_key(group: Sequence[Run]) -> dict[tuple, Run]:

@@ -143,6 +143,12 @@ def test_a_configuration_without_a_recipe_of_its_own_stands_for_no_input_that_a_
     assert "`mfcc-tcn-tuned`" not in table(rows)
 
 
+def test_a_branch_that_lacks_folds_does_not_take_them_from_the_others(rows, tmp_path):
+    cells = table(rows)
+    rows["prosody-tcn"] = [keep(tmp_path / "begun", "prosody-tcn", 1.0, fold) for fold in range(2)]
+    assert table(rows) == cells
+
+
 def test_clips_of_the_same_names_and_other_content_are_not_compared(rows, tmp_path):
     rows["mfcc-tcn"] = [keep(tmp_path / "other", "mfcc-tcn", 1.2, fold, split="bb") for fold in range(3)]
     assert fusion_section(rows, True) == []
