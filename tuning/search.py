@@ -36,7 +36,7 @@ def search(plan: "Search", say: Callable = print, supervised: str = "") -> None:
     from tuning import workers
     from tuning.plan import PROJECT, begin, check_same, told_of
     from tuning.report import ENDED, read_trials
-    from tuning.tuner import ALONE, Tuner
+    from tuning.tuner import Tuner
     from tuning.watch import Watch
 
     role = os.environ.get("KERASTUNER_TUNER_ID", "")
@@ -52,9 +52,8 @@ def search(plan: "Search", say: Callable = print, supervised: str = "") -> None:
         say(f"{len(plan.space)} settings are searched; {len(ended)} of {plan.max_trials} trials are done already")
 
     def is_gone(worker: str) -> bool:
-        """Whoever had a trial when the search was stopped; of a chief's workers those that were begun beside it."""
-        begun_here = supervised == workers.BEGUN and workers.is_ours(worker)
-        return not role or worker == ALONE or begun_here
+        """A search without a chief has no workers left; one that is begun with workers begins those of this machine."""
+        return not role or (supervised == workers.BEGUN and workers.is_ours(worker))
 
     after_death = supervised == workers.AGAIN and role != workers.CHIEF
     tuner = Tuner(plan, corpus, watch.look if leads else None, after_death, is_gone)

@@ -127,15 +127,15 @@ class Tuner(base_tuner.BaseTuner):
         corpus: Corpus | None,
         ended: Callable[[], None] | None = None,
         after_death: bool = False,
-        is_gone: Callable[[str], bool] = lambda worker: worker == ALONE,
+        is_gone: Callable[[str], bool] = lambda worker: False,
     ):
         """`ended` is called after each trial; `after_death` says that this worker died in its first one; `is_gone`
-        tells who of those that had trials when the search was stopped will not come back."""
+        tells which workers that had trials when the search was stopped will not come back."""
         self.plan, self.corpus, self.ended, self.after_death = search, corpus, ended, after_death
         with contextlib.redirect_stdout(io.StringIO()):  # It tells which of its files it reads again.
             super().__init__(make_oracle(search), directory=str(search.folder), project_name=PROJECT)
         if not self._is_worker():
-            self.oracle.put_back(is_gone)
+            self.oracle.put_back(lambda worker: worker == ALONE or is_gone(worker))
 
     def _get_tuner_fname(self):
         # KerasTuner knows by this file that a search goes on: a chief must find the one of a search begun without.

@@ -189,6 +189,11 @@ def _between(bounds: tuple[float, float], number: tf.Tensor) -> tf.Tensor:
     return low + (high - low) * number
 
 
+def _masked(inputs: dict[str, tf.Tensor]) -> list[str]:
+    """Return the names of the inputs that have a mask, as words have none."""
+    return [name for name in inputs if f"{name}_mask" in inputs]
+
+
 def crop(inputs: dict[str, tf.Tensor], draws: dict[str, tf.Tensor], most: float) -> dict[str, tf.Tensor]:
     """Cut up to the share `most` off what is valid of each clip, and stretch the rest over as many frames.
 
@@ -197,7 +202,7 @@ def crop(inputs: dict[str, tf.Tensor], draws: dict[str, tf.Tensor], most: float)
     kept = (1.0 - most * draws["cut"])[:, tf.newaxis]  # [batch, windows], as all below
     place = draws["place"][:, tf.newaxis]
     cropped = dict(inputs)
-    for name in [name for name in inputs if f"{name}_mask" in inputs]:
+    for name in _masked(inputs):
         mask = inputs[f"{name}_mask"]
         first = tf.cast(tf.argmax(mask, -1), tf.float32)
         valid = tf.reduce_sum(mask, -1)
@@ -242,7 +247,7 @@ def mix(
     `as_heard` labels are mixed by the mean share of the frames, else by `shares`.
     """
     mixed, heard = dict(inputs), []
-    for name in [name for name in inputs if f"{name}_mask" in inputs]:
+    for name in _masked(inputs):
         mask = inputs[f"{name}_mask"]  # [batch, windows, frames]
         own = shares[:, tf.newaxis, tf.newaxis] * mask
         other = (1.0 - shares)[:, tf.newaxis, tf.newaxis] * tf.roll(mask, 1, 0)

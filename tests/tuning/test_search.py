@@ -313,6 +313,14 @@ def test_each_worker_sees_one_gpu_in_turn_and_the_chief_none(monkeypatch):
     assert workers._variables(0) == {}
 
 
+def test_threads_are_set_before_tensorflow_reads_them(monkeypatch):
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr("emokeras.commandline.import_tensorflow", lambda: pytest.fail("the recipe comes first"))
+    assert search.main(["no-such-recipe", "--threads", "3"]) == 2
+    assert os.environ["TF_NUM_INTRAOP_THREADS"] == os.environ["TF_NUM_INTEROP_THREADS"] == "3"
+
+
 def test_a_trial_in_which_its_worker_dies_three_times_is_given_up(demo_folder, tmp_path):
     folder = tmp_path / "s"
     (folder / "trials" / "0").mkdir(parents=True)
