@@ -307,13 +307,16 @@ def _minutes(seconds: Sequence[float | None]) -> str:
 
 
 def _runs_text(protocol: str, group: Sequence[Run]) -> str:
-    """Say how many folds and seeds were run, and when folds are lacking."""
+    """Say how many folds, splits and seeds were run, and when folds are lacking."""
     folds = {run.metrics["fold"] for run in group}
     seeds = {(run.metrics["seed"], run.metrics["split_seed"]) for run in group}
     seeds_text = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
     num_folds = PROTOCOLS[protocol].num_folds if protocol in PROTOCOLS else 1
     if num_folds == 1:
-        return seeds_text
+        splits = len({run.metrics["split_seed"] for run in group})
+        if splits == 1:
+            return seeds_text
+        return f"{splits} splits" if splits == len(group) else f"{len(group)} runs of {splits} splits"
     folds_text = f"{num_folds} folds" if len(folds) == num_folds else f"{len(folds)} of {num_folds} folds"
     text = f"{folds_text} × {seeds_text}"
     return text if len(group) == len(folds) * len(seeds) else f"{len(group)} runs of {text}"

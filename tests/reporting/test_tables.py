@@ -129,6 +129,16 @@ def test_lacking_folds_are_told(results):
     assert cells_of(text, "other")["runs"] == "1 of 5 folds × 1 seed"
 
 
+def test_splits_are_told_from_seeds(results):
+    for split in (0, 1, 2):
+        keep_run(results, 30, split_seed=split)
+    assert cells_of(written(results), "mel-resnet")["runs"] == "3 splits"
+    keep_run(results, 30, seed=1)
+    text = written(results)
+    assert cells_of(text, "mel-resnet")["runs"] == "4 runs of 3 splits"
+    assert "--seed 0 --split-seed 2\n" in text
+
+
 def test_minutes_are_averaged_and_not_made_up(results):
     keep_run(results, 30, seed=0)
     keep_run(results, 30, seed=1, cpu_seconds={"train_cpu_seconds": 1230.0})
