@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
+import numpy as np
 
 from emokeras.config import Config, InputName, changed, read_config
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.reporting import runs
+
+EPSILON = 1e-3  # of keras.layers.BatchNormalization
 
 
 def with_branches(config: Config, branches: Sequence[Path]) -> Config:
@@ -44,15 +48,71 @@ def with_branches(config: Config, branches: Sequence[Path]) -> Config:
 
 
 def load_branches(model: keras.Model, config: Config, branches: Sequence[Path]) -> None:
-    """Give a network's branches the weights of the runs they start from. Raises RunError when these do not fit."""
+    """Give a network's branches the weights of the runs they start from, and where it can, its head what theirs say
+    together. Raises RunError when these do not fit."""
+    heads = {}
     for run in branches:
         try:
             trained = keras.saving.load_model(run / "model.keras", compile=False)
-            for name in read_config(run / "config.json").encoders:
+            alone = read_config(run / "config.json")
+            for name in alone.encoders:
                 own, other = (branch_of(network, name, config) for network in (model, trained))
                 own.set_weights(other.get_weights())
+            if len(alone.encoders) == 1 and _has_linear_heads(alone):
+                heads[name] = _head_of(trained)
         except (ValueError, OSError, TypeError, KeyError) as error:
             raise RunError(f"{run} cannot be started from ({first_line(error)}): train it again") from error
+    if heads.keys() == config.encoders.keys() and _has_linear_heads(config):
+        _set_heads(model, config, [heads[name] for name in config.encoders])
+
+
+class Head(NamedTuple):
+    """What makes logits of one branch's pooled frames: the weights of a batch normalisation [channels], then a kernel
+    [channels, emotions] and a bias [emotions]."""
+
+    scale: np.ndarray
+    offset: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    kernel: np.ndarray
+    bias: np.ndarray
+
+
+def _has_linear_heads(config: Config) -> bool:
+    """Tell whether nothing but a batch normalisation lies between pooled frames and logits."""
+    embeds = any(encoder.embedding_units for encoder in config.encoders.values())
+    attends = config.model.fusion == "attention" and len(config.encoders) > 1
+    return not (config.model.hidden_units or embeds or attends)
+
+
+def _normalization_of(model: keras.Model) -> keras.layers.BatchNormalization | None:
+    """Return the batch normalisation of a linear head: the last one of a network, where there is any."""
+    return next((layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.BatchNormalization)), None)
+
+
+def _head_of(model: keras.Model) -> Head:
+    """Return the linear head of a network of one branch; where it does not normalise, with what changes nothing."""
+    kernel, bias = model.get_layer("emotion").get_weights()
+    normalization = _normalization_of(model)
+    if normalization is None:
+        ones, zeros = np.ones(len(kernel)), np.zeros(len(kernel))
+        return Head(ones, zeros, zeros, ones - EPSILON, kernel, bias)
+    return Head(*normalization.get_weights(), kernel, bias)
+
+
+def _set_heads(model: keras.Model, config: Config, heads: Sequence[Head]) -> None:
+    """Let a network begin as the late fusion of its branches, whose heads are in the order of its encoders: its logits
+    are the mean of theirs. What a head that is drawn anew learns in few epochs is less."""
+    is_hybrid = config.model.fusion == "hybrid"
+    *normalization, kernel = (np.concatenate([head[index] for head in heads]) for index in range(5))
+    if own := _normalization_of(model):
+        own.set_weights(normalization)
+    bias = np.mean([head.bias for head in heads], axis=0)
+    model.get_layer("all_emotion" if is_hybrid else "emotion").set_weights([kernel / len(heads), bias])
+    for name, head in zip(config.encoders, heads, strict=True) if is_hybrid else ():
+        scale = head.scale / np.sqrt(head.variance + EPSILON)  # These do not normalise.
+        bias = head.bias + (head.offset - head.mean * scale) @ head.kernel
+        model.get_layer(f"{name}_emotion").set_weights([head.kernel * scale[:, np.newaxis], bias])
 
 
 def branch_of(model: keras.Model, name: InputName, config: Config) -> keras.Model:

@@ -1,0 +1,94 @@
+"""A network that goes on from trained branches begins with what these say together."""
+
+import keras
+import numpy as np
+import pytest
+
+from emokeras.config import (
+    CnnConfig,
+    Config,
+    ExperimentConfig,
+    ModelConfig,
+    RecurrentConfig,
+    TcnConfig,
+    override,
+    to_json,
+)
+from emokeras.files import write_text
+from emokeras.models.build import build_model
+from emokeras.training.branches import load_branches, with_branches
+
+ENCODERS = {
+    "spectrogram": CnnConfig(filters=(4, 6)),
+    "mfcc": TcnConfig(filters=8, dilations=(1, 2)),
+    "tokens": RecurrentConfig(units=(5,), batch_normalization=False, pooling="mean"),
+}
+SMALL = {"audio.window_seconds": 0.32, "spectrogram.num_bands": 16, "mfcc.num_bands": 16, "mfcc.num_coefficients": 10}
+
+
+def config(*names: str, **model) -> Config:
+    encoders = {name: ENCODERS[name] for name in names}
+    experiment = ExperimentConfig(emotions=("neutral", "calm", "angry"))
+    base = Config("+".join(names), encoders, experiment, model=ModelConfig(**{"hidden_units": ()} | model))
+    heard = {path: own for path, own in SMALL.items() if path.split(".")[0] in ("audio", *names)}
+    return override(base, heard)
+
+
+def keep(own: Config, folder):
+    """Leave what a run has of a network whose weights, a normalisation's moments among them, are drawn."""
+    model, random = build_model(own), np.random.default_rng(len(own.recipe))
+    for layer in model.layers:
+        if layer.name.endswith("_normalization"):  # what each clip is heard through, given anew by the training clips
+            continue
+        layer.set_weights([random.uniform(0.2, 0.8, size=weight.shape) for weight in layer.get_weights()])
+    folder.mkdir()
+    write_text(folder / "config.json", to_json(own))
+    model.save(folder / "model.keras")
+    return model
+
+
+def logits(model, given) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model({name.name: given[name.name] for name in model.inputs})["emotion"])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("branches")
+    return {folder / name: keep(config(name), folder / name) for name in ENCODERS}
+
+
+@pytest.fixture(scope="module")
+def given():
+    random, mask = np.random.default_rng(0), np.ones((2, 32), "float32")
+    return {
+        "spectrogram": random.normal(size=(2, 32, 16)).astype("float32"),
+        "spectrogram_mask": mask,
+        "mfcc": random.normal(size=(2, 32, 10)).astype("float32"),
+        "mfcc_mask": mask,
+        "tokens": np.array([[2, 3, 4, 0, 0, 0], [5, 0, 0, 0, 0, 0]], "int32"),
+    }
+
+
+@pytest.mark.parametrize("fusion", ["early", "hybrid"])
+def test_a_network_of_trained_branches_begins_as_the_mean_of_their_logits(fusion, alone, given):
+    own = with_branches(config(*ENCODERS, fusion=fusion), list(alone))
+    model = build_model(own)
+    load_branches(model, own, list(alone))
+    expected = np.mean([logits(branch, given) for branch in alone.values()], axis=0)
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(logits(model, given), expected, rtol=1e-5)
+
+
+def test_a_head_that_is_not_linear_or_has_other_branches_too_is_drawn(alone, given):
+    mel, mfcc, _ = alone
+    for own, branches in (
+        (config("spectrogram", "mfcc", hidden_units=(7,)), [mel, mfcc]),
+        (config("spectrogram", "mfcc", fusion="attention"), [mel, mfcc]),
+        (config("spectrogram", "mfcc"), [mel]),
+    ):
+        own = with_branches(own, branches)
+        keras.utils.set_random_seed(0)
+        model = build_model(own)
+        drawn = model.get_layer("emotion").get_weights()
+        load_branches(model, own, branches)
+        np.testing.assert_array_equal(model.get_layer("emotion").get_weights()[0], drawn[0])
