@@ -665,9 +665,10 @@ def settings(config: AnyConfig) -> dict[str, Any]:
 def override(config: AnyConfig, values: Mapping[str, Any]) -> AnyConfig:
     """Return the configuration with the settings at these dotted paths replaced.
 
-    A text value is read as JSON where it is JSON (`0.1`, `true`, `[32, 64]`), else taken as it is; this serves
-    `--set`, the flags, JSON files and the tuner alike. `encoder.KEY` sets every branch, `encoders.INPUT.KEY` one. In an
-    ensemble a path sets every member that has it, `members.NAME.PATH` one.
+    A text value is read as JSON where it is JSON (`0.1`, `true`, `[32, 64]`), as a list where there is one (`32,64`,
+    `RUN,RUN`), else taken as it is; this serves `--set`, the flags, JSON files and the tuner alike. `encoder.KEY` sets
+    every branch, `encoders.INPUT.KEY` one. In an ensemble a path sets every member that has it, `members.NAME.PATH`
+    one.
 
     Raises UsageError for an unknown path, with its nearest neighbour, and for a value that does not fit.
     """
@@ -682,8 +683,7 @@ def override(config: AnyConfig, values: Mapping[str, Any]) -> AnyConfig:
         for target in known[path]:
             if key == "kind":
                 _change_kind(target, value)
-            # What is text stays text: a corpus may be called 2024.
-            target[key] = value if isinstance(target[key], str) else _parse(value)
+            target[key] = _as_kind_of(target[key], value)
     return _validated(tree, "--set")
 
 
@@ -717,6 +717,16 @@ def _change_kind(encoder: dict[str, Any], kind: str) -> None:
     kept = {key: value for key, value in encoder.items() if key in defaults and type(value) is type(defaults[key])}
     encoder.clear()
     encoder.update(defaults | kept)
+
+
+def _as_kind_of(before: Any, value: Any) -> Any:
+    """Return a value, where it is text, as what stood there before: text, a list with commas between, or as JSON."""
+    if isinstance(before, str):  # What is text stays text: a corpus may be called 2024.
+        return value
+    parsed = _parse(value)
+    if isinstance(before, tuple) and isinstance(parsed, str):
+        return [_parse(part) for part in parsed.split(",")] if parsed else []
+    return parsed
 
 
 def _parse(value: Any) -> Any:

@@ -487,7 +487,11 @@ RECIPES |= {
     "hybrid-mel-mfcc-text": Recipe(
         "B: hybrid fusion, future work: early and late together",
         "",
-        _joined("hybrid-mel-mfcc-text", replace(FUSED_MODEL, fusion="hybrid"), *MEL_AND_MFCC, "text-bigru"),
+        _joined(
+            "hybrid-mel-mfcc-text",
+            replace(FUSED_MODEL, fusion="hybrid", branches=(*MEL_AND_MFCC, "text-bigru")),
+            *(*MEL_AND_MFCC, "text-bigru"),
+        ),
     ),
 }
 

@@ -27,6 +27,6 @@ def configuration_of(recipe: str, given: Mapping[str, Any]) -> Config:
         if not (Path(branch) / "metrics.json").is_file():
             raise UsageError(
                 f"model.branches: {branch} is no run that has ended: train it, and give the runs' folders by "
-                '--set \'model.branches=["RUN", "RUN"]\''
+                "--set model.branches=RUN,RUN"
             )
     return with_lasting_paths(config)

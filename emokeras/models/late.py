@@ -33,15 +33,17 @@ def combine(probabilities, combination: Combination, ops=np):
     emotions]; `ops` is numpy, or keras.ops for tensors.
 
     mean-logits, weighted: the softmax of the mean of the logits, plain or by the weights. mean-probabilities: their
-    mean. vote: the share of the members whose likeliest emotion it is; among equals the mean probability decides, which
-    enters as a thousandth of a vote. stacking: multinomial logistic regression over all members' logits.
+    mean. vote: the share of the members whose likeliest emotion it is, where equals share a member's vote; among equal
+    shares the mean probability decides, which enters as a thousandth of a vote. stacking: multinomial logistic
+    regression over all members' logits.
     """
     match combination.method:
         case "mean-probabilities":
             return ops.mean(probabilities, axis=0)
         case "vote":
-            likeliest = probabilities >= ops.max(probabilities, axis=-1, keepdims=True)
-            votes = ops.mean(ops.where(likeliest, ops.ones_like(probabilities), 0.0), axis=0)
+            is_likeliest = probabilities >= ops.max(probabilities, axis=-1, keepdims=True)
+            votes = ops.where(is_likeliest, ops.ones_like(probabilities), 0.0)
+            votes = ops.mean(votes / ops.sum(votes, axis=-1, keepdims=True), axis=0)
             return (votes + TIE_BREAK * ops.mean(probabilities, axis=0)) / (1.0 + TIE_BREAK)
     logits = ops.log(ops.maximum(probabilities, SMALLEST_PROBABILITY))
     match combination.method:

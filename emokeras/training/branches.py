@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from emokeras.config import Config, InputName, changed, read_config
+from emokeras.data.text import copy_tokenizer, has_tokenizer
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.reporting import runs
 
@@ -58,11 +59,12 @@ def load_branches(model: keras.Model, config: Config, branches: Sequence[Path]) 
             for name in alone.encoders:
                 own, other = (branch_of(network, name, config) for network in (model, trained))
                 own.set_weights(other.get_weights())
-            if len(alone.encoders) == 1 and _has_linear_heads(alone):
+            if len(alone.encoders) == 1 and _has_linear_head(alone) and _tell_alike(alone, config):
+                (name,) = alone.encoders
                 heads[name] = _head_of(trained)
         except (ValueError, OSError, TypeError, KeyError) as error:
             raise RunError(f"{run} cannot be started from ({first_line(error)}): train it again") from error
-    if heads.keys() == config.encoders.keys() and _has_linear_heads(config):
+    if heads.keys() == config.encoders.keys() and _has_linear_head(config):
         _set_heads(model, config, [heads[name] for name in config.encoders])
 
 
@@ -78,7 +80,12 @@ class Head(NamedTuple):
     bias: np.ndarray
 
 
-def _has_linear_heads(config: Config) -> bool:
+def _tell_alike(one: Config, other: Config) -> bool:
+    """Tell whether the logits of two networks are of the same emotions in the same order."""
+    return one.experiment.emotions == other.experiment.emotions
+
+
+def _has_linear_head(config: Config) -> bool:
     """Tell whether nothing but a batch normalisation lies between pooled frames and logits."""
     embeds = any(encoder.embedding_units for encoder in config.encoders.values())
     attends = config.model.fusion == "attention" and len(config.encoders) > 1
@@ -103,16 +110,24 @@ def _head_of(model: keras.Model) -> Head:
 def _set_heads(model: keras.Model, config: Config, heads: Sequence[Head]) -> None:
     """Let a network begin as the late fusion of its branches, whose heads are in the order of its encoders: its logits
     are the mean of theirs. What a head that is drawn anew learns in few epochs is less."""
-    is_hybrid = config.model.fusion == "hybrid"
+    is_hybrid = config.model.fusion == "hybrid" and len(heads) > 1
     *normalization, kernel = (np.concatenate([head[index] for head in heads]) for index in range(5))
     if own := _normalization_of(model):
         own.set_weights(normalization)
     bias = np.mean([head.bias for head in heads], axis=0)
     model.get_layer("all_emotion" if is_hybrid else "emotion").set_weights([kernel / len(heads), bias])
-    for name, head in zip(config.encoders, heads, strict=True) if is_hybrid else ():
-        scale = head.scale / np.sqrt(head.variance + EPSILON)  # These do not normalise.
-        bias = head.bias + (head.offset - head.mean * scale) @ head.kernel
-        model.get_layer(f"{name}_emotion").set_weights([head.kernel * scale[:, np.newaxis], bias])
+    if is_hybrid:
+        for name, head in zip(config.encoders, heads, strict=True):  # Those of each branch alone do not normalise.
+            scale = head.scale / np.sqrt(head.variance + EPSILON)
+            bias = head.bias + (head.offset - head.mean * scale) @ head.kernel
+            model.get_layer(f"{name}_emotion").set_weights([head.kernel * scale[:, np.newaxis], bias])
+
+
+def keep_words(branches: Sequence[Path], folder: Path) -> None:
+    """Keep in a run's folder the words that a branch knows which reads, for its weights are of these."""
+    for run in branches:
+        if read_config(run / "config.json").reads_transcripts and not has_tokenizer(folder):
+            copy_tokenizer(run, folder)
 
 
 def branch_of(model: keras.Model, name: InputName, config: Config) -> keras.Model:

@@ -18,7 +18,7 @@ from emokeras.models.pretrained import load_pretrained, pretrained_layers, with_
 from emokeras.reporting import figures, runs
 from emokeras.training import callbacks
 from emokeras.training.attention import draw_attention
-from emokeras.training.branches import branch_layers, check_splits, load_branches, with_branches
+from emokeras.training.branches import branch_layers, check_splits, keep_words, load_branches, with_branches
 from emokeras.training.compile import class_weights, compile_model, set_precision
 from emokeras.training.examples import draw_examples
 from emokeras.training.report import write_network_report
@@ -122,6 +122,7 @@ def prepare(
         keep_start(config, folder)
     elif heard := runs.read_heard(branches):
         runs.write_heard(folder, heard)
+    keep_words(branches, folder)
     write_text(folder / "config.json", to_json(config))
     (folder / "checkpoints").mkdir(exist_ok=True)
     subsets = take_subsets(config, corpus, folder, say)

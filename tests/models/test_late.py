@@ -99,6 +99,9 @@ def test_votes_are_counted_and_ties_go_to_the_likelier():
     surer = combine(np.array([[first], [[0.05, 0.9, 0.05]]], np.float32), Combination("vote"))
     assert surer.argmax() == 1
     assert surer.sum() == pytest.approx(1)
+    unsure = combine(np.array([[first], [[0.4, 0.2, 0.4]]], np.float32), Combination("vote"))
+    np.testing.assert_allclose(unsure, [[3 / 4, 0, 1 / 4]], atol=2e-3)
+    assert unsure.sum() == pytest.approx(1)
 
 
 def test_stacking_is_the_logistic_regression_it_says():

@@ -1,5 +1,7 @@
 """A network that goes on from trained branches begins with what these say together."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from emokeras.config import (
 )
 from emokeras.files import write_text
 from emokeras.models.build import build_model
-from emokeras.training.branches import load_branches, with_branches
+from emokeras.training.branches import keep_words, load_branches, with_branches
 
 ENCODERS = {
     "spectrogram": CnnConfig(filters=(4, 6)),
@@ -71,24 +73,37 @@ def given():
 
 @pytest.mark.parametrize("fusion", ["early", "hybrid"])
 def test_a_network_of_trained_branches_begins_as_the_mean_of_their_logits(fusion, alone, given):
-    own = with_branches(config(*ENCODERS, fusion=fusion), list(alone))
+    branches = list(reversed(alone))  # in any order
+    own = with_branches(config(*ENCODERS, fusion=fusion), branches)
     model = build_model(own)
-    load_branches(model, own, list(alone))
+    load_branches(model, own, branches)
     expected = np.mean([logits(branch, given) for branch in alone.values()], axis=0)
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(logits(model, given), expected, rtol=1e-5)
 
 
-def test_a_head_that_is_not_linear_or_has_other_branches_too_is_drawn(alone, given):
+def test_a_head_that_is_not_linear_or_tells_other_things_is_drawn(alone):
     mel, mfcc, _ = alone
+    two = config("spectrogram", "mfcc")
     for own, branches in (
         (config("spectrogram", "mfcc", hidden_units=(7,)), [mel, mfcc]),
         (config("spectrogram", "mfcc", fusion="attention"), [mel, mfcc]),
-        (config("spectrogram", "mfcc"), [mel]),
+        (two, [mel]),
+        (replace(two, experiment=ExperimentConfig(emotions=("calm", "neutral", "angry"))), [mel, mfcc]),
     ):
         own = with_branches(own, branches)
         keras.utils.set_random_seed(0)
         model = build_model(own)
-        drawn = model.get_layer("emotion").get_weights()
+        drawn = model.get_layer("emotion").get_weights()[0]
         load_branches(model, own, branches)
-        np.testing.assert_array_equal(model.get_layer("emotion").get_weights()[0], drawn[0])
+        np.testing.assert_array_equal(model.get_layer("emotion").get_weights()[0], drawn)
+
+
+def test_the_words_of_a_branch_stay_its_own(alone, tmp_path):
+    *_, text = alone
+    write_text(text / "vocabulary.txt", "dogs\nkids\n")
+    keep_words(list(alone), tmp_path)
+    assert (tmp_path / "vocabulary.txt").read_text() == "dogs\nkids\n"
+    write_text(tmp_path / "vocabulary.txt", "doors\n")  # of a run that goes on
+    keep_words(list(alone), tmp_path)
+    assert (tmp_path / "vocabulary.txt").read_text() == "doors\n"
