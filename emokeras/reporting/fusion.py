@@ -56,7 +56,8 @@ def fusion_section(rows: Mapping[str, Sequence[Run]], has_scripts: bool) -> list
 
 def _branches(rows: Mapping[str, Sequence[Run]]) -> dict[str, str]:
     """Return, for each input, the recipe of one branch that stands for it: one with a name of its own before what was
-    searched or changed for a comparison. An input that lacks folds which others have is left out until it has them."""
+    searched or changed for a comparison. An input that lacks folds or splits which others have is left out until it has
+    them."""
     candidates = defaultdict(list)
     for recipe, group in rows.items():
         inputs = list(group[0].settings.get("encoders", {}))
@@ -64,9 +65,12 @@ def _branches(rows: Mapping[str, Sequence[Run]]) -> dict[str, str]:
             validation = np.mean([run.metrics["validation"]["accuracy"] for run in group])
             candidates[inputs[0]].append((recipe in RECIPES, len(group), validation, recipe))
     chosen = {name: max(candidates[name])[-1] for name in get_args(InputName) if name in candidates}
-    folds = {name: {run.metrics["fold"] for run in rows[recipe]} for name, recipe in chosen.items()}
-    most = max(map(len, folds.values()), default=0)
-    return {name: recipe for name, recipe in chosen.items() if len(folds[name]) == most}
+    splits = {
+        name: {(run.metrics["fold"], run.metrics["split_seed"]) for run in rows[recipe]}
+        for name, recipe in chosen.items()
+    }
+    most = max(map(len, splits.values()), default=0)
+    return {name: recipe for name, recipe in chosen.items() if len(splits[name]) == most}
 
 
 def _by_key(group: Sequence[Run]) -> dict[tuple, Run]:

@@ -27,12 +27,12 @@ class Clip:
     emotion: str
 
 
-def keep(results, recipe, knowledge, fold=0, seed=0, split="aa"):
+def keep(results, recipe, knowledge, fold=0, seed=0, split="aa", split_seed=0):
     """Put a run under results/ whose network knows more or less; return it as `read_run` reads it."""
     random = np.random.default_rng([fold, seed, len(recipe), int(10 * knowledge)])
-    folder = results / "ravdess" / "luna" / recipe / f"fold-{fold}-seed-{seed}"
+    folder = results / "ravdess" / "luna" / recipe / f"fold-{fold}-seed-{seed}-{split_seed}"
     folder.mkdir(parents=True)
-    experiment = ExperimentConfig("ravdess", "luna", fold, seed, 0, EMOTIONS)
+    experiment = ExperimentConfig("ravdess", "luna", fold, seed, split_seed, EMOTIONS)
     write_text(folder / "config.json", to_json(replace(RECIPES[recipe].config, experiment=experiment)))
     scores = {}
     for subset, file in (("test", "predictions.csv"), ("validation", "validation_predictions.csv")):
@@ -43,7 +43,14 @@ def keep(results, recipe, knowledge, fold=0, seed=0, split="aa"):
         order = random.permutation(NUM_CLIPS)  # Runs need not list their clips in one order.
         runs.write_predictions(folder / file, [clips[index] for index in order], EMOTIONS, probabilities[order])
         scores[subset] = metrics.score(labels[order], probabilities[order], EMOTIONS)
-    numbers = {"fold": fold, "seed": seed, "split_seed": 0, "num_train": 9, "num_validation": 60, "num_test": 60}
+    numbers = {
+        "fold": fold,
+        "seed": seed,
+        "split_seed": split_seed,
+        "num_train": 9,
+        "num_validation": 60,
+        "num_test": 60,
+    }
     told = {"recipe": recipe, "corpus": "ravdess", "protocol": "luna", **numbers, "emotions": list(EMOTIONS), **scores}
     told["split_sha256"] = split
     runs.write_json(folder / "metrics.json", told)
@@ -146,6 +153,17 @@ def test_a_configuration_without_a_recipe_of_its_own_stands_for_no_input_that_a_
 def test_a_branch_that_lacks_folds_does_not_take_them_from_the_others(rows, tmp_path):
     cells = table(rows)
     rows["prosody-tcn"] = [keep(tmp_path / "begun", "prosody-tcn", 1.0, fold) for fold in range(2)]
+    assert table(rows) == cells
+
+
+def test_a_branch_that_lacks_splits_does_not_take_them_from_the_others(tmp_path):
+    """On a protocol without folds, more seeds of one split are no other splits."""
+    rows = {
+        recipe: [keep(tmp_path, recipe, 1.0, split_seed=split) for split in range(3)]
+        for recipe in ("mel-resnet", "mfcc-tcn")
+    }
+    cells = table(rows)
+    rows["prosody-tcn"] = [keep(tmp_path, "prosody-tcn", 1.0, seed=seed) for seed in range(3)]
     assert table(rows) == cells
 
 
