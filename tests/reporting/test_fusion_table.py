@@ -30,7 +30,7 @@ class Clip:
 def keep(results, recipe, knowledge, fold=0, seed=0, split="aa", split_seed=0):
     """Put a run under results/ whose network knows more or less; return it as `read_run` reads it."""
     random = np.random.default_rng([fold, seed, len(recipe), int(10 * knowledge)])
-    folder = results / "ravdess" / "luna" / recipe / f"fold-{fold}-seed-{seed}-{split_seed}"
+    folder = results / "ravdess" / "luna" / recipe / f"fold-{fold}-seed-{seed}"
     folder.mkdir(parents=True)
     experiment = ExperimentConfig("ravdess", "luna", fold, seed, split_seed, EMOTIONS)
     write_text(folder / "config.json", to_json(replace(RECIPES[recipe].config, experiment=experiment)))
@@ -159,7 +159,7 @@ def test_a_branch_that_lacks_folds_does_not_take_them_from_the_others(rows, tmp_
 def test_a_branch_that_lacks_splits_does_not_take_them_from_the_others(tmp_path):
     """On a protocol without folds, more seeds of one split are no other splits."""
     rows = {
-        recipe: [keep(tmp_path, recipe, 1.0, split_seed=split) for split in range(3)]
+        recipe: [keep(tmp_path / str(split), recipe, 1.0, split_seed=split) for split in range(3)]
         for recipe in ("mel-resnet", "mfcc-tcn")
     }
     cells = table(rows)
