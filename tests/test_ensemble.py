@@ -276,7 +276,7 @@ def test_frozen_branches_give_what_they_gave_alone(joined, trained_run, mfcc_run
 
 def test_kept_figures_name_the_branches_recipes_and_not_their_paths(joined, tmp_path):
     kept = runs.keep_results(joined, tmp_path)
-    assert read_config(kept / "config.json").model.branches == ("mel-cnn3", "mfcc-cnn2")
+    assert read_config(kept / "config.json").model.branches == ("mfcc-cnn2", "mel-cnn3")
 
 
 @pytest.mark.parametrize(
