@@ -393,9 +393,8 @@ def _together(recipe: str, method: FusionMethod, *names: str) -> EnsembleConfig:
 
 MEL_AND_MFCC = ("mel-resnet", "mfcc-tcn")
 FUSED_MODEL = ModelConfig(hidden_units=(), dropout=0.3, branches=MEL_AND_MFCC)
-# The branches have learned: for a while only what joins them does, then all of it, slowly. After the 16 epochs of
-# early-mel-mfcc, validation read a loss of 0.44 where its head was drawn anew, 0.32 after 6 where it began as the mean
-# of the branches' own.
+# The branches have learned: for a while only what joins them does, then all of it, slowly. After early-mel-mfcc,
+# validation read a loss of 0.44 where its head was drawn anew, 0.32 where it began as the mean of the branches' own.
 FUSED_TRAINING = TrainingConfig(
     epochs=16,
     batch_size=32,
