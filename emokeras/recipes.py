@@ -408,17 +408,17 @@ FUSED_TRAINING = TrainingConfig(
 )
 
 
-def _joined(recipe: str, model: ModelConfig, *names: str) -> Config:
-    """Return a network of these recipes' branches that goes on from them."""
+def _joined(recipe: str, model: ModelConfig) -> Config:
+    """Return a network that goes on from the recipes which its model names as branches."""
     augment = replace(AUGMENTATION, band_mask_bands=6)
-    return Config(recipe=recipe, **_branches(*names), augment=augment, model=model, training=FUSED_TRAINING)
+    return Config(recipe=recipe, **_branches(*model.branches), augment=augment, model=model, training=FUSED_TRAINING)
 
 
 RECIPES |= {
     "early-mel-mfcc": Recipe(
         "A: the CNNs on mel spectrograms and MFCCs into one dense head; ours joins the strongest branch of each",
         "68, validation",
-        _joined("early-mel-mfcc", FUSED_MODEL, *MEL_AND_MFCC),
+        _joined("early-mel-mfcc", FUSED_MODEL),
     ),
     "early-mel-text": Recipe(
         "D: 256 of the sound and 128 of the text → 384 → 256 → 128 → 8 with batch norm, trained as mel-cnn6",
@@ -470,7 +470,7 @@ RECIPES |= {
     "attention-mel-mfcc": Recipe(
         "A, B: attention fusion, multimodal transformer, future work",
         "",
-        _joined("attention-mel-mfcc", replace(FUSED_MODEL, fusion="attention", dropout=0.2), *MEL_AND_MFCC),
+        _joined("attention-mel-mfcc", replace(FUSED_MODEL, fusion="attention", dropout=0.2)),
     ),
     "attention-mel-text": Recipe(
         "A, B: the same of sound and words",
@@ -489,7 +489,6 @@ RECIPES |= {
         _joined(
             "hybrid-mel-mfcc-text",
             replace(FUSED_MODEL, fusion="hybrid", branches=(*MEL_AND_MFCC, "text-bigru")),
-            *(*MEL_AND_MFCC, "text-bigru"),
         ),
     ),
 }

@@ -245,7 +245,7 @@ def test_members_that_lie_beside_are_taken_and_others_trained(
 def joined(trained_run, mfcc_run, demo_folder, tmp_path_factory):
     """Return an early fusion of both runs' branches, which stand still for all its epochs."""
     folder = tmp_path_factory.mktemp("joined") / "run"
-    settings = [f"model.branches={mfcc_run},{trained_run}", "training.frozen_epochs=9", "training.epochs=1"]
+    settings = [f"model.branches={trained_run},{mfcc_run}", "training.frozen_epochs=9", "training.epochs=1"]
     settings += ["training.batch_size=8", "training.warmup_epochs=0"]
     arguments = [part for setting in settings for part in ("--set", setting)]
     assert train.main(["early-mel-mfcc", "--corpus", str(demo_folder), "--run-dir", str(folder), *arguments]) == 0
@@ -276,7 +276,7 @@ def test_frozen_branches_give_what_they_gave_alone(joined, trained_run, mfcc_run
 
 def test_kept_figures_name_the_branches_recipes_and_not_their_paths(joined, tmp_path):
     kept = runs.keep_results(joined, tmp_path)
-    assert read_config(kept / "config.json").model.branches == ("mfcc-cnn2", "mel-cnn3")
+    assert read_config(kept / "config.json").model.branches == ("mel-cnn3", "mfcc-cnn2")
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def load_branches(model: keras.Model, config: Config, branches: Sequence[Path]) 
             for name in alone.encoders:
                 own, other = (branch_of(network, name, config) for network in (model, trained))
                 own.set_weights(other.get_weights())
-            if len(alone.encoders) == 1 and _has_linear_head(alone) and _tell_alike(alone, config):
+            same_emotions = alone.experiment.emotions == config.experiment.emotions
+            if len(alone.encoders) == 1 and _has_linear_head(alone) and same_emotions:
                 (name,) = alone.encoders
                 heads[name] = _head_of(trained)
         except (ValueError, OSError, TypeError, KeyError) as error:
@@ -78,11 +79,6 @@ class Head(NamedTuple):
     variance: np.ndarray
     kernel: np.ndarray
     bias: np.ndarray
-
-
-def _tell_alike(one: Config, other: Config) -> bool:
-    """Tell whether the logits of two networks are of the same emotions in the same order."""
-    return one.experiment.emotions == other.experiment.emotions
 
 
 def _has_linear_head(config: Config) -> bool:
