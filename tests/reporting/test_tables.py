@@ -401,13 +401,16 @@ def test_what_a_search_found_stands_beside_its_recipe_on_the_same_folds_and_seed
     for seed, (default, found) in enumerate([(24, 30), (26, 32)], start=1):
         keep_run(results, default, "luna", seed=seed)
         keep_run(results, found, "luna", recipe="mel-resnet-tuned", seed=seed, **{"encoder.dropout": 0.4})
+        keep_run(results, 22, "luna", recipe="mel-resnet-tuned-earlier", seed=seed, **{"encoder.dropout": 0.6})
     section = written(results)
     section = section[section.index("#### Search") : section.index("```bash")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "| `" in line]
-    assert [row[:3] for row in rows] == [["`mel-resnet`", "0", "2"], ["`mel-resnet-tuned`", "0", "2"]]
+    names = ["`mel-resnet`", "`mel-resnet-tuned`", "`mel-resnet-tuned-earlier`"]
+    assert [row[:3] for row in rows] == [[name, "0", "2"] for name in names]
     assert rows[0][3] == rows[1][3] == str(RECIPES["mel-resnet"].config.training.epochs)
     assert rows[0][4] == rows[0][6] == "62.5 ± 3.5"  # 24 and 26 of 40, on validation and on test
     assert rows[1][4] == rows[1][6] == "77.5 ± 3.5"
+    assert rows[2][4] == rows[2][6] == "55.0 ± 0.0"
 
 
 def test_a_fold_that_was_run_more_often_does_not_weigh_more(results):
