@@ -25,7 +25,7 @@ IDEAS: dict[str, dict[str, Any]] = {
     "no noise": {"augment.noise_probability": 0.0},
     "equalisation": {"augment.equalisation_decibels": 6.0},
     "reverberation": {"augment.reverberation_probability": 0.3},
-    "random parts, stretched": {"augment.crop_share": 0.3},
+    "random parts stretched": {"augment.crop_share": 0.3},
     "no SpecAugment": {"augment.num_time_masks": 0, "augment.num_band_masks": 0},
     "no mixup": {"augment.mixup_alpha": 0.0},
     "mixing of styles": {"augment.style_mixing_probability": 0.5},

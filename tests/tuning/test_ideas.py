@@ -78,7 +78,7 @@ def test_a_digest_tells_settings_apart_but_not_runs():
 
 
 def test_ideas_are_chosen_by_name_and_by_change():
-    assert ablation.chosen_ideas(None, []) == IDEAS
+    assert ablation.chosen_ideas(None, []) == ablation.chosen_ideas(",".join(IDEAS), []) == IDEAS
     assert list(ablation.chosen_ideas("no mixup, no noise", ["encoder.filters=96"])) == [
         "no mixup",
         "no noise",
