@@ -2,8 +2,8 @@
 
 L2, dropout and learning rate always; width and depth of the body, of what joins branches, strength of the augmentation,
 label smoothing and batch size where the recipe has them. (Bodies that start from trained branches keep theirs; weights
-of an ensemble are fitted exactly.) A range is drawn from by KerasTuner; `to_config` turns what it drew into a
-configuration.
+of an ensemble are fitted exactly.) A range is drawn from by KerasTuner, first of all the recipe's own value, or the
+nearest; `to_config` turns what it drew into a configuration.
 """
 
 import json
@@ -38,7 +38,7 @@ ALWAYS: Space = {
     "encoder.l2": Between(1e-7, 1e-3, log=True),
     "encoder.dropout": Between(0.0, 0.5),
     "model.dropout": Between(0.0, 0.6),
-    "training.learning_rate": Between(1e-4, 1e-2, log=True),
+    "training.learning_rate": Between(3e-4, 1e-2, log=True),
     "training.batch_size": OneOf((16, 32, 64)),
     "training.label_smoothing": Between(0.0, 0.2),
 }
@@ -86,10 +86,13 @@ AUGMENTATION: Space = {
     "augment.num_band_masks": Between(0, 3, step=1),
     "augment.band_shift_bands": Between(0, 6, step=1),
 }
+# Made once per clip, beside what is drawn anew: where a recipe changes what it hears at all.
+VARIANTS: Space = {"augment.variants": OneOf(("[]", '["pitch-up", "pitch-down", "slow", "fast"]'))}
 
 
 def space_of(config: Config) -> Space:
-    """Return what is searched for a configuration, by dotted path."""
+    """Return what is searched for a configuration, by dotted path. Where one of several values is taken, its own is
+    among them."""
     space = {path: own for path, own in ALWAYS.items() if applies(path, config)}
     if config.training.optimizer == "adamw":
         space |= ADAMW
@@ -100,9 +103,24 @@ def space_of(config: Config) -> Space:
         space |= ATTENTION
     own_settings = settings(config)
     space |= {path: own for path, own in AUGMENTATION.items() if own_settings[path] and applies(path, config)}
+    if config.audio_inputs and config.augment.speed_change:
+        space |= VARIANTS
     if config.training.frozen_epochs:
         space["training.unfrozen_learning_rate"] = Between(1e-5, 1e-3, log=True)
-    return space
+    return {path: _with_own(own, own_value(path, config)) for path, own in space.items()}
+
+
+def own_value(path: str, config: Config) -> Any:
+    """Return the value that a configuration has for a path of its space; lists are written as JSON. What is searched
+    for all bodies at once, such as encoder.dropout, has the first one's."""
+    own = settings(config)
+    of_bodies = (value for key, value in own.items() if key.split(".")[0] == "encoders" and key.endswith(path[7:]))
+    value = own[path] if path in own else next(of_bodies)
+    return json.dumps(value) if isinstance(value, (list, tuple)) else value
+
+
+def _with_own(values: Range, own: Any) -> Range:
+    return OneOf((*values.values, own)) if isinstance(values, OneOf) and own not in values.values else values
 
 
 def applies(path: str, config: Config) -> bool:
@@ -146,16 +164,20 @@ def _body_path(name: InputName, key: str, config: Config) -> str:
     return f"encoder.{key}" if len(config.encoders) == 1 else f"encoders.{name}.{key}"
 
 
-def declare(hyperparameters, space: Space) -> None:
-    """Tell KerasTuner's HyperParameters of a space, in its order."""
+def declare(hyperparameters, space: Space, config: Config) -> None:
+    """Tell KerasTuner's HyperParameters of a space, in its order; their defaults are the configuration's own values, or
+    the nearest in their ranges."""
     for path, own in space.items():
+        value = own_value(path, config)
         match own:
             case OneOf(values):
-                hyperparameters.Choice(path, list(values), ordered=False)
-            case Between(low, high, _, step) if step:
-                hyperparameters.Int(path, int(low), int(high), step=step)
-            case Between(low, high, log, _):
-                hyperparameters.Float(path, low, high, sampling="log" if log else "linear")
+                hyperparameters.Choice(path, list(values), ordered=False, default=value)
+            case Between(low, high, log, step):
+                value = min(max(value, low), high)
+                if step:
+                    hyperparameters.Int(path, int(low), int(high), step=step, default=value)
+                else:
+                    hyperparameters.Float(path, low, high, sampling="log" if log else "linear", default=value)
 
 
 def to_config(config: Config, values: Mapping[str, Any], space: Space) -> Config:

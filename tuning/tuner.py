@@ -73,15 +73,24 @@ class Lasting:
         self.tuner_ids = {worker for worker in self.tuner_ids if not is_gone(worker)}
 
 
-class RandomOracle(Lasting, keras_tuner.oracles.RandomSearchOracle):
+class FromRecipe:
+    """Lets an oracle begin with the recipe as it stands, so that what is found has been better than that."""
+
+    def _random_values(self):
+        if self.trials:
+            return super()._random_values()
+        return {own.name: own.default for own in self.hyperparameters.space}
+
+
+class RandomOracle(Lasting, FromRecipe, keras_tuner.oracles.RandomSearchOracle):
     pass
 
 
-class BayesianOracle(Lasting, keras_tuner.oracles.BayesianOptimizationOracle):
+class BayesianOracle(Lasting, FromRecipe, keras_tuner.oracles.BayesianOptimizationOracle):
     pass
 
 
-class HyperbandOracle(Lasting, keras_tuner.oracles.HyperbandOracle):
+class HyperbandOracle(Lasting, FromRecipe, keras_tuner.oracles.HyperbandOracle):
     """Hyperband whose first trials train for a ninth of the epochs: of one epoch nothing can be told here."""
 
     def __init__(self, epochs: int, max_trials: int, **options):
@@ -96,7 +105,7 @@ class HyperbandOracle(Lasting, keras_tuner.oracles.HyperbandOracle):
 def make_oracle(search: Search) -> keras_tuner.Oracle:
     """Return the oracle of a search: who says what to try next."""
     space = keras_tuner.HyperParameters()
-    declare(space, search.space)
+    declare(space, search.space, search.config)
     options = {
         "objective": keras_tuner.Objective(search.objective, "min" if search.objective.endswith("loss") else "max"),
         "hyperparameters": space,

@@ -15,6 +15,7 @@ import pytest
 
 from emokeras import train
 from emokeras.config import override, read_config, to_json
+from emokeras.recipes import RECIPES
 from emokeras.reporting import runs
 from tuning import search, workers
 from tuning.plan import PROJECT, plan_search
@@ -58,6 +59,18 @@ def test_trials_are_scored_by_what_their_runs_would_keep(searched):
         assert not (run / "predictions.csv").exists()  # Nothing was asked of the test clips.
     assert (searched / "scores.png").stat().st_size > 10_000
     assert len(list((searched / "tensorboard").glob("*/events*"))) == 2
+
+
+def test_the_first_trial_is_the_recipe_as_it_stands(searched):
+    first, second = table(searched)
+    recipe = RECIPES["text-gru"].config
+    own = {path: first[path] for path in ONLY[1].split(",")}
+    assert own == {
+        "training.learning_rate": str(recipe.training.learning_rate),
+        "encoder.units": json.dumps(list(recipe.encoders["tokens"].units)),
+        "model.dropout": str(recipe.model.dropout),
+    }
+    assert second["training.learning_rate"] != first["training.learning_rate"]
 
 
 def test_train_takes_the_best_configuration_unchanged(searched, tmp_path):

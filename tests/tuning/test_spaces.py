@@ -35,7 +35,7 @@ def test_every_end_of_every_range_is_a_configuration(recipe):
 def test_what_the_tuner_draws_becomes_the_configuration(recipe):
     space = SPACES[recipe]
     hyperparameters = keras_tuner.HyperParameters()
-    declare(hyperparameters, space)
+    declare(hyperparameters, space, NETWORKS[recipe])
     assert [own.name for own in hyperparameters.space] == list(space)
     values = {own.name: own.random_sample(seed) for seed, own in enumerate(hyperparameters.space)}
     config = to_config(NETWORKS[recipe], values | {"tuner/epochs": 3}, space)
@@ -47,9 +47,24 @@ def test_what_the_tuner_draws_becomes_the_configuration(recipe):
     assert config.training.epochs == NETWORKS[recipe].training.epochs
 
 
+@pytest.mark.parametrize("recipe", NETWORKS)
+def test_what_a_search_begins_with_is_the_recipe(recipe):
+    """But for what is 0 where it is searched by equal ratios, and bodies that differ in what is searched for all."""
+    config, hyperparameters = NETWORKS[recipe], keras_tuner.HyperParameters()
+    declare(hyperparameters, SPACES[recipe], config)
+    begun = to_config(config, {own.name: own.default for own in hyperparameters.space}, SPACES[recipe])
+    was, becomes = settings(config), settings(begun)
+    differing = {path: (was[path], becomes[path]) for path in was if was[path] != becomes[path]}
+    nothing = {path: pair for path, pair in differing.items() if pair == (0.0, 1e-7)}
+    assert not {path for path in differing if path not in nothing and not path.startswith("encoders.")}
+    if len(config.encoders) == 1:
+        assert differing == nothing
+
+
 def test_what_a_recipe_does_not_use_is_not_searched():
     assert not [path for path in SPACES["mel-cnn2"] if path.startswith("augment.")]
     assert "augment.band_shift_bands" in SPACES["mel-resnet"]
+    assert "augment.variants" in SPACES["mel-resnet"]
     assert "augment.band_shift_bands" not in SPACES["mfcc-tcn"]
     assert "training.weight_decay" not in SPACES["text-gru"]  # trained by plain Adam
     assert "encoder.dilations" in SPACES["mfcc-tcn"]
