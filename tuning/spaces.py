@@ -114,7 +114,8 @@ def own_value(path: str, config: Config) -> Any:
     """Return the value that a configuration has for a path of its space; lists are written as JSON. What is searched
     for all bodies at once, such as encoder.dropout, has the first one's."""
     own = settings(config)
-    of_bodies = (value for key, value in own.items() if key.split(".")[0] == "encoders" and key.endswith(path[7:]))
+    ending = path.removeprefix("encoder")
+    of_bodies = (value for key, value in own.items() if key.startswith("encoders.") and key.endswith(ending))
     value = own[path] if path in own else next(of_bodies)
     return json.dumps(value) if isinstance(value, (list, tuple)) else value
 

@@ -74,7 +74,7 @@ class Lasting:
 
 
 class FromRecipe:
-    """Lets an oracle begin with the recipe as it stands, so that what is found has been better than that."""
+    """Lets an oracle begin with the recipe as it stands, so that a search can say that nothing was better."""
 
     def _random_values(self):
         if self.trials:
