@@ -510,6 +510,11 @@ class EnsembleConfig:
         }
         if len(speech) > 1:
             raise ValueError("members: those that hear through a speech model must share it and its settings")
+        starts = [member.model.start_from for member in self.members.values() if member.model.start_from]
+        if len(set(starts)) < len(starts):
+            raise ValueError(
+                "members: two start from one model: give it to one of them, by members.NAME.model.start_from"
+            )
 
     @property
     def networks(self) -> dict[str, Config]:

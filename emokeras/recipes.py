@@ -5,7 +5,9 @@ The sources A to E are five student reports on RAVDESS. A recipe keeps what its 
 """
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from emokeras.config import (
     AnyConfig,
@@ -28,6 +30,9 @@ from emokeras.config import (
     TokensConfig,
     TrainingConfig,
     TransformerConfig,
+    changed,
+    ensemble_of,
+    override,
 )
 from emokeras.errors import UsageError
 
@@ -93,6 +98,7 @@ MFCC_AUGMENTATION = replace(LIGHT_AUGMENTATION, band_mask_bands=4)
 WORDS_BODY = RecurrentConfig(batch_normalization=False, l2=0.0)
 WORDS_MODEL = ModelConfig(pooling="mean", hidden_units=())
 WORDS_TRAINING = replace(PLAIN_TRAINING, epochs=30)
+SPEECH = "speech-tcn"
 
 RECIPES = {
     "mel-cnn2": Recipe(
@@ -357,11 +363,11 @@ RECIPES = {
             training=replace(OUR_TRAINING, epochs=10, learning_rate=1e-3, frozen_epochs=3, unfrozen_learning_rate=3e-5),
         ),
     ),
-    "speech-tcn": Recipe(
+    SPEECH: Recipe(
         "EmoBox: frozen speech models, here facebook/hubert-base-ls960; the body of mfcc-tcn over its frames",
         "",
         Config(
-            recipe="speech-tcn",
+            recipe=SPEECH,
             encoders={"speech": TcnConfig(filters=128, dropout=0.2, l2=1e-5)},
             augment=AugmentConfig(num_time_masks=2, time_mask_frames=25, mixup_alpha=0.4),
             model=ModelConfig(hidden_units=(), dropout=0.3, pretrained="facebook/hubert-base-ls960"),
@@ -502,3 +508,24 @@ def find_recipe(name: str) -> Recipe:
         near = difflib.get_close_matches(name, RECIPES, 1, 0.0)
         raise UsageError(f"there is no recipe '{name}'; did you mean '{near[0]}'? `--list` shows them all")
     return RECIPES[name]
+
+
+def configure(config: AnyConfig, values: Mapping[str, Any]) -> AnyConfig:
+    """Return a configuration with the settings at these dotted paths, as `config.override` takes them; where they name
+    a speech model and no branch hears through one, with one more branch, which does.
+
+    It is that of speech-tcn: joined to a network's own, or an ensemble's one more member.
+    """
+    speech_model = values.get("model.pretrained")
+    if speech_model and not config.hears_pretrained:
+        speech = override(RECIPES[SPEECH].config, {"model.pretrained": speech_model})
+        if isinstance(config, EnsembleConfig):
+            member = replace(speech, experiment=config.experiment)
+            config = ensemble_of(config.recipe, config.members | {SPEECH: member}, config.method)
+        else:
+            body = replace(speech.encoders["speech"], pooling=speech.pooling_of("speech"))
+            branches = (*config.model.branches, SPEECH) if config.model.branches else ()
+            model = replace(config.model, pretrained=speech_model, branches=branches)
+            config = changed(config, "model.pretrained", encoders=config.encoders | {"speech": body}, model=model)
+        values = {path: value for path, value in values.items() if path != "model.pretrained"}
+    return override(config, values)

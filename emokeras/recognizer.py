@@ -225,7 +225,7 @@ def _load_run(folder: Path) -> Recognizer:
     graph = tf.function(serve, input_signature=signature(config), autograph=False)  # It has no loop over tensors.
     return Recognizer(
         config,
-        (*runs.read_heard(member.folder for member in members), *runs.read_split(folder)),
+        tuple(runs.made_with(folder)),
         lambda **inputs: graph(*(inputs[name] for name in names)),
         next((member.tokenize for member in members if member.config.has_pretrained_tokenizer), None),
         _speech_model(config),
@@ -273,5 +273,4 @@ def _load_export(folder: Path) -> Recognizer:
     # Words are turned into tokens within the graph; a pretrained tokenizer is none.
     pretrained = [network for network in config.networks.values() if network.has_pretrained_tokenizer]
     tokenize = load_tokenizer(extra, pretrained[0]) if pretrained else None
-    split = (*runs.read_heard([extra]), *runs.read_split(extra))
-    return Recognizer(config, split, serve, tokenize, _speech_model(config))
+    return Recognizer(config, tuple(runs.made_with(extra)), serve, tokenize, _speech_model(config))

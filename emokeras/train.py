@@ -28,19 +28,20 @@ def train(
 
     Parameters
     ----------
-    recipe: a name of `recipes.RECIPES`, `mel-cnn3` by default.
+    recipe: a name of `recipes.RECIPES`; by default that of the model that the network starts from
+        (`model.start_from`), else `mel-cnn3`.
     corpus: "ravdess", "emodb", "demo", a folder, zip or manifest.csv; by default what the configuration says, else
         RAVDESS where it has been prepared, else the demo corpus.
     run_dir: the run folder; a new one under runs/ by default.
     resume: the folder of an interrupted run: it goes on after its last whole epoch, its configuration unchanged. Give
         `corpus` beside it where the corpus has moved; other clips are refused.
-    values: settings by dotted path, as `config.override` takes them.
+    values: settings by dotted path, as `recipes.configure` takes them.
     results: where to keep a copy of the figures, for RESULTS.md.
     """
-    from emokeras.config import override, read_config
+    from emokeras.config import read_config
     from emokeras.data.corpus import default_source, lasting_source, load_corpus
     from emokeras.errors import UsageError
-    from emokeras.recipes import DEFAULT_RECIPE, find_recipe
+    from emokeras.recipes import DEFAULT_RECIPE, configure, find_recipe
     from emokeras.reporting import runs
 
     values = dict(values or {})
@@ -61,7 +62,15 @@ def train(
     else:
         if recipe and config_file:
             raise UsageError("give a recipe or --config, not both")
-        config = read_config(config_file) if config_file else find_recipe(recipe or DEFAULT_RECIPE).config
+        if config_file:
+            config = read_config(config_file)
+        elif recipe or not values.get("model.start_from"):
+            config = find_recipe(recipe or DEFAULT_RECIPE).config
+        else:
+            commandline.import_tensorflow()
+            from emokeras.training.start import config_of_start
+
+            config = config_of_start(Path(values["model.start_from"]))
         source = corpus or config.experiment.corpus
         if not source:
             source = default_source()
@@ -72,7 +81,7 @@ def train(
                 )
             else:
                 say("corpus: ravdess, as prepared on this machine (--corpus demo for the embedded one)")
-    config = override(config, {"experiment.corpus": lasting_source(source)} | values)
+    config = configure(config, {"experiment.corpus": lasting_source(source)} | values)
     if results and config.experiment.protocol == "all":
         raise UsageError("protocol all measures nothing, there are no figures to keep: leave --results out")
 

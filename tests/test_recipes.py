@@ -1,7 +1,5 @@
 """Every recipe, shrunken, on a handful of demo clips: trained for one epoch, saved, loaded, exported, compared."""
 
-from dataclasses import replace
-
 import keras
 import numpy as np
 import pytest
@@ -10,10 +8,10 @@ import tensorflow as tf
 from conftest import tiny, tiny_arguments
 
 from emokeras import export, train
-from emokeras.config import TcnConfig, read_config, to_json
+from emokeras.config import override, read_config, to_json
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import load_corpus
-from emokeras.recipes import RECIPES
+from emokeras.recipes import RECIPES, configure
 from emokeras.recognizer import load_recognizer
 from emokeras.reporting import runs
 
@@ -86,16 +84,31 @@ def test_every_recipe_trains_saves_loads_and_exports(recipe, demo_folder, pretra
     assert set(signature) == takes
 
 
+def test_a_speech_model_is_a_branch_of_any_recipe():
+    """Of a network, of one that starts from trained branches, of an ensemble; but once."""
+    named = {"model.pretrained": "DIR", "training.epochs": 3}
+    network = configure(RECIPES["mel-resnet"].config, named)
+    assert list(network.encoders) == ["spectrogram", "speech"]
+    assert (network.model.pretrained, network.training.epochs) == ("DIR", 3)
+    joined = configure(RECIPES["early-mel-mfcc"].config, named)
+    assert joined.model.branches == ("mel-resnet", "mfcc-tcn", "speech-tcn")
+    ensemble = configure(RECIPES["flagship"].config, named)
+    members = {name: (member.model.pretrained, member.training.epochs) for name, member in ensemble.members.items()}
+    assert members == {"mel-resnet": ("", 3), "mfcc-tcn": ("", 3), "speech-tcn": ("DIR", 3)}
+    alone = configure(RECIPES["speech-tcn"].config, named)
+    assert alone == override(RECIPES["speech-tcn"].config, named)
+
+
 @pytest.mark.slow
 def test_a_speech_model_is_one_more_branch(demo_folder, speech_model, tmp_path):
     """Beside a spectrogram, in one network: what it said of its test clips is what it says when it is served."""
-    config = tiny(RECIPES["mel-cnn3"].config)
-    both = config.encoders | {"speech": TcnConfig(filters=8, dilations=(1, 4))}
-    config = replace(config, encoders=both, model=replace(config.model, pretrained=str(speech_model)))
-    (tmp_path / "both.json").write_text(to_json(config))
-    arguments = ["--config", str(tmp_path / "both.json"), "--corpus", str(demo_folder), "--epochs", "1"]
+    (tmp_path / "mel.json").write_text(to_json(tiny(RECIPES["mel-cnn3"].config)))
+    arguments = ["--config", str(tmp_path / "mel.json"), "--corpus", str(demo_folder), "--epochs", "1"]
+    for setting in (f"model.pretrained={speech_model}", "encoders.speech.filters=8", "encoders.speech.dilations=1,4"):
+        arguments += ["--set", setting]
     assert train.main([*arguments, "--run-dir", str(tmp_path / "run")]) == 0
-    assert read_config(tmp_path / "run" / "config.json").speech.units == 12
+    config = read_config(tmp_path / "run" / "config.json")
+    assert (list(config.encoders), config.speech.units) == (["spectrogram", "speech"], 12)
     names, _, _, _, said = runs.read_predictions(tmp_path / "run" / "predictions.csv")
     clips = {clip.name: clip for clip in load_corpus(demo_folder).clips}
     waveforms = load_waveforms([clips[name] for name in names], 16000)

@@ -14,8 +14,10 @@ import sklearn.metrics
 from conftest import tiny_arguments, tiny_settings
 
 from emokeras import predict, train
-from emokeras.config import read_config
+from emokeras.config import override, read_config, to_json, with_experiment
+from emokeras.files import write_text
 from emokeras.reporting import runs
+from emokeras.training import fit
 
 FILES = {
     "config.json", "split.csv", "history.csv", "metrics.json", "predictions.csv", "validation_predictions.csv",
@@ -161,6 +163,24 @@ def test_all_clips_train_and_nothing_is_measured(demo_folder, demo_corpus, tmp_p
     clip = demo_corpus.clips[0]
     assert predict.main([str(clip.path), "--model", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["emotion"] in demo_corpus.emotions
+
+
+def test_all_clips_train_as_long_as_the_measured_runs_beside_were_best(trained_run, tmp_path):
+    """The median of runs of the same settings; others, and what is no run, do not count."""
+    config, said = read_config(trained_run / "config.json"), []
+    for seed, (best_epoch, change) in enumerate([(5, {}), (9, {}), (6, {}), (1, {"encoder.l2": 0.1})]):
+        run = tmp_path / str(seed)
+        shutil.copytree(trained_run, run)
+        runs.write_json(run / "metrics.json", runs.read_metrics(run) | {"best_epoch": best_epoch, "seed": seed})
+        write_text(run / "config.json", to_json(override(config, change)))
+    (tmp_path / "notes").mkdir()
+    everything = with_experiment(config, protocol="all")
+    found = fit.with_epochs_beside(everything, "demo", tmp_path / "all", said.append).training
+    assert (found.epochs, found.select_by) == (6, "last")
+    assert said == ["epochs: 6, the median of those at which 3 runs beside it were kept"]
+    alone = fit.with_epochs_beside(everything, "other", tmp_path / "all", said.append).training
+    assert alone.epochs == config.training.epochs
+    assert "no measured run of these settings lies beside it" in said[-1]
 
 
 def test_an_ensemble_cannot_be_fused_on_nothing(demo_folder, tmp_path, capsys):

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emokeras.config import Config, override, with_lasting_paths
+from emokeras.config import Config, with_lasting_paths
 from emokeras.errors import UsageError
-from emokeras.recipes import find_recipe
+from emokeras.recipes import configure, find_recipe
 
 
 def configuration_of(recipe: str, given: Mapping[str, Any]) -> Config:
@@ -20,7 +20,7 @@ def configuration_of(recipe: str, given: Mapping[str, Any]) -> Config:
             f"{recipe} is an ensemble: its weights are fitted exactly; take one of its members, "
             f"{', '.join(config.members)}"
         )
-    config = override(config, given)
+    config = configure(config, given)
     if config.experiment.protocol == "all":
         raise UsageError("protocol all measures nothing, there is nothing to judge by: give another --protocol")
     for branch in config.model.branches:

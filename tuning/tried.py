@@ -21,10 +21,10 @@ ABOUT = """\
 
 Each idea changes one thing in a recipe, which is then trained as the recipe as it is: on the same folds, with the same
 seeds and for the same number of epochs. Figures are of the validation clips, the mean over the last tenth of the
-epochs; the test clips were not read. **Gain** is the balanced accuracy (UA) beyond that of the recipe as it is, over
-the trainings that both have. Of a fold's 120 to 300 clips one is 0.3 to 0.8 %: gains of 2 or less are noise unless many
-trainings agree; the loss (cross-entropy, less is better) tells smaller differences. Written by
-`python -m tuning.ablation` from ablation.csv.
+epochs; no test clip of a fold was read, though under `luna` the speakers who validate one fold test another. **Gain**
+is the balanced accuracy (UA) beyond that of the recipe as it is, over the trainings that both have. Of a fold's 120 to
+300 clips one is 0.3 to 0.8 %: gains of 2 or less are noise unless many trainings agree; the loss (cross-entropy, less
+is better) tells smaller differences. Written by `python -m tuning.ablation` from ablation.csv.
 """
 
 Row = dict[str, str]

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emokeras.config import AnyConfig, Config, EnsembleConfig, ExperimentConfig, read_config, to_json, with_experiment
-from emokeras.data.splits import PROTOCOLS
+from emokeras.data.splits import PROTOCOLS, SUBSETS
 from emokeras.errors import RunError
 from emokeras.files import replacing, write_text
 
@@ -173,15 +173,23 @@ def read_split(folder: Path, file: str = "split.csv") -> list[dict[str, str]]:
 
 
 def write_heard(folder: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Write which clips of other corpora a network has heard before its own training: rows as of split.csv."""
+    """Write what the clips were to what a network started or learned from: rows as of split.csv."""
     told = [[row[key] for key in SPLIT_COLUMNS] for row in rows]
     write_text(Path(folder) / HEARD_FILE, _csv_text([SPLIT_COLUMNS, *told]))
 
 
 def read_heard(folders: Iterable[Path]) -> list[dict[str, str]]:
-    """Read what the networks of these folders had heard before their own training, if anything."""
+    """Read what the networks of these folders had heard before their own training, if anything. Of a clip that one of
+    them trained with and another did not, the row that says so comes last."""
     files = [Path(folder) for folder in folders if (Path(folder) / HEARD_FILE).is_file()]
-    return [row for folder in files for row in read_split(folder, HEARD_FILE)]
+    rows = [row for folder in files for row in read_split(folder, HEARD_FILE)]
+    return sorted(rows, key=lambda row: SUBSETS.index(row["subset"]), reverse=True)
+
+
+def made_with(folder: Path) -> list[dict[str, str]]:
+    """Read what the clips were to a run or an export: rows as of split.csv, its own after those of what it started
+    from, so that the last one of a clip holds."""
+    return [*read_heard([folder, *sorted(Path(folder).glob("members/*"))]), *read_split(folder)]
 
 
 def split_digest(clips: Sequence[Any], subsets: Sequence[str]) -> str:

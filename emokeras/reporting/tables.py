@@ -36,6 +36,7 @@ from emokeras.reporting.tuned import tuned_section
 SIZES_OF_WEIGHTS = {
     "bert": {"vocabulary_size", "num_positions", "units", "num_heads", "num_blocks", "hidden_units"},
 }
+NAMED_BY_PATH = {"model.weights", "model.pretrained", "model.start_from", "model.branches", "training.teacher"}
 FIRST_CORPORA, LAST_CORPORA = ("ravdess", "emodb"), ("demo",)
 SEEDS_CORPUS, SEEDS_PROTOCOL = "ravdess", "random"  # what the seeds' reports measured on, and how
 
@@ -51,7 +52,9 @@ PREAMBLE = """\
   clips of all runs together; its 95 % interval is a percentile bootstrap over clips (10,000 resamples; what several
   runs say of one clip is drawn together). Precision (P), recall (R) and F1 are weighted by the emotions' clips.
 - The **test** subset is read once, after training has ended. Epoch, weights, normalisation and vocabulary come from
-  training and validation clips alone, and the same recording is never on two sides of a split.
+  training and validation clips alone, and the same recording is never on two sides of a split. The recipes' settings
+  were chosen by validation clips too: under `luna` by those of all folds, and a speaker who validates one fold tests
+  another.
 - A **protocol** says which clips are tested. Where speakers are on all sides of the split (`random`, `random-10fold`) a
   network can recognise the voice, and its figures say little of strangers; `luna`, `emobox` and `speaker` test speakers
   it has never heard.
@@ -358,7 +361,8 @@ def differing_settings(settings: Mapping[str, Any], config: AnyConfig) -> dict[s
     Of an ensemble the method, and each member as it would be alone.
 
     A setting that the file lacks is younger than the run, which was trained as the setting's default says; one that
-    the configuration lacks is gone, and is not compared. Neither are sizes that follow from `model.weights`.
+    the configuration lacks is gone, and is not compared. Neither are sizes that follow from `model.weights`. Of a run
+    or a file counts what it is, not where it lies: results keep no more.
 
     Returns {dotted path: (value in the file, value in the configuration)} of those that differ, by their names.
     """
@@ -385,7 +389,15 @@ def differing_settings(settings: Mapping[str, Any], config: AnyConfig) -> dict[s
         if encoders.get(name, {}).get("kind") == encoder.kind  # Another kind has other settings.
     }
     own = _flat(json.loads(json.dumps(defaults))) | own
-    return {key: (own[key], other[key]) for key in sorted(own.keys() & other.keys()) if own[key] != other[key]}
+    both = {key: (own[key], other[key]) for key in sorted(own.keys() & other.keys())}
+    return {key: pair for key, pair in both.items() if pair[0] != pair[1] and not _same_names(key, *pair)}
+
+
+def _same_names(key: str, *values: str | Sequence[str]) -> bool:
+    if key not in NAMED_BY_PATH:
+        return False
+    own, other = ([value] if isinstance(value, str) else value for value in values)
+    return [*map(runs.shareable_name, own)] == [*map(runs.shareable_name, other)]
 
 
 def _same_settings(group: Sequence[Run]) -> None:

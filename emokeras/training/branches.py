@@ -12,6 +12,7 @@ from emokeras.config import Config, InputName, changed, read_config
 from emokeras.data.text import copy_tokenizer, has_tokenizer
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.reporting import runs
+from emokeras.training.callbacks import settle_normalization
 
 EPSILON = 1e-3  # of keras.layers.BatchNormalization
 
@@ -65,6 +66,7 @@ def load_branches(model: keras.Model, config: Config, branches: Sequence[Path]) 
                 heads[name] = _head_of(trained)
         except (ValueError, OSError, TypeError, KeyError) as error:
             raise RunError(f"{run} cannot be started from ({first_line(error)}): train it again") from error
+    settle_normalization(model)
     if heads.keys() == config.encoders.keys() and _has_linear_head(config):
         _set_heads(model, config, [heads[name] for name in config.encoders])
 
@@ -120,7 +122,7 @@ def _set_heads(model: keras.Model, config: Config, heads: Sequence[Head]) -> Non
 
 
 def keep_words(branches: Sequence[Path], folder: Path) -> None:
-    """Keep in a run's folder the words that a branch knows which reads, for its weights are of these."""
+    """Keep in a run's folder the words that one of these knows which reads, for its weights are of them."""
     for run in branches:
         if read_config(run / "config.json").reads_transcripts and not has_tokenizer(folder):
             copy_tokenizer(run, folder)
@@ -135,8 +137,12 @@ def branch_of(model: keras.Model, name: InputName, config: Config) -> keras.Mode
 
 def branch_layers(model: keras.Model, config: Config, branches: Sequence[Path]) -> list[keras.layers.Layer]:
     """Return the layers that start from these runs."""
-    names = [name for run in branches for name in read_config(run / "config.json").encoders]
-    return [layer for name in names for layer in branch_of(model, name, config).layers]
+    return [layer for name in inputs_of(branches) for layer in branch_of(model, name, config).layers]
+
+
+def inputs_of(branches: Sequence[Path]) -> list[InputName]:
+    """Return the inputs whose branches start from these runs."""
+    return [name for run in branches for name in read_config(run / "config.json").encoders]
 
 
 def check_splits(branches: Sequence[Path], digest: str, setting: str = "model.branches") -> None:

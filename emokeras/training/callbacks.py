@@ -161,6 +161,7 @@ class Validation(keras.callbacks.Callback):
         self.history = [row for row in history if row["epoch"] <= first_epoch]
         self.page = page
         self.picture_every = max(1, config.epochs // 5)
+        self.stage_begins_after = 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started, self.cpu_started = time.perf_counter(), time.process_time()
@@ -196,10 +197,11 @@ class Validation(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def out_of_patience(self) -> bool:
-        """Say whether the last `patience_epochs` epochs brought nothing better."""
+        """Say whether the last `patience_epochs` epochs brought nothing better, all of this stage."""
         if not self.config.patience_epochs or not self.history:
             return False
-        waited = self.history[-1]["epoch"] - best_epoch(self.history, self.config.select_by)
+        best = best_epoch(self.history, self.config.select_by)
+        waited = self.history[-1]["epoch"] - max(best, self.stage_begins_after)
         return waited >= self.config.patience_epochs
 
 

@@ -1,5 +1,6 @@
 """One configuration to one trained run: its folder holds all there is to know of it."""
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,24 +9,31 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from emokeras.config import Config, TrainingConfig, read_config, to_json, with_experiment, with_lasting_paths
+from emokeras.config import Config, InputName, TrainingConfig, read_config, to_json, with_experiment, with_lasting_paths
 from emokeras.data import pipeline
 from emokeras.data.corpus import Corpus
 from emokeras.files import write_text
 from emokeras.models.auxiliary import with_auxiliaries
 from emokeras.models.build import build_model
 from emokeras.models.pretrained import load_pretrained, pretrained_layers, with_pretrained_sizes
-from emokeras.reporting import figures, runs
+from emokeras.reporting import figures, runs, tables
 from emokeras.training import callbacks
 from emokeras.training.attention import draw_attention
-from emokeras.training.branches import branch_layers, check_splits, keep_words, load_branches, with_branches
+from emokeras.training.branches import (
+    branch_layers,
+    check_splits,
+    inputs_of,
+    keep_words,
+    load_branches,
+    with_branches,
+)
 from emokeras.training.compile import class_weights, compile_model, set_precision
 from emokeras.training.examples import draw_examples
 from emokeras.training.report import write_network_report
 from emokeras.training.score import predict_logits, to_probabilities
-from emokeras.training.start import check_unheard, keep_start, load_start, started_layers, with_start
+from emokeras.training.start import check_unheard, load_start, start_folder, started_layers, with_start
 from emokeras.training.subsets import Subset, corpus_digest, evaluation_inputs, split_corpus, take_subsets
-from emokeras.training.targets import check_teacher, make_targets
+from emokeras.training.targets import check_targets, make_targets
 
 
 @dataclass(frozen=True)
@@ -105,30 +113,31 @@ def prepare(
         config = with_lasting_paths(config)
         config = with_start(config) if config.model.start_from else with_pretrained_sizes(config)
     config = with_branches(config, branches)
-    if config.experiment.protocol == "all":  # There is nothing to choose an epoch by.
-        config = replace(config, training=replace(config.training, select_by="last"))
+    if config.experiment.protocol == "all" and not resume:  # There is nothing to choose an epoch by.
+        config = with_epochs_beside(config, corpus.name, Path(folder), say)
+    names = split_corpus(corpus, config.experiment)
     if config.model.start_from and not resume:
-        check_unheard(config, corpus, split_corpus(corpus, config.experiment))
+        check_unheard(config, corpus, names)
     digest = corpus_digest(corpus, config.experiment)
     check_splits(branches, digest)
-    check_teacher(config, digest)
+    check_targets(config, [clip for clip, name in zip(corpus.clips, names, strict=True) if name == "train"], digest)
     set_precision(config.training, say)
     state = Path(folder) / "checkpoints" / callbacks.STATE
     # Before the folder: weights may be out of reach.
     model = make_network(config, not state.exists(), branches)
 
     folder = runs.create_run(folder, resume)
-    if config.model.start_from and not resume:
-        keep_start(config, folder)
-    elif heard := runs.read_heard(branches):
-        runs.write_heard(folder, heard)
+    keep_heard(config, branches, folder)
     keep_words(branches, folder)
+    if config.model.start_from and not resume:
+        keep_words([start_folder(Path(config.model.start_from))], folder)
     write_text(folder / "config.json", to_json(config))
     (folder / "checkpoints").mkdir(exist_ok=True)
     subsets = take_subsets(config, corpus, folder, say)
     page = callbacks.TensorBoardPage(folder, config.experiment.emotions)
-    if not config.model.start_from:  # Else it has the statistics of the clips that its weights are of.
-        adapt_normalization(model, config, subsets["train"])
+    # What was trained elsewhere has the statistics of the clips that its weights are of.
+    learned = config.encoders if config.model.start_from else inputs_of(branches)
+    adapt_normalization(model, config, subsets["train"], [name for name in config.encoders if name not in learned])
     say(f"{config.recipe}: {model.count_params():,} parameters")
     pretrained = [
         *pretrained_layers(model),
@@ -137,6 +146,37 @@ def prepare(
     ]
     targets = make_targets(config, corpus, subsets["train"])
     return Prepared(config, model, pretrained, subsets, targets, folder, page)
+
+
+def with_epochs_beside(config: Config, corpus_name: str, folder: Path, say: Callable) -> Config:
+    """Return the configuration of a network that trains on all clips: it keeps its last epoch, which is the median of
+    those at which the measured runs of the same settings that lie beside its folder were kept."""
+    epochs = config.training.epochs
+    best_epochs = []
+    for run in folder.absolute().parent.iterdir() if folder.absolute().parent.is_dir() else ():
+        if not all((run / name).is_file() for name in runs.RESULT_FILES):  # Of none trained on all clips they are.
+            continue
+        metrics, settings = runs.read_metrics(run), runs.read_json(run / "config.json")
+        is_same = (metrics.get("recipe"), metrics.get("corpus")) == (config.recipe, corpus_name)
+        if is_same and not tables.differing_settings(settings, config):
+            best_epochs.append(metrics["best_epoch"])
+    if best_epochs:
+        epochs = round(statistics.median(best_epochs))
+        say(f"epochs: {epochs}, the median of those at which {len(best_epochs)} runs beside it were kept")
+    elif config.training.select_by != "last":
+        say(f"warning: all {epochs} epochs: no measured run of these settings lies beside it, to tell which are best")
+    return replace(config, training=replace(config.training, epochs=epochs, select_by="last"))
+
+
+def keep_heard(config: Config, branches: Sequence[Path], folder: Path) -> None:
+    """Keep in a run's folder what the clips were to all that its network starts or learns from."""
+    if (folder / runs.HEARD_FILE).exists():  # A run that goes on.
+        return
+    sources = [start_folder(Path(config.model.start_from))] if config.model.start_from else []
+    sources += [Path(config.training.teacher)] if config.training.teacher else []
+    heard = [*runs.read_heard(branches), *(row for source in sources for row in runs.made_with(source))]
+    if heard:
+        runs.write_heard(folder, heard)
 
 
 def make_network(config: Config, pretrained: bool, branches: Sequence[Path] = ()) -> keras.Model:
@@ -152,9 +192,9 @@ def make_network(config: Config, pretrained: bool, branches: Sequence[Path] = ()
     return model
 
 
-def adapt_normalization(model: keras.Model, config: Config, train: Subset) -> None:
-    """Give each branch's normalisation the mean and deviation of the training clips' valid frames."""
-    names = [name for name in config.encoders if name != "tokens"]
+def adapt_normalization(model: keras.Model, config: Config, train: Subset, names: Sequence[InputName]) -> None:
+    """Give the normalisation of each of these branches the mean and deviation of the training clips' valid frames."""
+    names = [name for name in names if name != "tokens"]
     if not names:
         return
     inputs = evaluation_inputs(train, replace(config, audio=replace(config.audio, num_windows=1)))
@@ -210,6 +250,7 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
     )
     for first, stop, frozen, learning in stages(config.training, bool(run.pretrained)):
         stop = min(stop, stop_epoch or stop)
+        validation.stage_begins_after = first
         if done > stop or first >= stop:
             continue
         for layer in run.pretrained:

@@ -16,12 +16,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from emokeras import recipes
-from emokeras.config import AnyConfig, override, read_config
+from emokeras.config import AnyConfig, EnsembleConfig, override, read_config
 from emokeras.data.corpus import lasting_source, load_corpus
 from emokeras.data.splits import PROTOCOLS, check_fold, split
 from emokeras.errors import RunError, UsageError
@@ -74,7 +74,7 @@ def plan_jobs(
     recipe_names: recipes, or configuration files, whose names end in .json.
     corpus: a name or a path, as `load_corpus` takes them.
     folds: of the protocol, from 0; None for all of them.
-    values: settings by dotted path, as `config.override` takes them, for every recipe.
+    values: settings by dotted path, as `recipes.configure` takes them, for every recipe.
 
     Raises
     ------
@@ -85,7 +85,9 @@ def plan_jobs(
         if f"experiment.{key}" in values:
             raise UsageError(f"--set experiment.{key}: give {option} instead")
     values = dict(values)
-    configs = {name: override(_named(name), values | {"experiment.protocol": protocol}) for name in recipe_names}
+    configs = {
+        name: recipes.configure(_named(name), values | {"experiment.protocol": protocol}) for name in recipe_names
+    }
     if not configs:
         raise UsageError("no recipe is given: name one or more; `python -m emokeras.train --list` shows them")
     folds = range(PROTOCOLS[protocol].num_folds) if folds is None else dict.fromkeys(folds)
@@ -137,16 +139,7 @@ def job_state(job: Job, again: bool = False) -> State:
 
 def _is_of(job: Job, folder: Path, again: bool) -> bool:
     settings = runs.read_json(folder / "config.json")
-    config = job.config
-    if getattr(config, "model", None) and config.model.start_from:
-        from emokeras.training.start import with_start  # It needs TensorFlow.
-
-        config = with_start(config)
-    differing = tables.differing_settings(settings, config)
-    for key in ("model.weights", "model.pretrained", "model.start_from", "training.teacher", "model.branches"):
-        there, here = differing.get(key, ("", ""))
-        if _names(there) == _names(here):  # Results keep what a run or a file is, not where it lay.
-            differing.pop(key, None)
+    differing = tables.differing_settings(settings, _as_begun(job.config))
     split_seeds = settings.get("experiment", {}).get("split_seed"), job.config.experiment.split_seed
     if split_seeds[0] != split_seeds[1]:
         differing["experiment.split_seed"] = split_seeds
@@ -160,8 +153,15 @@ def _is_of(job: Job, folder: Path, again: bool) -> bool:
     return not differing
 
 
-def _names(paths: str | Sequence[str]) -> list[str]:
-    return [runs.shareable_name(path) for path in ([paths] if isinstance(paths, str) else paths)]
+def _as_begun(config: AnyConfig) -> AnyConfig:
+    """Return a configuration as its run has it: with the network of the model that it starts from."""
+    if isinstance(config, EnsembleConfig):
+        return replace(config, members={name: _as_begun(member) for name, member in config.members.items()})
+    if not config.model.start_from:
+        return config
+    from emokeras.training.start import with_start  # It needs TensorFlow.
+
+    return with_start(config)
 
 
 def train_command(job: Job, state: State) -> list[str]:

@@ -6,9 +6,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from emokeras.config import Config, changed, read_config
+from emokeras.config import Config, ExperimentConfig, changed, read_config
 from emokeras.data.corpus import Corpus
-from emokeras.data.text import copy_tokenizer
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
 from emokeras.recognizer import newest_version
@@ -18,10 +17,9 @@ from emokeras.training.callbacks import settle_normalization
 TAKEN = ("audio", "spectrogram", "mfcc", "prosody", "speech", "tokens")
 
 
-def start_folder(config: Config) -> Path:
-    """Return the folder of the model that a configuration starts from: the run's, or an export's assets.extra. Raises
-    UsageError when there is no single network in it."""
-    path = Path(config.model.start_from)
+def start_folder(path: Path) -> Path:
+    """Return the folder of a model to start from: the run's, or an export's assets.extra. Raises UsageError when there
+    is no single network in it."""
     exported = newest_version(path)
     folder = exported / "assets.extra" if exported else path
     if not (folder / "model.keras").is_file():
@@ -29,10 +27,22 @@ def start_folder(config: Config) -> Path:
     return folder
 
 
+def config_of_start(path: Path) -> Config:
+    """Return the configuration that a model to start from was trained by, less what it had started and learned from
+    itself."""
+    own = read_config(start_folder(path) / "config.json")
+    return replace(
+        own,
+        experiment=ExperimentConfig(),
+        model=replace(own.model, start_from="", branches=(), weights=""),
+        training=replace(own.training, teacher=""),
+    )
+
+
 def with_start(config: Config) -> Config:
     """Return the configuration with the network and the features of the model that it starts from; what happens in
     training stays its own, dropout and L2 among it. Raises UsageError where the two do not go together."""
-    folder = start_folder(config)
+    folder = start_folder(Path(config.model.start_from))
     own = read_config(folder / "config.json")
     model = replace(
         own.model, start_from=config.model.start_from, branches=(), weights="", dropout=config.model.dropout
@@ -50,7 +60,7 @@ def with_start(config: Config) -> Config:
 def check_unheard(config: Config, corpus: Corpus, subsets: np.ndarray) -> None:
     """Raise RunError when the model that a configuration starts from was trained on a clip that is to validate or test
     here, by content, or chosen by one that is to test; `subsets` [clips] says what each clip of the corpus is for."""
-    then = {row["content"]: row["subset"] for row in _heard_by(start_folder(config))}
+    then = {row["content"]: row["subset"] for row in runs.made_with(start_folder(Path(config.model.start_from)))}
     spoiling = {"train": (), "validation": ("train",), "test": ("train", "validation")}
     pairs = zip(corpus.clips, subsets, strict=True)
     if spoiled := sum(then.get(clip.content) in spoiling[subset] for clip, subset in pairs):
@@ -60,23 +70,10 @@ def check_unheard(config: Config, corpus: Corpus, subsets: np.ndarray) -> None:
         )
 
 
-def keep_start(config: Config, folder: Path) -> None:
-    """Keep in a run's folder what it takes over beside the weights: the words that the start knows, and which clips it
-    has heard."""
-    start = start_folder(config)
-    if config.reads_transcripts:
-        copy_tokenizer(start, folder)
-    runs.write_heard(folder, [row for row in _heard_by(start) if row["subset"] != "test"])
-
-
-def _heard_by(start: Path) -> list[dict[str, str]]:
-    return [*runs.read_heard([start]), *runs.read_split(start)]
-
-
 def load_start(model: keras.Model, config: Config) -> None:
     """Give a network the weights of the model that it starts from; where that knows other emotions, its logits are
     learned anew. Raises RunError when they do not fit."""
-    folder = start_folder(config)
+    folder = start_folder(Path(config.model.start_from))
     same_emotions = read_config(folder / "config.json").experiment.emotions == config.experiment.emotions
     try:
         trained = keras.saving.load_model(folder / "model.keras", compile=False)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emokeras.config import Config
+from emokeras.config import Config, read_config
 from emokeras.data.corpus import Clip, Corpus
 from emokeras.errors import UsageError
 from emokeras.recognizer import load_recognizer
@@ -14,10 +14,7 @@ from emokeras.training.subsets import Subset
 
 def make_targets(config: Config, corpus: Corpus, train: Subset) -> dict[str, np.ndarray]:
     """Return what the training clips of a corpus should give, {"emotion": [clips, emotions], "sex": [clips, 2]}; rows
-    sum to 1.
-
-    Raises UsageError when a clip lacks what an auxiliary is of, or all clips have the same.
-    """
+    sum to 1."""
     emotion = np.eye(len(config.experiment.emotions), dtype=np.float32)[train.labels]
     if config.training.teacher:
         share = config.training.teacher_share
@@ -29,21 +26,24 @@ def make_targets(config: Config, corpus: Corpus, train: Subset) -> dict[str, np.
 def teach(config: Config, corpus: Corpus, clips: list[Clip]) -> np.ndarray:
     """Return what the configuration's teacher says of clips of a corpus, probabilities [clips, emotions] (knowledge
     distillation, Hinton et al. 2015)."""
-    teacher = load_recognizer(Path(config.training.teacher))
-    if teacher.emotions != config.experiment.emotions:
-        raise UsageError(f"training.teacher: {config.training.teacher} knows other emotions: {teacher.emotions}")
-    return teacher.predict_clips(clips, corpus)
+    return load_recognizer(Path(config.training.teacher)).predict_clips(clips, corpus)
 
 
-def check_teacher(config: Config, digest: str) -> None:
-    """Raise, in one line, unless the teacher is a run on the split of this digest: it must not have heard a clip that
-    its pupil is validated or tested on."""
+def check_targets(config: Config, train: list[Clip], digest: str) -> None:
+    """Raise, in one line, where the training clips lack what an auxiliary is of, or the teacher is no run that knows
+    these emotions, on the split of this digest: it must not have heard a clip that its pupil is validated or tested
+    on."""
+    for name in config.training.auxiliaries:
+        _one_hot(name, train)
     if not config.training.teacher:
         return
     run = Path(config.training.teacher)
-    if not (run / "metrics.json").is_file():
+    if not (run / "metrics.json").is_file() or not ((run / "model.keras").is_file() or (run / "members").is_dir()):
         raise UsageError(f"training.teacher: {run} is no run that has ended")
-    if config.experiment.protocol != "all":  # There nothing is measured that a teacher could spoil.
+    emotions = read_config(run / "config.json").experiment.emotions
+    if emotions != config.experiment.emotions:
+        raise UsageError(f"training.teacher: {run} knows other emotions: {', '.join(emotions)}")
+    if config.experiment.protocol != "all":  # There no clip is left to be measured on.
         check_splits([run], digest, "training.teacher")
 
 

@@ -19,6 +19,7 @@ from emokeras.config import (
 from emokeras.files import write_text
 from emokeras.models.build import build_model
 from emokeras.training.branches import keep_words, load_branches, with_branches
+from emokeras.training.callbacks import settle_normalization
 
 ENCODERS = {
     "spectrogram": CnnConfig(filters=(4, 6)),
@@ -40,9 +41,8 @@ def keep(own: Config, folder):
     """Leave what a run has of a network whose weights, a normalisation's moments among them, are drawn."""
     model, random = build_model(own), np.random.default_rng(len(own.recipe))
     for layer in model.layers:
-        if layer.name.endswith("_normalization"):  # what each clip is heard through, given anew by the training clips
-            continue
         layer.set_weights([random.uniform(0.2, 0.8, size=weight.shape) for weight in layer.get_weights()])
+    settle_normalization(model)
     folder.mkdir()
     write_text(folder / "config.json", to_json(own))
     model.save(folder / "model.keras")

@@ -96,6 +96,9 @@ def test_patience_counts_epochs_after_the_best_and_survives_a_resume(tmp_path, p
     config = TrainingConfig(patience_epochs=patience_epochs)
     resumed = callbacks.Validation({}, np.zeros(0), tmp_path, config, first_epoch=4)
     assert resumed.out_of_patience() is stops
+    # What thawed after epoch 3 has had one epoch of its own.
+    resumed.stage_begins_after = 3
+    assert not resumed.out_of_patience()
     # Rows of epochs after the state that is resumed from will be made again, and do not count.
     earlier = callbacks.Validation({}, np.zeros(0), tmp_path, config, first_epoch=2)
     assert [row["epoch"] for row in earlier.history] == [1, 2]

@@ -181,6 +181,16 @@ def test_runs_that_a_network_starts_from_are_compared_by_recipe(plan, tmp_path):
         jobs.job_state(other)
 
 
+def test_the_members_of_an_ensemble_are_compared_as_networks_are(plan, tmp_path):
+    leave(tmp_path / "teacher", RECIPES["mel-cnn3"].config, "split.csv")
+    (job,) = plan(["flagship"], folds=[0], training__teacher=str(tmp_path / "teacher"))
+    leave_row(job, override(job.config, {"training.teacher": "mel-cnn3"}))
+    assert jobs.job_state(job) == "done"
+    (other,) = plan(["flagship"], folds=[0], training__teacher="mel-cnn2")
+    with pytest.raises(RunError, match=r"members\.mel-resnet\.training\.teacher"):
+        jobs.job_state(other)
+
+
 def test_a_row_of_before_is_replaced_by_the_run_that_has_ended_since(plan):
     (job,) = plan(folds=[0])
     leave_row(job, override(job.config, {"training.epochs": 3}))

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from conftest import TINY
 
 from emokeras import evaluate, export, train
-from emokeras.config import TcnConfig, override, read_config, with_experiment
+from emokeras.config import ExperimentConfig, TcnConfig, override, read_config, with_experiment
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import load_corpus
 from emokeras.data.demo import make_demo_corpus
@@ -78,6 +79,18 @@ def test_a_test_clip_that_it_has_heard_is_refused(trained_run, demo_corpus, othe
     start.check_unheard(random, other, split_corpus(other, random.experiment))
 
 
+def test_where_no_recipe_is_named_it_is_trained_as_its_start_was(exported, trained_run):
+    own = read_config(trained_run / "config.json")
+    found = start.config_of_start(exported)
+    assert (found.recipe, found.encoders, found.training) == (own.recipe, own.encoders, own.training)
+    assert found.experiment == ExperimentConfig()
+
+
+def test_two_members_cannot_start_from_one_model():
+    with pytest.raises(UsageError, match="two start from one model"):
+        override(RECIPES["flagship"].config, {"model.start_from": "somewhere"})
+
+
 def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no run of one network that has ended"):
         start.with_start(starting(tmp_path))
@@ -87,11 +100,11 @@ def test_a_shipped_model_goes_on_on_another_corpus(exported, demo_folder, other_
     """With its body frozen for all epochs, so that what it has learned is still there."""
     arguments = ["--corpus", str(other_folder), "--run-dir", str(tmp_path / "run"), "--epochs", "1"]
     settings = [f"model.start_from={exported}", "training.frozen_epochs=1", "training.batch_size=8"]
-    assert train.main(["mel-cnn3", *arguments, *(part for one in settings for part in ("--set", one))]) == 0
+    assert train.main([*arguments, *(part for one in settings for part in ("--set", one))]) == 0
     assert runs.read_metrics(tmp_path / "run")["num_train"] == 24
     config = read_config(tmp_path / "run" / "config.json")
     assert config.spectrogram.num_bands == TINY["spectrogram.num_bands"]
-    first = keras.saving.load_model(start.start_folder(config) / "model.keras")
+    first = keras.saving.load_model(start.start_folder(Path(config.model.start_from)) / "model.keras")
     after = keras.saving.load_model(tmp_path / "run" / "model.keras")
     kernels = [[layer.kernel.numpy() for layer in model.layers if hasattr(layer, "kernel")] for model in (first, after)]
     *body, logits = zip(*kernels, strict=True)
@@ -103,22 +116,32 @@ def test_a_shipped_model_goes_on_on_another_corpus(exported, demo_folder, other_
     clips = {clip.name: clip for clip in load_corpus(other_folder).clips}
     waveforms = load_waveforms([clips[name] for name in names], 16000)
     np.testing.assert_allclose(load_recognizer(tmp_path / "run").predict(waveforms), said, atol=1e-5)
-    # ... and what its start has heard is no test for it either.
+    # ... and of the clips that its start was made with, those that tested it are a test for this one too.
     exported_again = export.export(tmp_path / "run", tmp_path / "again", lambda line: None)
+    subsets = [row["subset"] for row in runs.made_with(start.start_folder(Path(config.model.start_from)))]
     for model in (tmp_path / "run", exported_again):
-        assert evaluate.main([str(model), "--corpus", str(demo_folder), "--subset", "test"]) == 1
-        assert "were heard while the model was made" in capsys.readouterr().err
+        assert evaluate.main([str(model), "--corpus", str(demo_folder), "--subset", "test"]) == 0
+        others = len(subsets) - subsets.count("test")
+        assert f"{subsets.count('test')} clips of demo; its {others} others are not scored" in capsys.readouterr().out
 
 
-def test_what_a_branch_had_heard_is_not_forgotten(trained_run, demo_corpus, tmp_path):
+def test_what_a_branch_had_heard_and_how_is_not_forgotten(trained_run, demo_corpus, tmp_path):
     branch = tmp_path / "branch"
     shutil.copytree(trained_run, branch)
     heard = [{"clip": "other", "content": "1", "speaker": "7", "emotion": "sad", "subset": "train"}]
     runs.write_heard(branch, heard)
     config = read_config(branch / "config.json")
     both = override(replace(config, encoders=config.encoders | {"mfcc": TcnConfig(filters=8)}), {"training.epochs": 1})
-    fit.prepare(both, demo_corpus, tmp_path / "run", False, lambda line: None, [branch])
+    network = keras.saving.load_model(branch / "model.keras")
+    normalization = network.get_layer("spectrogram_normalization")
+    normalization.set_weights([weight + 1 for weight in normalization.get_weights()])
+    network.save(branch / "model.keras")
+    begun = fit.prepare(both, demo_corpus, tmp_path / "run", False, lambda line: None, [branch])
     assert runs.read_heard([tmp_path / "run"]) == heard
+    # Nor by what it normalises, which may be of another corpus; the other branch does as the training clips are.
+    own = begun.model.get_layer("spectrogram_normalization")
+    np.testing.assert_array_equal(own.mean, np.reshape(normalization.get_weights()[0], own.mean.shape))
+    assert np.ptp(begun.model.get_layer("mfcc_normalization").mean) > 1
 
 
 @pytest.mark.slow

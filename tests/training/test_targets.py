@@ -51,9 +51,16 @@ def test_auxiliaries_are_one_hot(config, demo_corpus, train):
 
 @pytest.mark.parametrize(("value", "why"), [("", "is not known"), ("strong", "have the same")])
 def test_an_auxiliary_that_cannot_be_learned_is_refused(config, demo_corpus, train, value, why):
-    dull = replace(train, clips=[replace(clip, intensity=value) for clip in train.clips])
+    dull = [replace(clip, intensity=value) for clip in train.clips]
     with pytest.raises(UsageError, match=f"(intensity.*{why}|{why}.*intensity)"):
-        targets.make_targets(taught(config, auxiliaries={"intensity": 0.2}), demo_corpus, dull)
+        targets.check_targets(taught(config, auxiliaries={"intensity": 0.2}), dull, "")
+
+
+def test_what_cannot_be_taught_leaves_no_run(config, demo_corpus, tmp_path):
+    dull = replace(demo_corpus, clips=[replace(clip, intensity="strong") for clip in demo_corpus.clips])
+    with pytest.raises(UsageError, match="leave it out"):
+        fit.train_run(taught(config, auxiliaries={"intensity": 0.2}), dull, tmp_path / "run", say=lambda line: None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_teacher_softens_the_labels_by_what_it_says(config, demo_corpus, train, trained_run):
@@ -66,12 +73,22 @@ def test_a_teacher_softens_the_labels_by_what_it_says(config, demo_corpus, train
 
 def test_a_teacher_of_another_split_is_refused(config, demo_corpus, trained_run, tmp_path):
     digest = corpus_digest(demo_corpus, config.experiment)
-    targets.check_teacher(taught(config, teacher=str(trained_run)), digest)
+    targets.check_targets(taught(config, teacher=str(trained_run)), [], digest)
     other = corpus_digest(demo_corpus, replace(config.experiment, protocol="random"))
     with pytest.raises(RunError, match=r"training\.teacher: .* on another split"):
-        targets.check_teacher(taught(config, teacher=str(trained_run)), other)
+        targets.check_targets(taught(config, teacher=str(trained_run)), [], other)
+    fewer = with_experiment(taught(config, teacher=str(trained_run)), emotions=("calm", "angry"))
+    with pytest.raises(UsageError, match="knows other emotions"):
+        targets.check_targets(fewer, [], digest)
     with pytest.raises(UsageError, match="is no run that has ended"):
-        targets.check_teacher(taught(config, teacher=str(tmp_path)), digest)
+        targets.check_targets(taught(config, teacher=str(tmp_path)), [], digest)
+
+
+def test_what_its_teacher_was_made_with_is_no_test_for_it(config, demo_corpus, trained_run, tmp_path):
+    taught_all = with_experiment(taught(config, teacher=str(trained_run)), protocol="all")
+    fit.keep_heard(taught_all, [], tmp_path)
+    heard = {row["content"]: row["subset"] for row in runs.read_heard([tmp_path])}
+    assert heard == {row["content"]: row["subset"] for row in runs.made_with(trained_run)}
 
 
 def test_a_network_that_was_taught_more_is_a_network_like_any_other(config, demo_corpus, trained_run, tmp_path):
