@@ -2,8 +2,10 @@
 alone. Needs no TensorFlow."""
 
 import argparse
+import contextlib
+import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from emokeras.data.corpus import default_source, lasting_source
 from emokeras.errors import RunError, UsageError
 from emokeras.files import write_text
 from emokeras.reporting.runs import run_folder_name
+from emokeras.training.jobs import MAX_SEED
 from tuning.recipe import configuration_of
 from tuning.spaces import Space, space_of
 
@@ -31,8 +34,11 @@ class Search:
     algorithm: str
     objective: str
     max_trials: int
-    seed: int
     executions: int = 1
+
+    @property
+    def seed(self) -> int:
+        return self.config.experiment.seed
 
     @property
     def epochs(self) -> int:
@@ -48,9 +54,15 @@ def plan_search(arguments: argparse.Namespace) -> Search:
         "experiment.seed": arguments.seed,
         "training.epochs": arguments.epochs,
     }
-    given = commandline.parse_settings(arguments.set) | {key: own for key, own in flags.items() if own is not None}
-    config = configuration_of(arguments.recipe, given)
-    space = space_of(config)
+    fixed = commandline.parse_settings(arguments.set)
+    if "experiment.corpus" in fixed:
+        raise UsageError("--set experiment.corpus: give --corpus instead")
+    config = configuration_of(arguments.recipe, fixed | {key: own for key, own in flags.items() if own is not None})
+    if not 0 <= config.experiment.seed <= MAX_SEED - arguments.executions:
+        raise UsageError(
+            f"--seed {config.experiment.seed} is out of range: take one from 0 to some less than {MAX_SEED}"
+        )
+    space = {path: own for path, own in space_of(config).items() if not _is_fixed(path, fixed)}
     if arguments.only:
         unknown = [path for path in arguments.only.split(",") if path not in space]
         if unknown:
@@ -65,9 +77,13 @@ def plan_search(arguments: argparse.Namespace) -> Search:
         arguments.tuner,
         arguments.objective,
         arguments.max_trials,
-        config.experiment.seed,
         arguments.executions,
     )
+
+
+def _is_fixed(path: str, fixed: Mapping[str, Any]) -> bool:
+    of_all_bodies = f"encoder.{path.rpartition('.')[2]}" if path.startswith("encoders.") else path
+    return path in fixed or of_all_bodies in fixed
 
 
 def told_of(plan: Search, split_digest: str) -> dict[str, Any]:
@@ -92,6 +108,17 @@ def begin(folder: Path, told: Mapping[str, Any]) -> None:
     except OSError as error:
         raise RunError(f"{folder} cannot be made ({error.strerror}): give another --search-dir") from error
     write_text(folder / TOLD, json.dumps(told, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a search's folder to the one process that leads the search. Raises RunError when another does."""
+    with open(folder / "lock", "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"{folder} is being searched already: wait for that search's end, or end it") from error
+        yield
 
 
 def check_same(folder: Path, told: Mapping[str, Any]) -> None:

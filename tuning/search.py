@@ -10,6 +10,7 @@ same command. It leaves trials.csv, scores.png, TensorBoard's HParams page, and 
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from emokeras.errors import RunError, UsageError
 if TYPE_CHECKING:
     from tuning.plan import Search
 
+RESERVED = ("tuner0", "tuner", "oracle")  # of KerasTuner's own process and files
 OBJECTIVES = ("val_balanced_accuracy", "val_accuracy", "val_loss")
 
 
@@ -34,42 +36,49 @@ def search(plan: "Search", say: Callable = print, supervised: str = "") -> None:
     from emokeras.data.corpus import load_corpus
     from emokeras.training.subsets import corpus_digest
     from tuning import workers
-    from tuning.plan import PROJECT, begin, check_same, told_of
+    from tuning.plan import begin, check_same, held, told_of
+    from tuning.tuner import Tuner
+
+    role = os.environ.get("KERASTUNER_TUNER_ID", "")
+    corpus = load_corpus(plan.config.experiment.corpus)
+    told = told_of(plan, corpus_digest(corpus, plan.config.experiment))
+    if role not in ("", workers.CHIEF):
+        tuner = Tuner(plan, corpus, after_death=supervised == workers.AGAIN)
+        say(f"waiting for the chief at {os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}")
+        tuner.wait_for_chief()  # It has made the folder by then.
+        check_same(plan.folder, told)
+        tuner.run()
+        return
+    begin(plan.folder, told)
+    with held(plan.folder):
+        _lead(plan, corpus, role, supervised, say)
+        _say_the_best(plan, say)
+
+
+def _lead(plan: "Search", corpus, role: str, supervised: str, say: Callable) -> None:
+    from tuning import workers
+    from tuning.plan import PROJECT
     from tuning.report import ENDED, read_trials
     from tuning.tuner import Tuner
     from tuning.watch import Watch
 
-    role = os.environ.get("KERASTUNER_TUNER_ID", "")
-    leads = role in ("", workers.CHIEF)
-    corpus = load_corpus(plan.config.experiment.corpus)
-    told = told_of(plan, corpus_digest(corpus, plan.config.experiment))
-    if leads:
-        begin(plan.folder, told)
-    watch = Watch(plan, say)
     ended = [trial for trial in read_trials(plan.folder / PROJECT) if trial.status in ENDED]
-    if leads:
-        say(f"search folder: {plan.folder}")
-        say(f"{len(plan.space)} settings are searched; {len(ended)} of {plan.max_trials} trials are done already")
+    say(f"search folder: {plan.folder}")
+    say(f"{len(plan.space)} settings are searched; {len(ended)} of {plan.max_trials} trials are done already")
 
     def is_gone(worker: str) -> bool:
         """A search without a chief has no workers left; one that is begun with workers begins those of this machine."""
         return not role or (supervised == workers.BEGUN and workers.is_ours(worker))
 
-    after_death = supervised == workers.AGAIN and role != workers.CHIEF
-    tuner = Tuner(plan, corpus, watch.look if leads else None, after_death, is_gone)
-    if not leads:
-        say(f"waiting for the chief at {os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}")
-        tuner.wait_for_chief()  # It has made the folder by then.
-        check_same(plan.folder, told)
-    if leads and len(ended) >= plan.max_trials:
+    watch = Watch(plan, say)
+    tuner = Tuner(plan, corpus, watch.look, is_gone=is_gone)
+    if len(ended) >= plan.max_trials:
         say("this search is finished; a larger --max-trials goes on with it")
     elif role == workers.CHIEF:
         with watch.every_second():
             tuner.lead()
     else:
-        tuner.search()
-    if leads:
-        _say_the_best(plan, say)
+        tuner.run()
 
 
 def _say_the_best(plan: "Search", say: Callable) -> None:
@@ -80,8 +89,8 @@ def _say_the_best(plan: "Search", say: Callable) -> None:
     write_report(plan, trials)  # What was killed between the last trial's end and its report has an older one.
     best = best_of(trials, plan.objective)
     if not best:
-        why = next((trial.reason for trial in trials if trial.reason), "no trial has begun")
-        raise RunError(f"{plan.folder}: no trial was completed ({why})")
+        why = next((trial.reason for trial in trials if trial.reason), "none says why" if trials else "none has begun")
+        raise RunError(f"{plan.folder}: no trial was completed ({why}): mend it, and give another --search-dir")
     say(f"best: trial {best.name}, {plan.objective} {best.score:.4f}")
     unseen = plan.seed + plan.executions
     say(f"to train it: python -m emokeras.train --config {plan.folder / 'best.json'} --seed {unseen}")
@@ -104,7 +113,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--only", metavar="PATH,PATH", help="search these settings alone (default: the recipe's space)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="fix any setting that is not searched"
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="fix any setting: it is not searched then",
     )
     parser.add_argument("--search-dir", type=Path, metavar="D", help="where the search lies (default: runs/search/…)")
     parser.add_argument("--workers", type=int, metavar="N", help="a chief and N workers on this machine")
@@ -118,6 +131,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(arguments: argparse.Namespace, given: list[str]) -> int | None:
     from emokeras.data.corpus import load_corpus
+    from emokeras.data.splits import split
     from tuning import workers
     from tuning.plan import PROJECT, plan_search
 
@@ -132,7 +146,8 @@ def _work(arguments: argparse.Namespace, given: list[str]) -> int | None:
     if arguments.workers:
         if arguments.worker_id:
             raise UsageError("give --workers, or --chief and --worker-id, not all three")
-        load_corpus(plan.config.experiment.corpus)  # What is wrong with it is said once.
+        experiment = plan.config.experiment  # What is wrong with the corpus or the split is said once.
+        split(load_corpus(experiment.corpus), experiment.protocol, experiment.fold, experiment.split_seed)
         return workers.supervise(given, arguments.workers, arguments.chief, plan.folder / PROJECT)
     if arguments.worker_id:
         _check_worker_id(arguments)
@@ -155,6 +170,8 @@ def _check_worker_id(arguments: argparse.Namespace) -> None:
     name = arguments.worker_id
     if name == workers.CHIEF or arguments.supervised:
         return
+    if not re.fullmatch(r"[\w.-]+", name) or name in RESERVED:
+        raise UsageError(f"--worker-id {name}: give another, of letters, digits, dots and hyphens")
     if workers.is_ours(name) or workers.CHIEF in name:
         raise UsageError(f"--worker-id {name}: workers that --workers starts are named like that; give another")
 

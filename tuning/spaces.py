@@ -34,9 +34,8 @@ class OneOf:
 Range = Between | OneOf
 Space = dict[str, Range]
 
+OF_EVERY_BODY: Space = {"l2": Between(1e-7, 1e-3, log=True), "dropout": Between(0.0, 0.5)}
 ALWAYS: Space = {
-    "encoder.l2": Between(1e-7, 1e-3, log=True),
-    "encoder.dropout": Between(0.0, 0.5),
     "model.dropout": Between(0.0, 0.6),
     "training.learning_rate": Between(3e-4, 1e-2, log=True),
     "training.batch_size": OneOf((16, 32, 64)),
@@ -93,7 +92,10 @@ VARIANTS: Space = {"augment.variants": OneOf(("[]", '["pitch-up", "pitch-down", 
 def space_of(config: Config) -> Space:
     """Return what is searched for a configuration, by dotted path. Where one of several values is taken, its own is
     among them."""
-    space = {path: own for path, own in ALWAYS.items() if applies(path, config)}
+    space = {}
+    for name in config.encoders:
+        space |= {_body_path(name, key, config): own for key, own in OF_EVERY_BODY.items()}
+    space |= ALWAYS
     if config.training.optimizer == "adamw":
         space |= ADAMW
     if not config.model.branches and not config.model.start_from:  # What starts from a run is as that was trained.
@@ -102,21 +104,17 @@ def space_of(config: Config) -> Space:
     if config.model.fusion == "attention" and len(config.encoders) > 1:
         space |= ATTENTION
     own_settings = settings(config)
-    space |= {path: own for path, own in AUGMENTATION.items() if own_settings[path] and applies(path, config)}
+    space |= {path: own for path, own in AUGMENTATION.items() if own_settings[path]}
     if config.audio_inputs and config.augment.speed_change:
         space |= VARIANTS
     if config.training.frozen_epochs:
         space["training.unfrozen_learning_rate"] = Between(1e-5, 1e-3, log=True)
-    return {path: _with_own(own, own_value(path, config)) for path, own in space.items()}
+    return {path: _with_own(own, own_value(path, config)) for path, own in space.items() if applies(path, config)}
 
 
 def own_value(path: str, config: Config) -> Any:
-    """Return the value that a configuration has for a path of its space; lists are written as JSON. What is searched
-    for all bodies at once, such as encoder.dropout, has the first one's."""
-    own = settings(config)
-    ending = path.removeprefix("encoder")
-    of_bodies = (value for key, value in own.items() if key.startswith("encoders.") and key.endswith(ending))
-    value = own[path] if path in own else next(of_bodies)
+    """Return the value that a configuration has for a path of its space; lists are written as JSON."""
+    value = settings(config)[path]
     return json.dumps(value) if isinstance(value, (list, tuple)) else value
 
 
@@ -133,6 +131,8 @@ def applies(path: str, config: Config) -> bool:
             return bool(config.audio_inputs) and not starts
         case "spectrogram" | "mfcc" | "prosody" | "speech" | "tokens":
             return section in config.encoders and not starts
+        case "encoders":
+            return not starts and path in settings(config)
         case "encoder":
             if starts:  # Its bodies are as they were trained, but for what a network that goes on has of its own.
                 return bool(config.model.start_from) and name in ("dropout", "l2")

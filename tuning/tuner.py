@@ -18,12 +18,12 @@ import grpc
 import keras
 import keras_tuner
 from keras_tuner.engine import base_tuner
-from keras_tuner.errors import FailedTrialError
+from keras_tuner.errors import FailedTrialError, FatalError
 from keras_tuner.src import config as keras_tuner_config
 
 from emokeras.config import Config, read_config, settings, with_experiment
 from emokeras.data.corpus import Corpus
-from emokeras.errors import RunError, first_line
+from emokeras.errors import RunError, UsageError, first_line
 from emokeras.files import replacing, write_text
 from emokeras.training.callbacks import best_epoch
 from emokeras.training.fit import validate_run
@@ -34,6 +34,7 @@ from tuning.spaces import declare, to_config
 keras_tuner_config.DEBUG = False  # Else the traceback of each trial that fails is shown; trials.csv has the reason.
 HYPERBAND_FACTOR, HYPERBAND_ROUNDS = 3, 3  # The first trials train a ninth of the epochs, the best of them all.
 IDLE_SECONDS = 0.5
+LOST_SECONDS = 60.0  # after which a worker that has no trial and does not ask for one is gone
 ALONE = "tuner0"  # what KerasTuner calls the one process of a search without a chief
 DEATHS_IN_ONE_TRIAL = 3
 
@@ -150,6 +151,11 @@ class Tuner(base_tuner.BaseTuner):
         # KerasTuner knows by this file that a search goes on: a chief must find the one of a search begun without.
         return super()._get_tuner_fname() if self._is_worker() else str(Path(self.project_dir) / "tuner.json")
 
+    def save(self):
+        # What it would keep is kept by the oracle and the runs; the file says that a search lies here, no more.
+        if not self._is_worker():
+            write_text(Path(self._get_tuner_fname()), "{}")
+
     def on_search_begin(self):
         self.save()  # Else what is killed in its first trial would not be found again.
 
@@ -164,7 +170,8 @@ class Tuner(base_tuner.BaseTuner):
 
         address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
         servicer = oracle_chief.OracleServicer(self.oracle)
-        server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+        # Else another chief could listen at the same port, and workers would be given its trials.
+        server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)])
         protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
         try:
             server.add_insecure_port(address)
@@ -174,15 +181,27 @@ class Tuner(base_tuner.BaseTuner):
             ) from error
         self.save()
         server.start()
-        told = set()
+        told, idle_since = set(), time.monotonic()
         while not (servicer.stop_triggered and oracle_chief.exit_chief(self.oracle)):
             time.sleep(IDLE_SECONDS)
+            ongoing = dict(self.oracle.ongoing_trials)
+            if ongoing or not servicer.stop_triggered:
+                idle_since = time.monotonic()
             if servicer.stop_triggered:
-                for worker, trial in list(self.oracle.ongoing_trials.items()):
-                    if worker not in told:
-                        print(f"waiting for {worker}, which has trial {trial.trial_id}")
+                for worker in ongoing.keys() - told:
+                    print(f"waiting for {worker}, which has trial {ongoing[worker].trial_id}")
                     told.add(worker)
+            if time.monotonic() - idle_since > LOST_SECONDS:
+                print(f"{', '.join(sorted(self.oracle.tuner_ids))} did not ask again: the search ends without")
+                break
         server.stop(grace=1.0).wait()
+
+    def run(self) -> None:
+        """Run trials until there are enough. Raises UsageError where the first, the recipe, cannot be trained."""
+        try:
+            self.search()
+        except FatalError as error:
+            raise error.__cause__ from None
 
     def pre_create_trial(self):
         time.sleep(IDLE_SECONDS)  # An oracle that waits for others' trials is asked again at once.
@@ -202,8 +221,13 @@ class Tuner(base_tuner.BaseTuner):
             self.ended()
 
     def wait_for_chief(self) -> None:
-        """Return once the chief answers, whose search it is then. KerasTuner waits for an hour."""
-        self.oracle.get_space()
+        """Return once the chief answers, whose search it is then. Raises RunError when it does not for an hour, as long
+        as KerasTuner waits."""
+        try:
+            self.oracle.get_space()
+        except grpc.RpcError as error:
+            address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+            raise RunError(f"no chief answers at {address}: start it, or give its address by --chief") from error
 
     def _run_and_update_trial(self, trial, *more, **options):
         while True:
@@ -212,7 +236,7 @@ class Tuner(base_tuner.BaseTuner):
             except grpc.RpcError as error:
                 # The chief died while it was told the score. KerasTuner would take the trial for a failed one; it has
                 # ended on the disk, and is told again at once.
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                     raise
 
     def run_trial(self, trial, *_, **__):
@@ -225,6 +249,9 @@ class Tuner(base_tuner.BaseTuner):
             config = to_config(self.plan.config, trial.hyperparameters.values, self.plan.space)
             scores = [self._score(trial, config, number) for number in range(self.plan.executions)]
         except Exception as error:
+            if isinstance(error, UsageError) and not int(trial.trial_id):
+                # The first is the recipe as it stands: what it cannot be trained for, none can.
+                raise FatalError(first_line(error)) from error
             # A worker's KerasTuner tells its chief that a trial failed, but not why.
             folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / REASON, first_line(error))

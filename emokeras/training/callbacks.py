@@ -221,7 +221,8 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         from tqdm import tqdm
 
-        self.epochs, self.steps, self.on_terminal = epochs, steps, sys.stderr.isatty()
+        # Of a process whose own lines go nowhere, such as a search's worker, nobody awaits a bar.
+        self.epochs, self.steps, self.on_terminal = epochs, steps, sys.stderr.isatty() and sys.stdout.isatty()
         self.bar = tqdm(
             total=epochs * steps, initial=first_epoch * steps, unit="batch", dynamic_ncols=True,
             disable=not self.on_terminal,

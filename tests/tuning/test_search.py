@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from emokeras.config import override, read_config, to_json
 from emokeras.recipes import RECIPES
 from emokeras.reporting import runs
 from tuning import search, workers
-from tuning.plan import PROJECT, plan_search
+from tuning.plan import PROJECT, held, plan_search
 from tuning.report import best_of, read_trials
 from tuning.tuner import HyperbandOracle, RandomOracle, Tuner
 
@@ -114,7 +115,12 @@ def test_another_search_in_its_folder_is_refused(searched, demo_folder, capsys):
         (["--chief", "10.0.0.1:80"], "give --worker-id too"),
         (["--chief", "10.0.0.1:80", "--worker-id", "worker-0"], "workers that --workers starts are named like that"),
         (["--chief", "10.0.0.1:80", "--worker-id", "chief-2"], "workers that --workers starts are named like that"),
+        (["--chief", "10.0.0.1:80", "--worker-id", "a/b"], "--worker-id a/b: give another, of letters, digits"),
+        (["--chief", "10.0.0.1:80", "--worker-id", "oracle"], "--worker-id oracle: give another"),
         (["--set", "encoder.l3=1"], "did you mean 'encoder.l2'"),
+        (["--set", "experiment.corpus=ravdess"], "--set experiment.corpus: give --corpus instead"),
+        (["--seed", "5000000000"], "--seed 5000000000 is out of range"),
+        (["--workers", "2", "--fold", "17", "--protocol", "random-10fold"], "fold 17"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_in_one_line(more, expected, tmp_path, demo_folder, capsys):
@@ -123,6 +129,35 @@ def test_what_cannot_be_searched_is_refused_in_one_line(more, expected, tmp_path
     assert expected in said
     assert said.count("\n") == 1
     assert not (tmp_path / "s").exists()
+
+
+def test_what_is_set_is_fixed(demo_folder, tmp_path, capsys):
+    given = arguments(demo_folder, tmp_path / "s", 1, "--set", "model.dropout=0.3")
+    assert search.main(given) == 2
+    assert "--only model.dropout: the space of text-gru has" in capsys.readouterr().err
+    del given[given.index("--only") : given.index("--only") + 2]
+    assert search.main([*given, "--set", "training.epochs=1"]) == 0
+    (only,) = table(tmp_path / "s")
+    assert "model.dropout" not in only
+    assert read_config(tmp_path / "s" / "best.json").model.dropout == 0.3
+
+
+def test_a_recipe_that_cannot_be_trained_ends_the_search_which_goes_on_when_that_is_mended(
+    trained_run, demo_folder, tmp_path, capsys
+):
+    given = arguments(demo_folder, tmp_path / "s", 1, "--set", f"training.teacher={tmp_path / 'teacher'}")
+    for _ in range(2):
+        assert search.main(given) == 2
+        assert capsys.readouterr().err == f"error: training.teacher: {tmp_path / 'teacher'} is no run that has ended\n"
+    (tmp_path / "teacher").symlink_to(trained_run)
+    assert search.main(given) == 0
+    assert [row["status"] for row in table(tmp_path / "s")] == ["COMPLETED"]
+
+
+def test_one_process_at_a_time_leads_a_search(searched, demo_folder, capsys):
+    with held(searched):
+        assert search.main(arguments(demo_folder, searched, 2)) == 1
+    assert "is being searched already: wait for that search's end, or end it" in capsys.readouterr().err
 
 
 def test_an_ensemble_is_not_searched_but_its_members(capsys):
@@ -270,6 +305,19 @@ def test_a_chief_that_cannot_listen_says_so_in_one_line(as_chief, demo_folder, t
     assert said.count("\n") == 1
 
 
+def test_two_chiefs_do_not_share_a_port(demo_folder, tmp_path, monkeypatch, capsys):
+    """As gRPC lets them: workers would be given trials of the other's."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        for name, own in workers.environment(address, "chief").items():
+            monkeypatch.setenv(name, own)
+        assert search.main(arguments(demo_folder, tmp_path / "s", 2, "--chief", address, "--worker-id", "chief")) == 1
+    assert f"the chief cannot listen at {address}" in capsys.readouterr().err
+
+
 def test_a_score_is_never_that_of_other_settings(searched, demo_folder, tmp_path, capsys):
     """As where trials are drawn anew in a folder that holds the runs of earlier ones."""
     run = tmp_path / "s" / "trials" / "0" / "seed-0"
@@ -300,6 +348,17 @@ def test_a_score_that_a_dying_chief_was_told_is_told_again(demo_folder, tmp_path
     assert told == ["0", "0"]
     assert [row["status"] for row in table(tmp_path / "s")] == ["COMPLETED"]
     assert epochs_of(tmp_path / "s", "0") == 2  # Not trained again.
+
+
+def test_a_worker_whose_chief_never_comes_says_so_in_one_line(demo_folder, tmp_path, monkeypatch, capsys):
+    address = f"127.0.0.1:{workers._free_port()}"
+    for name, own in workers.environment(address, "a").items():
+        monkeypatch.setenv(name, own)
+    monkeypatch.setattr("keras_tuner.src.distribute.oracle_client.TIMEOUT", 1)
+    assert search.main(arguments(demo_folder, tmp_path / "s", 2, "--chief", address, "--worker-id", "a")) == 1
+    assert (
+        capsys.readouterr().err == f"error: no chief answers at {address}: start it, or give its address by --chief\n"
+    )
 
 
 @pytest.mark.slow
