@@ -17,7 +17,7 @@ from emokeras import predict, train
 from emokeras.config import override, read_config, to_json, with_experiment
 from emokeras.files import write_text
 from emokeras.reporting import runs
-from emokeras.training import fit
+from emokeras.training.epochs import with_epochs_beside
 
 FILES = {
     "config.json", "split.csv", "history.csv", "metrics.json", "predictions.csv", "validation_predictions.csv",
@@ -175,10 +175,10 @@ def test_all_clips_train_as_long_as_the_measured_runs_beside_were_best(trained_r
         write_text(run / "config.json", to_json(override(config, change)))
     (tmp_path / "notes").mkdir()
     everything = with_experiment(config, protocol="all")
-    found = fit.with_epochs_beside(everything, "demo", tmp_path / "all", said.append).training
+    found = with_epochs_beside(everything, "demo", tmp_path / "all", said.append).training
     assert (found.epochs, found.select_by) == (6, "last")
     assert said == ["epochs: 6, the median of those at which 3 runs beside it were kept"]
-    alone = fit.with_epochs_beside(everything, "other", tmp_path / "all", said.append).training
+    alone = with_epochs_beside(everything, "other", tmp_path / "all", said.append).training
     assert alone.epochs == config.training.epochs
     assert "no measured run of these settings lies beside it" in said[-1]
 

@@ -1,6 +1,5 @@
 """One configuration to one trained run: its folder holds all there is to know of it."""
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from emokeras.files import write_text
 from emokeras.models.auxiliary import with_auxiliaries
 from emokeras.models.build import build_model
 from emokeras.models.pretrained import load_pretrained, pretrained_layers, with_pretrained_sizes
-from emokeras.reporting import figures, runs, tables
+from emokeras.reporting import figures, runs
 from emokeras.training import callbacks
 from emokeras.training.attention import draw_attention
 from emokeras.training.branches import (
@@ -28,6 +27,7 @@ from emokeras.training.branches import (
     with_branches,
 )
 from emokeras.training.compile import class_weights, compile_model, set_precision
+from emokeras.training.epochs import with_epochs_beside
 from emokeras.training.examples import draw_examples
 from emokeras.training.report import write_network_report
 from emokeras.training.score import predict_logits, to_probabilities
@@ -113,7 +113,7 @@ def prepare(
         config = with_lasting_paths(config)
         config = with_start(config) if config.model.start_from else with_pretrained_sizes(config)
     config = with_branches(config, branches)
-    if config.experiment.protocol == "all" and not resume:  # There is nothing to choose an epoch by.
+    if config.experiment.protocol == "all":
         config = with_epochs_beside(config, corpus.name, Path(folder), say)
     names = split_corpus(corpus, config.experiment)
     if config.model.start_from and not resume:
@@ -146,26 +146,6 @@ def prepare(
     ]
     targets = make_targets(config, corpus, subsets["train"])
     return Prepared(config, model, pretrained, subsets, targets, folder, page)
-
-
-def with_epochs_beside(config: Config, corpus_name: str, folder: Path, say: Callable) -> Config:
-    """Return the configuration of a network that trains on all clips: it keeps its last epoch, which is the median of
-    those at which the measured runs of the same settings that lie beside its folder were kept."""
-    epochs = config.training.epochs
-    best_epochs = []
-    for run in folder.absolute().parent.iterdir() if folder.absolute().parent.is_dir() else ():
-        if not all((run / name).is_file() for name in runs.RESULT_FILES):  # Of none trained on all clips they are.
-            continue
-        metrics, settings = runs.read_metrics(run), runs.read_json(run / "config.json")
-        is_same = (metrics.get("recipe"), metrics.get("corpus")) == (config.recipe, corpus_name)
-        if is_same and not tables.differing_settings(settings, config):
-            best_epochs.append(metrics["best_epoch"])
-    if best_epochs:
-        epochs = round(statistics.median(best_epochs))
-        say(f"epochs: {epochs}, the median of those at which {len(best_epochs)} runs beside it were kept")
-    elif config.training.select_by != "last":
-        say(f"warning: all {epochs} epochs: no measured run of these settings lies beside it, to tell which are best")
-    return replace(config, training=replace(config.training, epochs=epochs, select_by="last"))
 
 
 def keep_heard(config: Config, branches: Sequence[Path], folder: Path) -> None:
