@@ -69,7 +69,7 @@ BODIES: dict[str, Space] = {
     "bert": {},
 }
 ATTENTION: Space = {"model.attention_units": OneOf((64, 128, 192)), "model.attention_blocks": Between(1, 3, step=1)}
-# Strengths that are searched where a recipe uses them at all.
+# What is searched where a recipe uses it at all.
 AUGMENTATION: Space = {
     "augment.speed_change": Between(0.0, 0.2),
     "augment.vocal_tract_change": Between(0.02, 0.2),
@@ -80,6 +80,7 @@ AUGMENTATION: Space = {
     "augment.crop_share": Between(0.0, 0.5),
     "augment.mixup_alpha": Between(0.1, 0.8),
     "augment.mixup_probability": Between(0.0, 1.0),
+    "augment.mixup_labels": OneOf(("drawn", "heard")),
     "augment.style_mixing_probability": Between(0.0, 0.8),
     "augment.num_time_masks": Between(0, 3, step=1),
     "augment.num_band_masks": Between(0, 3, step=1),
@@ -186,5 +187,4 @@ def to_config(config: Config, values: Mapping[str, Any], space: Space) -> Config
 
     Raises UsageError when the values do not go together, which is a trial that failed.
     """
-    drawn = {path: values[path] for path in space if path in values}
-    return override(config, {path: json.loads(own) if isinstance(own, str) else own for path, own in drawn.items()})
+    return override(config, {path: values[path] for path in space if path in values})

@@ -24,7 +24,8 @@ def test_every_end_of_every_range_is_a_configuration(recipe):
         for value in ends:
             value = int(value) if isinstance(own, Between) and own.step else value
             changed = to_config(config, {path: value}, space)
-            assert settings(changed)[path] == (tuple(json.loads(value)) if isinstance(value, str) else value)
+            is_list = isinstance(value, str) and value.startswith("[")
+            assert settings(changed)[path] == (tuple(json.loads(value)) if is_list else value)
 
 
 @pytest.mark.parametrize("recipe", ["mel-resnet", "mfcc-tcn", "text-gru", "attention-mel-text"])
