@@ -370,9 +370,10 @@ class TrainingConfig:
     `select_by` says which epoch's weights are kept: the best on validation, or the last.
 
     `auxiliaries` are what the network learns to tell beside the emotion, with the weight of each in the loss; what has
-    a negative weight it learns to hide. `teacher` is the run of a network or an ensemble on the same split: the labels
-    then have `teacher_share` of what it says of each training clip. It was taught those: at a `teacher_temperature`
-    above 1 it is less sure of them.
+    a negative weight it learns to hide. `teacher` is the run of a network or an ensemble on the same split, by its
+    folder, or by its recipe where it lies beside this one (runs/RECIPE/the same name): the labels then have
+    `teacher_share` of what it says of each training clip. It was taught those: at a `teacher_temperature` above 1 it is
+    less sure of them.
 
     With `accumulated_batches` so many batches' gradients make one update; schedule and moving average count batches all
     the same. For `frozen_epochs` a pretrained body stands still, then all learns at `unfrozen_learning_rate`."""

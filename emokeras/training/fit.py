@@ -33,7 +33,7 @@ from emokeras.training.report import write_network_report
 from emokeras.training.score import predict_logits, to_probabilities
 from emokeras.training.start import check_unheard, load_start, start_folder, started_layers, with_start
 from emokeras.training.subsets import Subset, corpus_digest, evaluation_inputs, split_corpus, take_subsets
-from emokeras.training.targets import check_targets, make_targets
+from emokeras.training.targets import check_targets, make_targets, with_teacher
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def prepare(
     if resume:  # As it was begun, with all that was found out then.
         config = replace(read_config(Path(folder) / "config.json"), experiment=config.experiment)
     else:
-        config = with_lasting_paths(config)
+        config = with_teacher(with_lasting_paths(config), Path(folder))
         config = with_start(config) if config.model.start_from else with_pretrained_sizes(config)
     config = with_branches(config, branches)
     if config.experiment.protocol == "all":

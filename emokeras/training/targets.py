@@ -1,5 +1,6 @@
 """What a network is taught of each training clip: its emotion, what a teacher says of it, and what else is known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from emokeras.config import Config, read_config
 from emokeras.data.corpus import Clip, Corpus
 from emokeras.errors import UsageError
+from emokeras.recipes import RECIPES
 from emokeras.recognizer import load_recognizer
 from emokeras.training.branches import check_splits
 from emokeras.training.subsets import Subset
@@ -27,6 +29,17 @@ def teach(config: Config, corpus: Corpus, clips: list[Clip]) -> np.ndarray:
     """Return what the configuration's teacher says of clips of a corpus, probabilities [clips, emotions] (knowledge
     distillation, Hinton et al. 2015)."""
     return load_recognizer(Path(config.training.teacher)).predict_clips(clips, corpus)
+
+
+def with_teacher(config: Config, folder: Path) -> Config:
+    """Return the configuration with the folder of a teacher that it names by its recipe: the run of that which
+    `benchmark` and `train` put beside a run in this folder."""
+    teacher = config.training.teacher
+    if teacher not in RECIPES or Path(teacher).exists():
+        return config
+    folder = folder.absolute()
+    run = folder.parent.parent / teacher / folder.name
+    return replace(config, training=replace(config.training, teacher=str(run)))
 
 
 def check_targets(config: Config, train: list[Clip], digest: str) -> None:

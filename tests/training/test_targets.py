@@ -84,6 +84,16 @@ def test_a_teacher_of_another_split_is_refused(config, demo_corpus, trained_run,
         targets.check_targets(taught(config, teacher=str(tmp_path)), [], digest)
 
 
+def test_a_teacher_may_be_named_by_its_recipe(config, tmp_path):
+    """Its run on the same split lies beside the pupil's."""
+    pupil = tmp_path / "runs" / "mel-cnn3" / "demo-speaker-split-0-seed-0"
+    found = targets.with_teacher(taught(config, teacher="flagship"), pupil).training.teacher
+    assert found == str(tmp_path / "runs" / "flagship" / "demo-speaker-split-0-seed-0")
+    with pytest.raises(UsageError, match="runs/flagship/demo-speaker-split-0-seed-0 is no run that has ended"):
+        targets.check_targets(taught(config, teacher=found), [], "")
+    assert targets.with_teacher(taught(config, teacher="a/run"), pupil).training.teacher == "a/run"
+
+
 def test_what_its_teacher_was_made_with_is_no_test_for_it(config, demo_corpus, trained_run, tmp_path):
     taught_all = with_experiment(taught(config, teacher=str(trained_run)), protocol="all")
     fit.keep_heard(taught_all, [], tmp_path)
