@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Attempt:
     """One training: a recipe's configuration with an idea in it. `changes` tells what the idea changes."""
 
     idea: str
@@ -91,7 +91,7 @@ def chosen_ideas(names: str | None, changes: Sequence[str]) -> dict[str, Mapping
 
 def plan_trials(
     config: Config, ideas: Mapping[str, Mapping[str, Any]], folds: Sequence[int], seeds: Sequence[int], say=print
-) -> list[Trial]:
+) -> list[Attempt]:
     """Return the recipe as it is and with each idea, {name: {dotted path: value}}, that changes something in it, for
     each fold and seed. Raises UsageError for a setting or a value that there is not."""
     variants = {PLAIN: ("", config)}
@@ -109,12 +109,12 @@ def plan_trials(
         variants[idea] = (told, changed)
     plain = digest(config)
     return [
-        Trial(idea, changes, with_experiment(own, fold=fold, seed=seed), plain)
+        Attempt(idea, changes, with_experiment(own, fold=fold, seed=seed), plain)
         for fold, seed, (idea, (changes, own)) in itertools.product(folds, seeds, variants.items())
     ]
 
 
-def measure(trial: Trial, corpus: "Corpus", runs_dir: Path) -> Row:
+def measure(trial: Attempt, corpus: "Corpus", runs_dir: Path) -> Row:
     """Train, or go on; return the row that is kept."""
     import keras
 

@@ -25,7 +25,7 @@ TOLD = "search.json"
 
 
 @dataclass(frozen=True)
-class Search:
+class Plan:
     """What is searched: the recipe's configuration and what of it, what for, how often and for how long."""
 
     config: Config
@@ -45,7 +45,7 @@ class Search:
         return self.config.training.epochs
 
 
-def plan_search(arguments: argparse.Namespace) -> Search:
+def plan_search(arguments: argparse.Namespace) -> Plan:
     """Return what the arguments ask for. Raises UsageError for a recipe or a setting that cannot be searched."""
     flags = {
         "experiment.corpus": lasting_source(arguments.corpus or default_source()),
@@ -70,7 +70,7 @@ def plan_search(arguments: argparse.Namespace) -> Search:
         space = {path: space[path] for path in arguments.only.split(",")}
     name = f"{run_folder_name(config.experiment)}-{arguments.tuner}"
     folder = arguments.search_dir or Path("runs") / "search" / config.recipe / name
-    return Search(
+    return Plan(
         config,
         space,
         Path(folder).absolute(),
@@ -86,7 +86,7 @@ def _is_fixed(path: str, fixed: Mapping[str, Any]) -> bool:
     return path in fixed or of_all_bodies in fixed
 
 
-def told_of(plan: Search, split_digest: str) -> dict[str, Any]:
+def told_of(plan: Plan, split_digest: str) -> dict[str, Any]:
     """Return all that makes a search this one, and not another."""
     told = {
         **{key: own for key, own in settings(plan.config).items() if key != "experiment.corpus"},

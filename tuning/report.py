@@ -14,6 +14,7 @@ from emokeras.config import to_json
 from emokeras.files import write_text
 from emokeras.reporting import figures
 from emokeras.reporting.tuned import SUFFIX
+from tuning.plan import Plan
 from tuning.spaces import Between, to_config
 
 ENDED = ("COMPLETED", "FAILED")
@@ -54,40 +55,40 @@ def best_of(trials: Sequence[Trial], objective: str) -> Trial | None:
     return max(completed, key=lambda trial: sign * trial.score, default=None)
 
 
-def write_report(search, trials: Sequence[Trial]) -> None:
+def write_report(plan: Plan, trials: Sequence[Trial]) -> None:
     """Write trials.csv, scores.png and, once a trial is completed, best.json, which `train --config` takes."""
-    write_text(search.folder / "trials.csv", _table(search, trials))
-    best = best_of(trials, search.objective)
+    write_text(plan.folder / "trials.csv", _table(plan, trials))
+    best = best_of(trials, plan.objective)
     if best is None:
         return
-    config = to_config(search.config, best.values, search.space)
-    write_text(search.folder / "best.json", to_json(replace(config, recipe=f"{config.recipe}{SUFFIX}")))
-    figures.save(draw_scores(search, trials), search.folder / "scores.png")
+    config = to_config(plan.config, best.values, plan.space)
+    write_text(plan.folder / "best.json", to_json(replace(config, recipe=f"{config.recipe}{SUFFIX}")))
+    figures.save(draw_scores(plan, trials), plan.folder / "scores.png")
 
 
-def _table(search, trials: Sequence[Trial]) -> str:
+def _table(plan: Plan, trials: Sequence[Trial]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     has_rounds = any("tuner/epochs" in trial.values for trial in trials)
-    writer.writerow(["trial", "status", search.objective, *search.space, *(["epochs"] if has_rounds else []), "reason"])
+    writer.writerow(["trial", "status", plan.objective, *plan.space, *(["epochs"] if has_rounds else []), "reason"])
     for trial in trials:
         score = "" if trial.score is None else f"{trial.score:.6f}"
-        values = [trial.values.get(path, "") for path in search.space]
+        values = [trial.values.get(path, "") for path in plan.space]
         rounds = [trial.values.get("tuner/epochs", "")] if has_rounds else []
         writer.writerow([trial.name, trial.status, score, *values, *rounds, trial.reason])
     return text.getvalue()
 
 
-def draw_scores(search, trials: Sequence[Trial]):
+def draw_scores(plan: Plan, trials: Sequence[Trial]):
     """Draw the score of each completed trial against each setting that was searched; the best one stands out."""
     completed = [trial for trial in trials if trial.status == "COMPLETED"]
-    best = best_of(trials, search.objective)
+    best = best_of(trials, plan.objective)
     panels = {}
-    for path, own in search.space.items():
+    for path, own in plan.space.items():
         drawn = [trial.values[path] for trial in completed]
         if isinstance(own, Between):
             panels[path] = figures.Panel(drawn, (own.low, own.high), own.log)
         else:
             panels[path] = figures.Panel(drawn, choices=own.values)
     scores = np.array([trial.score for trial in completed])
-    return figures.scores_by_setting(panels, scores, completed.index(best), search.objective)
+    return figures.scores_by_setting(panels, scores, completed.index(best), plan.objective)

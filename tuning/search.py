@@ -21,13 +21,13 @@ from emokeras.config import MeasuredProtocol
 from emokeras.errors import RunError, UsageError
 
 if TYPE_CHECKING:
-    from tuning.plan import Search
+    from tuning.plan import Plan
 
 RESERVED = ("tuner0", "tuner", "oracle")  # of KerasTuner's own process and files
 OBJECTIVES = ("val_balanced_accuracy", "val_accuracy", "val_loss")
 
 
-def search(plan: "Search", say: Callable = print, supervised: str = "") -> None:
+def search(plan: "Plan", say: Callable = print, supervised: str = "") -> None:
     """Run a search, or the part in it that KERASTUNER_TUNER_ID gives this process: the chief's, or a worker's.
 
     `supervised` says what `workers.supervise` does with this process: it is begun, or it died and is begun again.
@@ -55,7 +55,7 @@ def search(plan: "Search", say: Callable = print, supervised: str = "") -> None:
         _say_the_best(plan, say)
 
 
-def _lead(plan: "Search", corpus, role: str, supervised: str, say: Callable) -> None:
+def _lead(plan: "Plan", corpus, role: str, supervised: str, say: Callable) -> None:
     from tuning import workers
     from tuning.plan import PROJECT
     from tuning.report import ENDED, read_trials
@@ -81,7 +81,7 @@ def _lead(plan: "Search", corpus, role: str, supervised: str, say: Callable) -> 
         tuner.run()
 
 
-def _say_the_best(plan: "Search", say: Callable) -> None:
+def _say_the_best(plan: "Plan", say: Callable) -> None:
     from tuning.plan import PROJECT
     from tuning.report import best_of, read_trials, write_report
 

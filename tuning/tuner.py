@@ -27,7 +27,7 @@ from emokeras.errors import RunError, UsageError, first_line
 from emokeras.files import replacing, write_text
 from emokeras.training.callbacks import best_epoch
 from emokeras.training.fit import validate_run
-from tuning.plan import PROJECT, Search
+from tuning.plan import PROJECT, Plan
 from tuning.report import REASON
 from tuning.spaces import declare, to_config
 
@@ -103,26 +103,26 @@ class HyperbandOracle(Lasting, FromRecipe, keras_tuner.oracles.HyperbandOracle):
         self._start_new_bracket()
 
 
-def make_oracle(search: Search) -> keras_tuner.Oracle:
+def make_oracle(plan: Plan) -> keras_tuner.Oracle:
     """Return the oracle of a search: who says what to try next."""
     space = keras_tuner.HyperParameters()
-    declare(space, search.space, search.config)
+    declare(space, plan.space, plan.config)
     options = {
-        "objective": keras_tuner.Objective(search.objective, "min" if search.objective.endswith("loss") else "max"),
+        "objective": keras_tuner.Objective(plan.objective, "min" if plan.objective.endswith("loss") else "max"),
         "hyperparameters": space,
-        "seed": search.seed + 1,  # KerasTuner takes 0 for no seed.
+        "seed": plan.seed + 1,  # KerasTuner takes 0 for no seed.
         "allow_new_entries": False,
-        "max_consecutive_failed_trials": search.max_trials + 1,  # A trial that fails is recorded, the search goes on.
+        "max_consecutive_failed_trials": plan.max_trials + 1,  # A trial that fails is recorded, the search goes on.
     }
-    match search.algorithm:
+    match plan.algorithm:
         case "random":
-            oracle = RandomOracle(max_trials=search.max_trials, **options)
+            oracle = RandomOracle(max_trials=plan.max_trials, **options)
         case "bayesian":
             # A third of the trials at random, so that a short search learns from them at all.
-            points = max(3, min(3 * len(search.space), search.max_trials // 3))
-            oracle = BayesianOracle(max_trials=search.max_trials, num_initial_points=points, **options)
+            points = max(3, min(3 * len(plan.space), plan.max_trials // 3))
+            oracle = BayesianOracle(max_trials=plan.max_trials, num_initial_points=points, **options)
         case "hyperband":
-            oracle = HyperbandOracle(search.epochs, search.max_trials, **options)
+            oracle = HyperbandOracle(plan.epochs, plan.max_trials, **options)
     oracle.verbose = 0
     return oracle
 
@@ -133,7 +133,7 @@ class Tuner(base_tuner.BaseTuner):
 
     def __init__(
         self,
-        search: Search,
+        plan: Plan,
         corpus: Corpus | None,
         ended: Callable[[], None] | None = None,
         after_death: bool = False,
@@ -141,9 +141,9 @@ class Tuner(base_tuner.BaseTuner):
     ):
         """`ended` is called after each trial; `after_death` says that this worker died in its first one; `is_gone`
         tells which workers that had trials when the search was stopped will not come back."""
-        self.plan, self.corpus, self.ended, self.after_death = search, corpus, ended, after_death
+        self.plan, self.corpus, self.ended, self.after_death = plan, corpus, ended, after_death
         with contextlib.redirect_stdout(io.StringIO()):  # It tells which of its files it reads again.
-            super().__init__(make_oracle(search), directory=str(search.folder), project_name=PROJECT)
+            super().__init__(make_oracle(plan), directory=str(plan.folder), project_name=PROJECT)
         if not self._is_worker():
             self.oracle.put_back(lambda worker: worker == ALONE or is_gone(worker))
 
@@ -302,6 +302,6 @@ def _count_death(folder: Path) -> None:
         raise FailedTrialError(f"its worker died in it {deaths} times: is the memory too small?")
 
 
-def trial_folder(search: Search, trial_id: str, number: int) -> Path:
+def trial_folder(plan: Plan, trial_id: str, number: int) -> Path:
     """Return where a trial's training with its `number`-th seed lies."""
-    return search.folder / "trials" / trial_id / f"seed-{search.config.experiment.seed + number}"
+    return plan.folder / "trials" / trial_id / f"seed-{plan.config.experiment.seed + number}"

@@ -4,15 +4,15 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
-from tuning.plan import PROJECT, Search
+from tuning.plan import PROJECT, Plan
 from tuning.report import ENDED, best_of, read_trials, write_report
 
 
 class Watch:
     """Looks at the trials of a search as they lie on the disk, whoever writes them."""
 
-    def __init__(self, search: Search, say: Callable):
-        self.search, self.say = search, say
+    def __init__(self, plan: Plan, say: Callable):
+        self.plan, self.say = plan, say
         self.told = {trial.name for trial in self._trials() if trial.status in ENDED}
         self.lock = threading.Lock()
 
@@ -21,15 +21,15 @@ class Watch:
         with self.lock:
             trials = self._trials()
             new = [trial for trial in trials if trial.status in ENDED and trial.name not in self.told]
-            best = best_of(trials, self.search.objective)
+            best = best_of(trials, self.plan.objective)
             for trial in new:
                 self.told.add(trial.name)
                 is_scored = trial.status == "COMPLETED"
-                outcome = f"{self.search.objective} {trial.score:.4f}" if is_scored else f"failed: {trial.reason}"
+                outcome = f"{self.plan.objective} {trial.score:.4f}" if is_scored else f"failed: {trial.reason}"
                 so_far = f"; best {best.score:.4f} (trial {best.name})" if best else ""
-                self.say(f"[{len(self.told)}/{self.search.max_trials}] trial {trial.name}: {outcome}{so_far}")
+                self.say(f"[{len(self.told)}/{self.plan.max_trials}] trial {trial.name}: {outcome}{so_far}")
             if new:
-                write_report(self.search, trials)
+                write_report(self.plan, trials)
 
     @contextlib.contextmanager
     def every_second(self) -> Iterator[None]:
@@ -50,4 +50,4 @@ class Watch:
             self.look()
 
     def _trials(self):
-        return read_trials(self.search.folder / PROJECT)
+        return read_trials(self.plan.folder / PROJECT)

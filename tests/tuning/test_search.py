@@ -33,6 +33,15 @@ def arguments(demo_folder, folder, max_trials, *more) -> list[str]:
     return [*given, "--max-trials", str(max_trials), *more]
 
 
+def namespace(demo_folder, folder, max_trials) -> argparse.Namespace:
+    """Return the same, as the command has them."""
+    return argparse.Namespace(
+        recipe="text-gru", tuner="random", max_trials=max_trials, epochs=2, corpus=str(demo_folder), protocol=None,
+        fold=None, seed=None, objective="val_balanced_accuracy", executions=1, only=ONLY[1], set=[QUICK[-1]],
+        search_dir=folder,
+    )  # fmt: skip
+
+
 def table(folder) -> list[dict[str, str]]:
     with open(folder / "trials.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -285,12 +294,7 @@ def as_chief(monkeypatch):
 def test_a_chief_takes_up_what_a_search_without_one_began(as_chief, searched, demo_folder, tmp_path):
     shutil.copytree(searched, tmp_path / "s")
     done = len(table(searched))
-    given = argparse.Namespace(
-        recipe="text-gru", tuner="random", max_trials=done + 1, epochs=2, corpus=str(demo_folder), protocol=None,
-        fold=None, seed=None, objective="val_balanced_accuracy", executions=1, only=ONLY[1], set=[QUICK[-1]],
-        search_dir=tmp_path / "s",
-    )  # fmt: skip
-    oracle = Tuner(plan_search(given), None).oracle
+    oracle = Tuner(plan_search(namespace(demo_folder, tmp_path / "s", done + 1)), None).oracle
     assert [trial.status for trial in oracle.trials.values()] == ["COMPLETED"] * done
     assert oracle.create_trial("worker-0").trial_id == str(done)
     assert oracle.create_trial("worker-1").status == "STOPPED"
@@ -393,17 +397,15 @@ def test_threads_are_set_before_tensorflow_reads_them(monkeypatch):
     assert os.environ["TF_NUM_INTRAOP_THREADS"] == os.environ["TF_NUM_INTEROP_THREADS"] == "3"
 
 
-def test_a_trial_in_which_its_worker_dies_three_times_is_given_up(demo_folder, tmp_path):
+def test_a_trial_in_which_its_worker_dies_three_times_is_given_up(demo_folder, demo_corpus, tmp_path):
     folder = tmp_path / "s"
-    (folder / "trials" / "0").mkdir(parents=True)
-    (folder / "trials" / "0" / "deaths").write_text("1")  # The second time it goes on, ...
-    assert search.main(arguments(demo_folder, folder, 1, "--supervised", "again")) == 0
-    (folder / "trials" / "1").mkdir(parents=True)
-    (folder / "trials" / "1" / "deaths").write_text("2")  # ... the third time it does not.
-    assert search.main(arguments(demo_folder, folder, 2, "--supervised", "again")) == 0
-    first, second = table(folder)
-    assert (first["status"], second["status"]) == ("COMPLETED", "FAILED")
-    assert second["reason"] == "its worker died in it 3 times: is the memory too small?"
+    for trial, deaths in enumerate("12"):  # The second time it goes on, the third time it does not.
+        (folder / "trials" / str(trial)).mkdir(parents=True)
+        (folder / "trials" / str(trial) / "deaths").write_text(deaths)
+        Tuner(plan_search(namespace(demo_folder, folder, trial + 1)), demo_corpus, after_death=True).run()
+    first, second = read_trials(folder / PROJECT)
+    assert (first.status, second.status) == ("COMPLETED", "FAILED")
+    assert second.reason == "its worker died in it 3 times: is the memory too small?"
 
 
 def processes(folder) -> dict[str, int]:
