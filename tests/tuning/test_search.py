@@ -354,15 +354,20 @@ def test_a_score_that_a_dying_chief_was_told_is_told_again(demo_folder, tmp_path
     assert epochs_of(tmp_path / "s", "0") == 2  # Not trained again.
 
 
-def test_a_worker_whose_chief_never_comes_says_so_in_one_line(demo_folder, tmp_path, monkeypatch, capsys):
+def test_a_worker_whose_chief_never_comes_says_so_in_one_line(demo_folder, tmp_path):
+    """In a process of its own: gRPC's threads do not go with the forks of other tests."""
     address = f"127.0.0.1:{workers._free_port()}"
-    for name, own in workers.environment(address, "a").items():
-        monkeypatch.setenv(name, own)
-    monkeypatch.setattr("keras_tuner.src.distribute.oracle_client.TIMEOUT", 1)
-    assert search.main(arguments(demo_folder, tmp_path / "s", 2, "--chief", address, "--worker-id", "a")) == 1
-    assert (
-        capsys.readouterr().err == f"error: no chief answers at {address}: start it, or give its address by --chief\n"
+    given = arguments(demo_folder, tmp_path / "s", 2, "--chief", address, "--worker-id", "a")
+    code = (
+        "import os, sys; from tuning import search, workers; "
+        f"os.environ |= workers.environment({address!r}, 'a'); "
+        "from keras_tuner.src.distribute import oracle_client; oracle_client.TIMEOUT = 1; "
+        "sys.exit(search.main(sys.argv[1:]))"
     )
+    ended = subprocess.run([sys.executable, "-c", code, *given], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 1
+    assert f"error: no chief answers at {address}: start it, or give its address by --chief" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.slow
