@@ -44,7 +44,7 @@ def search(plan: "Plan", say: Callable = print, supervised: str = "") -> None:
     told = told_of(plan, corpus_digest(corpus, plan.config.experiment))
     if role not in ("", workers.CHIEF):
         tuner = Tuner(plan, corpus, after_death=supervised == workers.AGAIN)
-        say(f"waiting for the chief at {os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}")
+        say(f"waiting for the chief at {workers.chief_address()}")
         tuner.wait_for_chief()  # It has made the folder by then.
         check_same(plan.folder, told)
         tuner.run()

@@ -7,7 +7,6 @@ SEARCH/keras-tuner/trial_ID; what the trial trained lies in SEARCH/trials/ID/see
 import contextlib
 import io
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from emokeras.training.fit import validate_run
 from tuning.plan import PROJECT, Plan
 from tuning.report import REASON
 from tuning.spaces import declare, to_config
+from tuning.workers import chief_address
 
 keras_tuner_config.DEBUG = False  # Else the traceback of each trial that fails is shown; trials.csv has the reason.
 HYPERBAND_FACTOR, HYPERBAND_ROUNDS = 3, 3  # The first trials train a ninth of the epochs, the best of them all.
@@ -168,7 +168,7 @@ class Tuner(base_tuner.BaseTuner):
         from keras_tuner.src import protos
         from keras_tuner.src.distribute import oracle_chief
 
-        address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+        address = chief_address()
         servicer = oracle_chief.OracleServicer(self.oracle)
         # Else another chief could listen at the same port, and workers would be given its trials.
         server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)])
@@ -226,8 +226,9 @@ class Tuner(base_tuner.BaseTuner):
         try:
             self.oracle.get_space()
         except grpc.RpcError as error:
-            address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
-            raise RunError(f"no chief answers at {address}: start it, or give its address by --chief") from error
+            raise RunError(
+                f"no chief answers at {chief_address()}: start it, or give its address by --chief"
+            ) from error
 
     def _run_and_update_trial(self, trial, *more, **options):
         while True:

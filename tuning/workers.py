@@ -84,6 +84,11 @@ def environment(chief: str | None, worker_id: str) -> dict[str, str]:
     return {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": port, "KERASTUNER_TUNER_ID": worker_id}
 
 
+def chief_address() -> str:
+    """Return where the chief of this process listens, HOST:PORT, as `environment` gave it."""
+    return f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+
+
 def gpus() -> list[str]:
     """Return the GPUs of this machine as CUDA_VISIBLE_DEVICES names them; those alone that are visible to us."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:

@@ -32,7 +32,7 @@ from emokeras.training.examples import draw_examples
 from emokeras.training.report import write_network_report
 from emokeras.training.score import predict_logits, to_probabilities
 from emokeras.training.start import check_unheard, load_start, start_folder, started_layers, with_start
-from emokeras.training.subsets import Subset, corpus_digest, evaluation_inputs, split_corpus, take_subsets
+from emokeras.training.subsets import Subset, evaluation_inputs, split_corpus, take_subsets
 from emokeras.training.targets import check_targets, make_targets, with_teacher
 
 
@@ -118,7 +118,7 @@ def prepare(
     names = split_corpus(corpus, config.experiment)
     if config.model.start_from and not resume:
         check_unheard(config, corpus, names)
-    digest = corpus_digest(corpus, config.experiment)
+    digest = runs.split_digest(corpus.clips, names)
     check_splits(branches, digest)
     check_targets(config, [clip for clip, name in zip(corpus.clips, names, strict=True) if name == "train"], digest)
     set_precision(config.training, say)
@@ -127,10 +127,9 @@ def prepare(
     model = make_network(config, not state.exists(), branches)
 
     folder = runs.create_run(folder, resume)
-    keep_heard(config, branches, folder)
-    keep_words(branches, folder)
-    if config.model.start_from and not resume:
-        keep_words([start_folder(Path(config.model.start_from))], folder)
+    started = [start_folder(Path(config.model.start_from))] if config.model.start_from and not resume else []
+    keep_heard(config, branches, started, folder)
+    keep_words([*branches, *started], folder)
     write_text(folder / "config.json", to_json(config))
     (folder / "checkpoints").mkdir(exist_ok=True)
     subsets = take_subsets(config, corpus, folder, say)
@@ -148,13 +147,13 @@ def prepare(
     return Prepared(config, model, pretrained, subsets, targets, folder, page)
 
 
-def keep_heard(config: Config, branches: Sequence[Path], folder: Path) -> None:
-    """Keep in a run's folder what the clips were to all that its network starts or learns from."""
+def keep_heard(config: Config, branches: Sequence[Path], started: Sequence[Path], folder: Path) -> None:
+    """Keep in a run's folder what the clips were to all that its network starts or learns from: the runs of its
+    branches, on its own split, the model that it `started` from, and its teacher."""
     if (folder / runs.HEARD_FILE).exists():  # A run that goes on.
         return
-    sources = [start_folder(Path(config.model.start_from))] if config.model.start_from else []
-    sources += [Path(config.training.teacher)] if config.training.teacher else []
-    heard = [*runs.read_heard(branches), *(row for source in sources for row in runs.made_with(source))]
+    teachers = [Path(config.training.teacher)] if config.training.teacher else []
+    heard = [*runs.read_heard(branches), *(row for source in [*started, *teachers] for row in runs.made_with(source))]
     if heard:
         runs.write_heard(folder, heard)
 

@@ -96,7 +96,7 @@ def test_a_teacher_may_be_named_by_its_recipe(config, tmp_path):
 
 def test_what_its_teacher_was_made_with_is_no_test_for_it(config, demo_corpus, trained_run, tmp_path):
     taught_all = with_experiment(taught(config, teacher=str(trained_run)), protocol="all")
-    fit.keep_heard(taught_all, [], tmp_path)
+    fit.keep_heard(taught_all, [], [], tmp_path)
     heard = {row["content"]: row["subset"] for row in runs.read_heard([tmp_path])}
     assert heard == {row["content"]: row["subset"] for row in runs.made_with(trained_run)}
 
