@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _work(arguments: argparse.Namespace) -> None:
     from emokeras.errors import RunError
-    from emokeras.reporting import tables
+    from emokeras.reporting import screen
 
     ended, problems = benchmark(
         arguments.recipes,
@@ -134,7 +134,7 @@ def _work(arguments: argparse.Namespace) -> None:
         arguments.again,
     )
     if ended:
-        tables.print_benchmark(ended)
+        screen.print_benchmark(ended)
     if problems:
         raise RunError("; ".join(problems))
 

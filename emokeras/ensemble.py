@@ -98,10 +98,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> None:
-    from emokeras.reporting import tables
+    from emokeras.reporting import screen
 
     metrics = ensemble(arguments.runs, arguments.method, arguments.name, arguments.run_dir, arguments.results)
-    tables.print_metrics(metrics)
+    screen.print_metrics(metrics)
 
 
 if __name__ == "__main__":

@@ -90,10 +90,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> None:
-    from emokeras.reporting import tables
+    from emokeras.reporting import screen
 
     scores = evaluate(arguments.model, arguments.corpus, arguments.subset, arguments.output)
-    tables.print_metrics({arguments.subset: scores}, arguments.subset)
+    screen.print_metrics({arguments.subset: scores}, arguments.subset)
 
 
 if __name__ == "__main__":

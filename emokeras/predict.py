@@ -133,9 +133,9 @@ def _work(arguments: argparse.Namespace) -> int:
         for answer in answers:
             print(json.dumps(answer))
     elif answers:
-        from emokeras.reporting import tables
+        from emokeras.reporting import screen
 
-        tables.print_predictions(answers)
+        screen.print_predictions(answers)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if problems else 0

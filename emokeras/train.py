@@ -148,10 +148,10 @@ FLAGS = {
 
 
 def _work(arguments: argparse.Namespace) -> None:
-    from emokeras.reporting import tables
+    from emokeras.reporting import screen
 
     if arguments.list:
-        tables.print_recipes()
+        screen.print_recipes()
         return
     given = {path: getattr(arguments, name) for name, path in FLAGS.items() if getattr(arguments, name) is not None}
     metrics = train(
@@ -163,7 +163,7 @@ def _work(arguments: argparse.Namespace) -> None:
         commandline.parse_settings(arguments.set) | given,
         arguments.results,
     )
-    tables.print_metrics(metrics)
+    screen.print_metrics(metrics)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Figures -> tables: the short one a person sees after training, and RESULTS.md, which no hand writes.
+"""results/ -> the tables of RESULTS.md, which no hand writes.
 
 python -m emokeras.reporting.tables          # results/ -> RESULTS.md
 """
@@ -6,37 +6,23 @@ python -m emokeras.reporting.tables          # results/ -> RESULTS.md
 import argparse
 import json
 import shlex
-import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, get_args
-
-import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typing import Any
 
 from emokeras import recipes
-from emokeras.config import AnyConfig, EnsembleConfig, InputName, to_json
 from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
 from emokeras.files import write_text
-from emokeras.reporting import metrics as figures_of
-from emokeras.reporting import runs
+from emokeras.reporting.averages import by_accuracy, figures_row, whole_seeds
+from emokeras.reporting.differences import differing_settings, flat_settings
 from emokeras.reporting.fusion import fusion_section
 from emokeras.reporting.published import published_section
 from emokeras.reporting.rows import Run, read_run
-from emokeras.reporting.texts import markdown_table, mean_and_deviation, percent, short, with_interval
+from emokeras.reporting.texts import markdown_table, short
 from emokeras.reporting.tuned import tuned_section
 
-# What training takes from the weights that a body starts from, by the body's kind.
-SIZES_OF_WEIGHTS = {
-    "bert": {"vocabulary_size", "num_positions", "units", "num_heads", "num_blocks", "hidden_units"},
-}
-NAMED_BY_PATH = {"model.weights", "model.pretrained", "model.start_from", "model.branches", "training.teacher"}
 FIRST_CORPORA, LAST_CORPORA = ("ravdess", "emodb"), ("demo",)
 SEEDS_CORPUS, SEEDS_PROTOCOL = "ravdess", "random"  # what the seeds' reports measured on, and how
 
@@ -76,120 +62,6 @@ SEEDS_PREAMBLE = """\
 """
 
 
-# What a person sees
-
-
-def print_metrics(metrics: Mapping[str, Any], subset: str = "test", console: Console | None = None) -> None:
-    """Print the short table of a run: its subsets side by side, then the emotions of one subset.
-
-    Args:
-        metrics: what metrics.json holds; of the subsets it needs only the one to show.
-        subset: whose emotions to show.
-        console: where to; stdout by default. Where that is no terminal, the text is plain.
-    """
-    console = console or _console()
-    shown = [name for name in ("test", "validation") if name in metrics]
-    if metrics.get("protocol") == "all":
-        console.print(f"all {metrics['num_train']} clips have trained {metrics['recipe']}: nothing is measured")
-        return
-    if subset not in metrics:
-        raise RunError(f"the metrics have no subset '{subset}', only {', '.join(shown) or 'none'}")
-    shown = [subset, *(name for name in shown if name != subset)]
-
-    summary = _table(console, _title(metrics), "", *shown)
-    lines = {
-        "clips": lambda scores: str(sum(row["support"] for row in scores["per_emotion"].values())),
-        "accuracy (WA) %": lambda scores: with_interval(scores["accuracy"], scores["accuracy_ci95"]),
-        "balanced accuracy (UA) %": lambda scores: with_interval(
-            scores["balanced_accuracy"], scores["balanced_accuracy_ci95"]
-        ),
-        "macro F1 %": lambda scores: percent(scores["f1_macro"]),
-        "calibration error %": lambda scores: percent(scores["expected_calibration_error"]),
-    }
-    for label, text in lines.items():
-        summary.add_row(label, *(escape(text(metrics[name])) for name in shown))
-
-    emotions = _table(console, f"{subset}, by emotion", "", "precision %", "recall %", "F1 %", "clips")
-    for name, row in metrics[subset]["per_emotion"].items():
-        figures = (percent(row[key]) for key in ("precision", "recall", "f1"))
-        emotions.add_row(escape(name), *figures, str(row["support"]))
-    console.print(summary)
-    if not console.is_terminal:
-        console.print()
-    console.print(emotions)
-
-
-def print_predictions(answers: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print what `emokeras.predict` answers: each file's emotion with its probability, and the next likely one."""
-    console = console or _console()
-    table = _table(console, "", "file", "emotion", "%", "or", "%")
-    for column in (table.columns[1], table.columns[3]):
-        column.justify = "left"
-    for answer in answers:
-        (emotion, share), (other, other_share), *_ = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
-        table.add_row(escape(answer["file"]), escape(emotion), percent(share), escape(other), percent(other_share))
-    console.print(table)
-
-
-def print_benchmark(groups: Mapping[str, Sequence[Run]], console: Console | None = None) -> None:
-    """Print what a benchmark measured: one line a recipe, over its runs, the most accurate first.
-
-    Args:
-        groups: for each recipe the runs of it to average, as `read_run` reads them; of one corpus and protocol.
-        console: where to; stdout by default. Where that is no terminal, the text is plain.
-    """
-    console = console or _console()
-    measured = next(group[0].metrics for group in groups.values())
-    columns = ("runs", "WA %", "UA %", "pooled WA % [95 %]", "F1 %", "minutes")
-    title = f"{measured['corpus']}, protocol {measured['protocol']}"
-    table = _table(console, title, "recipe", *columns)
-    table.columns[1].justify = "left"
-    for recipe in _by_accuracy(groups):
-        row = _row(measured["protocol"], groups[recipe])
-        table.add_row(escape(recipe), *(escape(row[column]) for column in columns))
-    console.print(table)
-
-
-def print_recipes(console: Console | None = None) -> None:
-    """Print the recipes: name, where each comes from, and the figure its source reports."""
-    console = console or _console()
-    table = _table(console, "recipes", "name", "source", "reported there, %")
-    for column in table.columns[1:]:
-        column.justify = "left"
-    for name, recipe in recipes.RECIPES.items():
-        table.add_row(escape(name), escape(recipe.source), escape(recipe.seed_figure or "-"))
-    console.print(table)
-
-
-def _console() -> Console:
-    """A terminal has its own width; a file or a pipe gets whole lines."""
-    console = Console()
-    return console if console.is_terminal else Console(width=400)
-
-
-def _table(console: Console, title: str, first: str, *others: str) -> Table:
-    table = Table(
-        title=escape(title), title_justify="left", box=SIMPLE_HEAD if console.is_terminal else None, pad_edge=False
-    )
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(name, justify="right")
-    return table
-
-
-def _title(metrics: Mapping[str, Any]) -> str:
-    parts = [" on ".join(metrics[key] for key in ("recipe", "corpus") if key in metrics)]
-    parts += [f"protocol {metrics['protocol']}"] if "protocol" in metrics else []
-    if "seed" in metrics:
-        parts.append(
-            runs.run_name(metrics.get("protocol", ""), *(metrics[key] for key in ("fold", "seed", "split_seed")))
-        )
-    return ", ".join(part for part in parts if part)
-
-
-# RESULTS.md
-
-
 def write_results(results_root: Path = Path("results"), path: Path = Path("RESULTS.md")) -> None:
     """Write RESULTS.md: for each corpus and protocol a table of the recipes, and the commands that make them.
 
@@ -222,11 +94,11 @@ def write_results(results_root: Path = Path("results"), path: Path = Path("RESUL
 def _protocol_section(corpus: str, protocol: str, rows: Mapping[str, list[Run]]) -> str:
     with_reports = corpus == SEEDS_CORPUS
     averaged = {recipe: whole_seeds(protocol, group) for recipe, group in rows.items()}
-    by_accuracy = _by_accuracy(averaged)
+    sorted_names = by_accuracy(averaged)
     body = []
-    for recipe in by_accuracy:
+    for recipe in sorted_names:
         _same_settings(rows[recipe])
-        row = {"recipe": f"`{recipe}`"} | _row(protocol, averaged[recipe])
+        row = {"recipe": f"`{recipe}`"} | figures_row(protocol, averaged[recipe])
         body.append(row | ({"report": _report(recipe)} if with_reports else {}))
     lines = [f"### {protocol}", ""]
     if protocol in PROTOCOLS:
@@ -239,19 +111,8 @@ def _protocol_section(corpus: str, protocol: str, rows: Mapping[str, list[Run]])
         lines += _chance_lines(rows)
     if (corpus, protocol) == (SEEDS_CORPUS, SEEDS_PROTOCOL):
         lines += _unmeasured_lines(rows)
-    lines += ["```bash", *(command for recipe in by_accuracy for command in commands(rows[recipe])), "```", ""]
+    lines += ["```bash", *(command for recipe in sorted_names for command in commands(rows[recipe])), "```", ""]
     return "\n".join(lines)
-
-
-def whole_seeds(protocol: str, group: Sequence[Run]) -> list[Run]:
-    """Return the runs of the seeds that have all folds of a protocol; where no seed has, all runs. A fold that was run
-    more often than the others would weigh more than they."""
-    num_folds = PROTOCOLS[protocol].num_folds if protocol in PROTOCOLS else 1
-    folds_of = defaultdict(set)
-    for run in group:
-        folds_of[run.metrics["seed"], run.metrics["split_seed"]].add(run.metrics["fold"])
-    whole = {seed for seed, folds in folds_of.items() if len(folds) == num_folds}
-    return [run for run in group if not whole or (run.metrics["seed"], run.metrics["split_seed"]) in whole]
 
 
 def _chance_lines(rows: Mapping[str, Sequence[Run]]) -> list[str]:
@@ -279,51 +140,6 @@ def _unmeasured_lines(rows: Mapping[str, Sequence[Run]]) -> list[str]:
     if waiting:
         lines.append(f"- not measured yet: {', '.join(waiting)}")
     return ["Recipes without a row:", "", *lines, ""] if lines else []
-
-
-def _by_accuracy(rows: Mapping[str, Sequence[Run]]) -> list[str]:
-    return sorted(rows, key=lambda recipe: (-_mean(rows[recipe], "accuracy"), recipe))
-
-
-def _row(protocol: str, group: Sequence[Run]) -> dict[str, str]:
-    """Return the figures of a recipe over its runs, by the names of the columns."""
-    correct = np.concatenate([run.correct for run in group])
-    clips = [clip for run in group for clip in run.clips]
-    parameters = sorted({run.metrics["num_parameters"] for run in group})
-    return {
-        "runs": _runs_text(protocol, group),
-        "test clips": f"{len(set(clips)):,}",
-        "WA %": mean_and_deviation([run.test["accuracy"] for run in group]),
-        "UA %": mean_and_deviation([run.test["balanced_accuracy"] for run in group]),
-        "pooled WA % [95 %]": with_interval(float(correct.mean()), figures_of.accuracy_interval(correct, clips)),
-        "P %": percent(_mean(group, "precision_weighted")),
-        "R %": percent(_mean(group, "recall_weighted")),
-        "F1 %": percent(_mean(group, "f1_weighted")),
-        "parameters": "–".join(f"{count:,}" for count in dict.fromkeys((parameters[0], parameters[-1]))),
-        "minutes": _minutes([run.metrics["train_seconds"] for run in group]),
-        "CPU-minutes": _minutes([run.metrics.get("train_cpu_seconds") for run in group]),
-    }
-
-
-def _minutes(seconds: Sequence[float | None]) -> str:
-    """Return the mean in minutes; nothing where a run did not count them."""
-    return "–" if None in seconds else f"{statistics.mean(seconds) / 60:.1f}"
-
-
-def _runs_text(protocol: str, group: Sequence[Run]) -> str:
-    """Say how many folds, splits and seeds were run, and when folds are lacking."""
-    folds = {run.metrics["fold"] for run in group}
-    seeds = {(run.metrics["seed"], run.metrics["split_seed"]) for run in group}
-    seeds_text = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
-    num_folds = PROTOCOLS[protocol].num_folds if protocol in PROTOCOLS else 1
-    if num_folds == 1:
-        splits = len({run.metrics["split_seed"] for run in group})
-        if splits == 1:
-            return seeds_text
-        return f"{splits} splits" if splits == len(group) else f"{len(group)} runs of {splits} splits"
-    folds_text = f"{num_folds} folds" if len(folds) == num_folds else f"{len(folds)} of {num_folds} folds"
-    text = f"{folds_text} × {seeds_text}"
-    return text if len(group) == len(folds) * len(seeds) else f"{len(group)} runs of {text}"
 
 
 def commands(group: Sequence[Run]) -> list[str]:
@@ -355,84 +171,16 @@ def _changed_settings(run: Run) -> dict[str, Any]:
     return {key: own for key, (own, _) in differing_settings(run.settings, recipe.config).items()}
 
 
-def differing_settings(settings: Mapping[str, Any], config: AnyConfig) -> dict[str, tuple[Any, Any]]:
-    """Compare what a config.json holds with a configuration, but for which run it is (recipe and experiment).
-
-    Of an ensemble the method, and each member as it would be alone.
-
-    A setting that the file lacks is younger than the run, which was trained as the setting's default says; one that
-    the configuration lacks is gone, and is not compared. Neither are sizes that follow from `model.weights`. Of a run
-    or a file counts what it is, not where it lies: results keep no more.
-
-    Returns {dotted path: (value in the file, value in the configuration)} of those that differ, by their names.
-    """
-    if isinstance(config, EnsembleConfig):
-        own, other = settings.get("members", {}), config.members
-        differing = {"members": (list(own), list(other))} if list(own) != list(other) else {}
-        if settings.get("method") != config.method:
-            differing["method"] = (settings.get("method"), config.method)
-        for name in own.keys() & other.keys():
-            of_member = differing_settings(own[name], other[name]).items()
-            differing |= {f"members.{name}.{key}": values for key, values in of_member}
-        return dict(sorted(differing.items()))
-    own, other = _flat(settings), _flat(json.loads(to_json(config)))
-    for name, encoder in config.encoders.items():
-        for key in SIZES_OF_WEIGHTS.get(encoder.kind, ()):
-            other.pop(f"encoders.{name}.{key}", None)
-    if config.hears_pretrained:
-        other.pop("speech.units", None)
-    defaults = {section: asdict(type(value)()) for section, value in vars(config).items() if is_dataclass(value)}
-    encoders = settings.get("encoders", {})
-    defaults["encoders"] = {
-        name: asdict(type(encoder)())
-        for name, encoder in config.encoders.items()
-        if encoders.get(name, {}).get("kind") == encoder.kind  # Another kind has other settings.
-    }
-    own = _flat(json.loads(json.dumps(defaults))) | own
-    both = {key: (own[key], other[key]) for key in sorted(own.keys() & other.keys())}
-    return {key: pair for key, pair in both.items() if pair[0] != pair[1] and not _same_names(key, *pair)}
-
-
-def _same_names(key: str, *values: str | Sequence[str]) -> bool:
-    if key not in NAMED_BY_PATH:
-        return False
-    own, other = ([value] if isinstance(value, str) else value for value in values)
-    return [*map(runs.shareable_name, own)] == [*map(runs.shareable_name, other)]
-
-
 def _same_settings(group: Sequence[Run]) -> None:
-    first = _flat(group[0].settings)
+    first = flat_settings(group[0].settings)
     for run in group[1:]:
-        other = _flat(run.settings)
+        other = flat_settings(run.settings)
         for key in sorted(first.keys() & other.keys()):
             if first[key] != other[key]:
                 raise RunError(
                     f"{run.folder}: {key} is {short(other[key])}, in {group[0].folder.name} beside it "
                     f"{short(first[key])}: runs of one row share their settings; name a recipe for the other"
                 )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the settings by dotted path, without those that say which run it is and those of inputs it has not."""
-    flat = {}
-    if not prefix and "members" in tree:
-        members = {name: _flat(member) for name, member in tree["members"].items()}
-        return {"method": tree.get("method")} | {
-            f"members.{name}.{key}": value for name, member in members.items() for key, value in member.items()
-        }
-    unused = set(get_args(InputName)) - set(tree.get("encoders", {}))
-    for key, value in tree.items():
-        if not prefix and key in {"recipe", "experiment", *unused}:
-            continue
-        if isinstance(value, Mapping) and key != "auxiliaries":  # Those are one setting, whichever there are.
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _mean(group: Sequence[Run], key: str) -> float:
-    return statistics.mean(run.test[key] for run in group)
 
 
 def _report(recipe: str) -> str:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from emokeras.config import Config
-from emokeras.reporting import runs, tables
+from emokeras.reporting import runs
+from emokeras.reporting.differences import differing_settings
 
 
 def with_epochs_beside(config: Config, corpus_name: str, folder: Path, say: Callable) -> Config:
@@ -19,7 +20,7 @@ def with_epochs_beside(config: Config, corpus_name: str, folder: Path, say: Call
             continue
         metrics, settings = runs.read_metrics(run), runs.read_json(run / "config.json")
         is_same = (metrics.get("recipe"), metrics.get("corpus")) == (config.recipe, corpus_name)
-        if is_same and not tables.differing_settings(settings, config):
+        if is_same and not differing_settings(settings, config):
             best_epochs.append(metrics["best_epoch"])
     if best_epochs:
         epochs = round(statistics.median(best_epochs))

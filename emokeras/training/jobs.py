@@ -25,7 +25,8 @@ from emokeras.config import AnyConfig, EnsembleConfig, override, read_config
 from emokeras.data.corpus import lasting_source, load_corpus
 from emokeras.data.splits import PROTOCOLS, check_fold, split
 from emokeras.errors import RunError, UsageError
-from emokeras.reporting import runs, tables
+from emokeras.reporting import runs
+from emokeras.reporting.differences import differing_settings
 
 State = Literal["done", "ended", "begun", "new"]
 MAX_SEED = 2**31 - 1
@@ -139,7 +140,7 @@ def job_state(job: Job, again: bool = False) -> State:
 
 def _is_of(job: Job, folder: Path, again: bool) -> bool:
     settings = runs.read_json(folder / "config.json")
-    differing = tables.differing_settings(settings, _as_begun(job.config))
+    differing = differing_settings(settings, _as_begun(job.config))
     split_seeds = settings.get("experiment", {}).get("split_seed"), job.config.experiment.split_seed
     if split_seeds[0] != split_seeds[1]:
         differing["experiment.split_seed"] = split_seeds

@@ -13,7 +13,8 @@ from emokeras.data.corpus import Corpus
 from emokeras.errors import UsageError
 from emokeras.files import replacing, write_text
 from emokeras.models.pretrained import with_pretrained_sizes
-from emokeras.reporting import runs, tables
+from emokeras.reporting import runs
+from emokeras.reporting.differences import differing_settings
 from emokeras.training.branches import check_splits, with_branches
 from emokeras.training.ensembling import fuse_runs
 from emokeras.training.fit import train_run
@@ -120,4 +121,4 @@ def _is_of(folder: Path, config: Config, corpus: Corpus) -> bool:
         metrics.get("split_sha256") == corpus_digest(corpus, config.experiment)
         and metrics["seed"] == config.experiment.seed
     )
-    return same and not tables.differing_settings(settings, config)
+    return same and not differing_settings(settings, config)

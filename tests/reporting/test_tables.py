@@ -1,81 +1,16 @@
-import io
-import json
 import shlex
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
+from kept_runs import cells_of, keep_run, written
 
-from emokeras.config import CrnnConfig, from_json, override, to_json
+from emokeras.config import from_json, override
 from emokeras.errors import RunError
-from emokeras.files import write_text
 from emokeras.recipes import RECIPES
-from emokeras.reporting import metrics, rows, runs, tables
-
-EMOTIONS = ("neutral", "calm", "happy", "sad")
-FLOAT32 = np.float32
-
-
-@dataclass(frozen=True)
-class Clip:
-    name: str
-    speaker: str
-    emotion: str
-    content: str = ""
-
-
-def predictions(num_clips, num_correct):
-    """Labels in turn; the first `num_correct` clips get their own emotion, the others the next one."""
-    labels = np.arange(num_clips) % len(EMOTIONS)
-    predicted = np.where(np.arange(num_clips) < num_correct, labels, (labels + 1) % len(EMOTIONS))
-    probabilities = np.full([num_clips, len(EMOTIONS)], 0.1, dtype=FLOAT32)
-    probabilities[np.arange(num_clips), predicted] = 0.7
-    return labels, probabilities
-
-
-def keep_run(results, num_correct, protocol="random", recipe="mel-resnet", corpus="ravdess", num_clips=40, **changes):
-    """Put a run under results/ as training does: `changes` are fold, seed, split_seed, or settings by dotted path."""
-    cpu_seconds = changes.pop("cpu_seconds", {"train_cpu_seconds": 1110.0})
-    numbers = {key: changes.pop(key, 0) for key in ("fold", "seed", "split_seed")}
-    folder = results.parent / "run"
-    folder.mkdir(exist_ok=True)
-    values = {f"experiment.{key}": value for key, value in numbers.items()}
-    config = replace(RECIPES[recipe if recipe.startswith("text-") else "mel-resnet"].config, recipe=recipe)
-    config = override(config, values | {"experiment.protocol": protocol} | changes)
-    write_text(folder / "config.json", to_json(config))
-    scores = {}
-    for subset, file in (("test", "predictions.csv"), ("validation", "validation_predictions.csv")):
-        labels, probabilities = predictions(num_clips, num_correct)
-        first = numbers["fold"] * num_clips
-        clips = [Clip(f"{subset}-{first + index}", "01", EMOTIONS[label]) for index, label in enumerate(labels)]
-        runs.write_predictions(folder / file, clips, EMOTIONS, probabilities)
-        scores[subset] = metrics.score(labels, probabilities, EMOTIONS, speakers=[clip.speaker for clip in clips])
-    counts = {"num_train": 99, "num_validation": num_clips, "num_test": num_clips}
-    trained = {"epochs_run": 5, "best_epoch": 4, "num_parameters": 1234567, "train_seconds": 630.0} | cpu_seconds
-    runs.write_json(
-        folder / "metrics.json",
-        {"recipe": recipe, "corpus": corpus, "protocol": protocol, **numbers, **counts}
-        | {"emotions": list(EMOTIONS), **scores, **trained},
-    )
-    return runs.keep_results(folder, results)
-
-
-def written(results):
-    path = results.parent / "RESULTS.md"
-    tables.write_results(results, path)
-    return path.read_text(encoding="utf-8")
-
-
-def cells_of(text, recipe):
-    """The cells of a recipe's row by the names of the columns."""
-    lines = text.splitlines()
-    row = next(index for index, line in enumerate(lines) if line.startswith(f"| `{recipe}`"))
-    header = max(index for index, line in enumerate(lines[:row]) if line.startswith("| recipe"))
-    split = [[cell.strip() for cell in lines[index].strip("|").split(" | ")] for index in (header, row)]
-    return dict(zip(*split, strict=True))
+from emokeras.reporting import metrics, runs, tables
 
 
 @pytest.fixture
@@ -239,31 +174,6 @@ def test_the_command_names_what_is_not_the_recipes(results):
     assert replace(again, experiment=kept.experiment) == kept
 
 
-def test_settings_are_compared_with_those_a_file_lacks_at_their_defaults():
-    config = RECIPES["mel-cnn3"].config
-    tree = json.loads(to_json(config))
-    tree["recipe"] = "other"
-    tree["experiment"]["seed"] = 5
-    tree["encoders"]["spectrogram"]["gone"] = True  # no setting any more
-    del tree["training"]["accumulated_batches"], tree["encoders"]["spectrogram"]["kernel_size"]
-    assert tables.differing_settings(tree, config) == {}
-    values = {"training.accumulated_batches": 2, "encoder.kernel_size": 5, "encoder.filters": [8]}
-    differing = tables.differing_settings(tree, override(config, values))
-    assert differing == {
-        "encoders.spectrogram.filters": (list(config.encoders["spectrogram"].filters), [8]),
-        "encoders.spectrogram.kernel_size": (3, 5),
-        "training.accumulated_batches": (1, 2),
-    }
-    crnn = replace(config, encoders={"spectrogram": replace(CrnnConfig(), filters=(24, 48, 96), dropout=0.0, l2=1e-5)})
-    assert tables.differing_settings(tree, crnn) == {"encoders.spectrogram.kind": ("cnn", "crnn")}
-
-
-def test_sizes_that_follow_from_the_weights_are_no_difference():
-    config = RECIPES["text-bert"].config
-    tree = json.loads(to_json(override(config, {"encoder.units": 128, "encoder.num_blocks": 2})))
-    assert tables.differing_settings(tree, config) == {}
-
-
 def test_runs_of_one_row_share_their_settings(results):
     keep_run(results, 30, seed=0, **{"training.epochs": 120})
     keep_run(results, 30, seed=1, **{"training.epochs": 3})
@@ -335,64 +245,6 @@ def test_the_command_line(results, capsys):
     shutil.rmtree(results)
     assert tables.main(["--results", str(results), "--output", str(output)]) == 1
     assert capsys.readouterr().err.startswith("error: ")
-
-
-def shown(work, **options):
-    console = Console(file=io.StringIO(), width=100, **options)
-    work(console)
-    return console.file.getvalue()
-
-
-def test_the_table_after_training(results):
-    folder = keep_run(results, 30)
-    value = json.loads((folder / "metrics.json").read_text())
-    value["test"]["per_emotion"]["sad"] = {"precision": None, "recall": None, "f1": None, "support": 0}
-    text = shown(lambda console: tables.print_metrics(value, console=console))
-    lines = [line.split() for line in text.splitlines()]
-    low, high = (f"{100 * bound:.1f}" for bound in value["test"]["accuracy_ci95"])
-    interval = ["75.0", f"[{low},", f"{high}]"]
-    assert ["accuracy", "(WA)", "%", *interval, *interval] in lines
-    assert ["sad", "-", "-", "-", "0"] in lines
-    neutral = value["test"]["per_emotion"]["neutral"]
-    figures = [f"{100 * neutral[key]:.1f}" for key in ("precision", "recall", "f1")]
-    assert ["neutral", *figures, "10"] in lines
-    assert text.startswith("mel-resnet on ravdess, protocol random, split-0-seed-0")
-    assert text.isascii()
-    assert "\x1b" not in text
-    assert "\x1b" in shown(lambda console: tables.print_metrics(value, console=console), force_terminal=True)
-
-
-def test_the_table_after_a_benchmark(results):
-    folders = [keep_run(results, count, "luna", fold=fold) for fold, count in enumerate((20, 30))]
-    better = keep_run(results, 39, "luna", recipe="[better]", fold=1)
-    group = [rows.read_run(folder, results) for folder in folders]
-    groups = {"mel-resnet": group, "[better]": [rows.read_run(better, results)]}
-    text = shown(lambda console: tables.print_benchmark(groups, console))
-    title, header, first, second = text.splitlines()
-    assert title.strip() == "ravdess, protocol luna"
-    assert header.split("  ")[0] == "recipe"
-    assert first.split()[:8] == ["[better]", "1", "of", "5", "folds", "×", "1", "seed"]
-    deviation = 100 * np.std([0.5, 0.75], ddof=1)
-    cells = cells_of(written(results), "mel-resnet")
-    assert cells["WA %"] == f"62.5 ± {deviation:.1f}"
-    columns = ("runs", "WA %", "UA %", "pooled WA % [95 %]", "F1 %", "minutes")
-    assert second.split() == " ".join(["mel-resnet", *(cells[column] for column in columns)]).split()
-
-
-def test_a_subset_alone_or_missing(results):
-    value = {"validation": runs.read_metrics(keep_run(results, 30))["validation"]}
-    text = shown(lambda console: tables.print_metrics(value, "validation", console))
-    assert "validation, by emotion" in text
-    assert "test" not in text
-    with pytest.raises(RunError, match="no subset 'test', only validation"):
-        tables.print_metrics(value)
-
-
-def test_the_list_of_recipes():
-    text = shown(tables.print_recipes)
-    for name, recipe in RECIPES.items():
-        assert name in text
-        assert set(recipe.seed_figure.split()) <= set(text.split())
 
 
 def test_what_a_search_found_stands_beside_its_recipe_on_the_same_folds_and_seeds(results):
