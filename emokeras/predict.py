@@ -52,6 +52,8 @@ def predict(
     hears, reads = recognizer.config.hears, recognizer.config.reads_transcripts
     if files and transcripts and len(files) != len(transcripts):
         raise UsageError(f"{len(files)} files and {len(transcripts)} transcripts: give one --transcript a file")
+    if transcripts and not reads:
+        raise UsageError(f"{model} does not read what is said: leave --transcript out")
     if hears and not files:
         raise UsageError(f"{model} hears: give audio files")
     recognise = None

@@ -86,7 +86,8 @@ class Recognizer:
             for name in (spec.name for spec in signature(self.config)):
                 match name:
                     case "waveform":
-                        inputs[name] = _padded(waveforms[chosen])
+                        padded = keras.utils.pad_sequences(waveforms[chosen], dtype="float32", padding="post")
+                        inputs[name] = tf.constant(padded)
                     case "transcript":
                         inputs[name] = tf.constant(list(transcripts[chosen]))
                     case "tokens":
@@ -120,13 +121,6 @@ def _batches(lengths: Sequence[int], most_samples: int) -> list[slice]:
             starts.append(number)
             longest = length
     return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(lengths)], strict=True)]
-
-
-def _padded(waveforms: Sequence[np.ndarray]) -> tf.Tensor:
-    padded = np.zeros((len(waveforms), max(len(waveform) for waveform in waveforms)), np.float32)
-    for row, waveform in zip(padded, waveforms, strict=True):
-        row[: len(waveform)] = waveform
-    return tf.constant(padded)
 
 
 def signature(config: AnyConfig) -> list[tf.TensorSpec]:

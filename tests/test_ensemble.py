@@ -108,7 +108,7 @@ def test_evaluate_gives_its_figures_again(fused, exported, demo_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["mean-logits", "mean-probabilities", "vote"])
+@pytest.mark.parametrize("method", ["stacking", "mean-logits", "mean-probabilities", "vote"])
 def test_every_method_can_be_served(method, trained_run, mfcc_run, recordings, tmp_path):
     folder = tmp_path / "run"
     runs_given = [str(mfcc_run), str(trained_run)]

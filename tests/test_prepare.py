@@ -361,6 +361,13 @@ def test_arguments_that_do_not_fit(arguments, said):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["http://[::1", "http://localhost/Übung.zip", "http://localhost/a b.zip"])
+def test_what_is_no_address_is_told_at_once(address):
+    with pytest.raises(DownloadError, match="is no address") as caught:
+        prepare.prepare("ravdess", address)
+    assert "\n" not in str(caught.value)
+
+
 def test_help_answers_without_tensorflow():
     code = (
         "import sys\nfrom emokeras import prepare\n"

@@ -211,6 +211,11 @@ def test_what_is_no_model_is_refused_in_one_line(command, tmp_path, recordings, 
     assert error.startswith(f"error: {tmp_path} is no run folder and no exported model")
 
 
+def test_a_transcript_for_a_model_that_does_not_read_is_refused(trained_run, recordings, capsys):
+    assert predict.main([str(recordings[0]), "--transcript", "hello", "--model", str(trained_run)]) == 2
+    assert "does not read what is said: leave --transcript out" in capsys.readouterr().err
+
+
 def test_a_row_of_figures_cannot_predict(trained_run, tmp_path, recordings, capsys):
     for name in ("config.json", "metrics.json"):
         shutil.copy(trained_run / name, tmp_path)

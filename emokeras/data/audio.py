@@ -55,7 +55,8 @@ def decode(path: Path, member: str = "") -> tuple[np.ndarray, int]:
             source = io.BytesIO(_open_archive(path, os.stat(path).st_mtime_ns).read(member))
             empty = not source.getbuffer().nbytes
         else:
-            source, empty = str(path), not os.path.getsize(path)
+            # soundfile refuses a name that is not UTF-8, which only Windows cannot have.
+            source, empty = str(path) if os.name == "nt" else os.fsencode(path), not os.path.getsize(path)
         if empty:
             raise AudioError(f"{where} is an empty file (0 bytes): delete it or fetch it again", "empty (0 bytes)")
         samples, sample_rate_hz = soundfile.read(source, dtype="float32", always_2d=True)

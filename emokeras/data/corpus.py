@@ -14,10 +14,10 @@ import hashlib
 import json
 import os
 import posixpath
-import shutil
 import sys
 import time
 import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -196,7 +196,7 @@ class _File:
 def _list_files(root: Path) -> list[_File]:
     """Return every file of a folder or a zip archive, in the order of their relative names."""
     if root.is_dir():
-        files = [_File(root / relative, "", relative) for relative in _walk(root)]
+        files = [_File(root / relative, "", _legible(relative)) for relative in _walk(root)]
     else:
         try:
             with zipfile.ZipFile(root) as archive:
@@ -218,6 +218,11 @@ def _walk(root: Path) -> Iterable[str]:
         subfolders.sort()
         for name in names:
             yield (Path(folder) / name).relative_to(root).as_posix()
+
+
+def _legible(name: str) -> str:
+    """Return a file's name with backslashes for what is not UTF-8: names are written into files, and on the screen."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _is_litter(relative: str) -> bool:
@@ -345,8 +350,14 @@ def _from_archived_manifest(table: _File, files: Sequence[_File]) -> tuple[list[
         member = posixpath.normpath(posixpath.join(folder, text))
         return (table.path, member) if member in members else None
 
-    with zipfile.ZipFile(table.path) as archive:
-        return _from_manifest(archive.read(table.member), table.path / table.member, find)
+    try:
+        with zipfile.ZipFile(table.path) as archive:
+            data = archive.read(table.member)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # Locked ones raise a RuntimeError.
+        raise CorpusError(
+            f"{table.path / table.member} cannot be read ({error}): unpack the archive, or fetch it again"
+        ) from error
+    return _from_manifest(data, table.path / table.member, find)
 
 
 def _from_manifest(
@@ -448,10 +459,18 @@ def _contents_key(clips: Sequence[Clip]) -> str:
     stats = {}
     for clip in clips:
         if clip.path not in stats:
-            stats[clip.path] = os.stat(clip.path)
-        stat = stats[clip.path]
-        key.update(f"{clip.path}\0{clip.member}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode(errors="surrogateescape"))
+            stats[clip.path] = _stamp(clip.path)
+        key.update(f"{clip.path}\0{clip.member}\0{stats[clip.path]}\0".encode(errors="surrogateescape"))
     return key.hexdigest()[:24]
+
+
+def _stamp(path: Path) -> str:
+    """Return a file's size and when it was changed; nothing where there is none, at the end of a broken link."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return ""
+    return f"{stat.st_size}\0{stat.st_mtime_ns}"
 
 
 def _write_cache(cache: Path, text: str) -> None:
@@ -531,17 +550,10 @@ def _demo_folder() -> Path:
     if (folder / "manifest.csv").is_file():
         return folder
     started = time.monotonic()
-    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        unfinished.mkdir(parents=True)
-        demo.make_demo_corpus(unfinished)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished, folder)
-    except OSError:
+        demo.make_demo_corpus(folder)
+    except CorpusError:
         if not (folder / "manifest.csv").is_file():  # Else another process has made it meanwhile.
             raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     print(f"made the demo corpus in {time.monotonic() - started:.0f} s: {folder}", file=sys.stderr)
     return folder

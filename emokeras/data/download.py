@@ -116,13 +116,15 @@ def _fetch_rest(archive: Archive, part: Path) -> None:
     have = _size(part)
     if have and have == archive.size_bytes:
         return
-    request = urllib.request.Request(archive.url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
+        request = urllib.request.Request(archive.url, headers={"Range": f"bytes={have}-"} if have else {})
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         with error:
             _handle_refusal(error, archive.url, part)
         return
+    except (ValueError, http.client.InvalidURL) as error:
+        raise DownloadError(f"{archive.url} is no address ({error}): write %20 for a blank, and the like") from error
     with response:
         resumes = response.status == 206 and _range_start(response) == have
         if response.status == 206 and not resumes:

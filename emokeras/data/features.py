@@ -14,6 +14,7 @@ import scipy.signal
 import tensorflow as tf
 
 from emokeras.config import AudioConfig, Config, MfccConfig, SpectrogramConfig
+from emokeras.data.frames import cut_frames, power_spectrum
 from emokeras.data.prosody import prosody
 
 VOCAL_TRACTS, KNEE = 21, 0.6  # Steps of a warp, of which the middle one is none; up to where in the band it is even.
@@ -66,14 +67,7 @@ def mel_spectrogram(
     Frames are centred on multiples of the hop, the ends padded with zeros, the Hann window is periodic: what
     `librosa.feature.melspectrogram(..., center=True, pad_mode="constant", power=2)` gives.
     """
-    frame_samples = round(config.frame_seconds * sample_rate_hz)
-    hop_samples = round(config.hop_seconds * sample_rate_hz)
-    before = config.fft_size // 2 - (config.fft_size - frame_samples) // 2
-    padded = tf.pad(waveforms, [[0, 0], [before, frame_samples - before]])  # [batch, samples + frame_samples]
-    # tf.signal's own Hann window is not periodic where its length is odd.
-    window = scipy.signal.get_window("hann", frame_samples).astype(np.float32)
-    spectrum = tf.signal.stft(padded, frame_samples, hop_samples, config.fft_size, lambda *_, **__: window)
-    power = tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2
+    power = power_spectrum(cut_frames(waveforms, config, sample_rate_hz), config)
     filterbank = mel_filterbank(config, sample_rate_hz) if filterbank is None else filterbank
     return tf.matmul(power, filterbank)  # [batch, frames, bands]
 

@@ -1,8 +1,8 @@
 """Clips and a configuration to batches: the one place where a tf.data.Dataset is made.
 
 Training:   clip numbers, shuffled anew each epoch -> waveform, or a variant of it -> speed, shift -> where it is active
-            -> noise, gain -> what a random window needs of it -> batch -> features -> band shift -> mixup
-            -> (inputs, labels, weights)
+            -> equalisation, reverberation, noise, gain -> what a random window needs of it -> batch
+            -> features, by another vocal tract -> band shift -> crop -> mixup -> (inputs, labels, weights)
 Evaluation: clip numbers in order -> waveform -> batch -> features, all windows of serving -> inputs
 
 What is ready, the tokens of a transcript or the frames of a speech model, goes beside the waveform.

@@ -11,6 +11,7 @@ import scipy.signal
 import tensorflow as tf
 
 from emokeras.config import ProsodyConfig
+from emokeras.data.frames import cut_frames, power_spectrum
 
 PROSODY = (
     "pitch_semitones",  # above the configuration's `low_hz`; 0 where a frame is unvoiced
@@ -32,24 +33,6 @@ ROLLOFF_SHARE = 0.85
 DIP_TOLERANCE = 0.08
 HARMONICS = 4  # Pitch is heard below as many times `high_hz`: above, there is more breath than voice.
 STEPS_PER_PERIOD = 32  # of the highest pitch; with half as many a dip might fall between two lags and be missed
-
-
-def cut_frames(waveforms: tf.Tensor, config: ProsodyConfig, sample_rate_hz: int) -> tf.Tensor:
-    """Return the frames [batch, frames, samples of a frame] of waveforms [batch, samples].
-
-    They are centred on multiples of the hop, the ends padded with zeros, as those of `features.mel_spectrogram` are.
-    """
-    frame_samples = round(config.frame_seconds * sample_rate_hz)
-    before = config.fft_size // 2 - (config.fft_size - frame_samples) // 2
-    padded = tf.pad(waveforms, [[0, 0], [before, frame_samples - before]])  # [batch, samples + frame_samples]
-    return tf.signal.frame(padded, frame_samples, round(config.hop_seconds * sample_rate_hz))
-
-
-def power_spectrum(frames: tf.Tensor, config: ProsodyConfig) -> tf.Tensor:
-    """Return the power [..., bins], at least SMALLEST_POWER, of frames [..., samples] under a periodic Hann window."""
-    window = scipy.signal.get_window("hann", frames.shape[-1]).astype(np.float32)
-    spectrum = tf.signal.rfft(frames * window, [config.fft_size])
-    return tf.maximum(tf.math.real(spectrum) ** 2 + tf.math.imag(spectrum) ** 2, SMALLEST_POWER)
 
 
 @functools.lru_cache(maxsize=8)
@@ -141,7 +124,7 @@ def spectral_flatness(power: tf.Tensor) -> tf.Tensor:
 def prosody(waveforms: tf.Tensor, config: ProsodyConfig, sample_rate_hz: int) -> tf.Tensor:
     """Return what PROSODY names, [batch, frames, features], of waveforms [batch, samples]."""
     frames = cut_frames(waveforms, config, sample_rate_hz)
-    power = power_spectrum(frames, config)
+    power = tf.maximum(power_spectrum(frames, config), SMALLEST_POWER)
     magnitude = tf.sqrt(power)
     hertz = tf.constant(np.fft.rfftfreq(config.fft_size, 1 / sample_rate_hz), tf.float32)
     pitch_hz, voicing = pitch(power, config, sample_rate_hz)

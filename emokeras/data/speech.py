@@ -102,7 +102,8 @@ def _identity(name: str) -> str:
         return name
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.bin")):
-        digest.update(file.read_bytes())
+        with file.open("rb") as opened:
+            hashlib.file_digest(opened, lambda: digest)
     return digest.hexdigest()
 
 

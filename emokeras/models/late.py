@@ -53,7 +53,8 @@ def combine(probabilities, combination: Combination, ops=np):
             weights = np.array(combination.weights, np.float32)[:, np.newaxis, np.newaxis]
             return _softmax(ops.sum(logits * weights, axis=0), ops)
         case "stacking":
-            kernel = np.array(combination.kernel, np.float32).reshape(len(logits), -1, len(combination.bias))
+            num_emotions = len(combination.bias)
+            kernel = np.array(combination.kernel, np.float32).reshape(-1, num_emotions, num_emotions)
             scores = ops.einsum("mce,mef->cf", logits, kernel) + np.array(combination.bias, np.float32)
             return _softmax(scores, ops)
 

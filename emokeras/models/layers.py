@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 SMALLEST_VARIANCE = 1e-5
-# Of batch normalisation. An epoch has a few dozen batches here: at Keras's 0.99 the moving statistics would lag behind
-# for many epochs.
+# Of the bodies' batch normalisation. An epoch has a few dozen batches here: at Keras's 0.99 the moving statistics would
+# lag behind for many epochs. (Dense heads, the reports' own, keep Keras's.)
 MOMENTUM = 0.95
 
 

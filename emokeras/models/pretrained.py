@@ -134,7 +134,11 @@ def _load_imagenet(body: keras.Model, backbone: str, weights: str) -> None:
 def _load_bert(model: keras.Model, config: BertConfig, weights: str) -> None:
     from safetensors.numpy import load_file
 
-    tensors = load_file(_file_of(weights, "model.safetensors", GIVE_BERT))
+    file = _file_of(weights, "model.safetensors", GIVE_BERT)
+    try:
+        tensors = load_file(file)
+    except Exception as error:  # safetensors' own is derived from nothing else.
+        raise UsageError(f"{file} cannot be read ({first_line(error)}): {GIVE_BERT}") from error
     # Checkpoints of a BERT with a head have a prefix before every name; old ones call scale and shift gamma and beta.
     tensors = {
         name.removeprefix("bert.").replace("gamma", "weight").replace("beta", "bias"): value
@@ -169,7 +173,7 @@ def _load_bert(model: keras.Model, config: BertConfig, weights: str) -> None:
 
 def speech_units(name: str) -> int:
     """Return how many units the hidden states of a speech model have, wav2vec 2.0's kin or Whisper."""
-    settings = json.loads(Path(_file_of(name, "config.json", GIVE_SPEECH_MODEL)).read_text(encoding="utf-8"))
+    settings = _settings_of(name, GIVE_SPEECH_MODEL)
     units = settings.get("hidden_size", settings.get("d_model"))
     if not isinstance(units, int):
         raise UsageError(f"{name} is no speech model: {GIVE_SPEECH_MODEL}")
@@ -178,11 +182,20 @@ def speech_units(name: str) -> int:
 
 def bert_settings(weights: str) -> dict:
     """Return the config.json of the BERT that `model.weights` names, a folder or a name of the Hugging Face hub."""
-    settings = json.loads(Path(_file_of(weights, "config.json", GIVE_BERT)).read_text(encoding="utf-8"))
+    settings = _settings_of(weights, GIVE_BERT)
+    sizes = set(BERT_SIZES.values())
     wanted = {"model_type": "bert", "type_vocab_size": 2, "hidden_act": "gelu"}
-    if any(settings.get(name) != value for name, value in wanted.items()):
+    if any(settings.get(name) != value for name, value in wanted.items()) or not settings.keys() >= sizes:
         raise UsageError(f"model.weights={weights} is no BERT as Google published it: {GIVE_BERT}")
     return settings
+
+
+def _settings_of(name: str, advice: str) -> dict:
+    file = _file_of(name, "config.json", advice)
+    try:
+        return dict(json.loads(Path(file).read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{file} cannot be read ({first_line(error)}): {advice}") from error
 
 
 def _file_of(weights: str, name: str, advice: str) -> str:

@@ -449,14 +449,64 @@ def test_the_demo_corpus_is_made_once_and_told_in_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_demo_corpus_that_was_not_finished_is_made_again(monkeypatch, home):
+def test_a_demo_corpus_that_another_process_made_meanwhile_is_taken_as_it_is(monkeypatch):
+    make_demo_corpus = demo.make_demo_corpus
+    others = []
+
+    def make(folder):
+        write_manifest(folder, "path,emotion,speaker\na.wav,sad,01\n")
+        others.append((folder / "manifest.csv").stat().st_ino)
+        make_demo_corpus(folder)
+
+    monkeypatch.setattr(demo, "make_demo_corpus", make)
+    corpus = load_corpus("demo")
+    assert [clip.name for clip in corpus.clips] == ["a"]
+    assert [corpus.clips[0].path.with_name("manifest.csv").stat().st_ino] == others
+
+
+def test_a_demo_corpus_that_cannot_be_made_is_told(monkeypatch, home):
     def fail(folder):
-        raise OSError("disk full")
+        raise CorpusError("the disk is full")
 
     monkeypatch.setattr(demo, "make_demo_corpus", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CorpusError, match="the disk is full"):
         load_corpus("demo")
-    assert not list((home / "corpora").iterdir())
+
+
+def test_a_broken_link_is_noted(tmp_path):
+    tree = layout("tree", tmp_path)
+    whole = load_corpus(tree)
+    link = tree / "Actor_01" / f"{ravdess_names()[0]}.wav"
+    link.rename(tmp_path / "elsewhere.wav")
+    link.symlink_to(tmp_path / "not-fetched.wav")
+    corpus = load_corpus(tree)
+    assert len(corpus.clips) == len(whole.clips) - 1
+    assert any(ravdess_names()[0] in note for note in corpus.notes)
+    (tmp_path / "elsewhere.wav").rename(tmp_path / "not-fetched.wav")
+    assert load_corpus(tree).clips == whole.clips
+
+
+def test_a_name_that_is_not_utf_8_is_written_with_backslashes(tmp_path):
+    tree = tmp_path / "happy"
+    tree.mkdir()
+    clip = write_clip(tree / "a.wav", 0)
+    os.rename(clip, os.fsencode(tree) + b"/\xffa.wav")
+    (corpus_clip,) = load_corpus(tmp_path).clips
+    assert corpus_clip.name == r"happy/\udcffa"
+    assert corpus_clip.path.is_file()
+
+
+def test_a_manifest_in_a_locked_archive_is_told(tmp_path):
+    archive = tmp_path / "corpus.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("manifest.csv", "path,emotion,speaker\na.wav,sad,01\n")
+        file.writestr("a.wav", b"")
+    data = bytearray(archive.read_bytes())
+    data[6] |= 1  # the flag of encryption, in the member's header and in the directory
+    data[data.index(b"PK\1\2") + 8] |= 1
+    archive.write_bytes(data)
+    with pytest.raises(CorpusError, match=r"manifest.csv cannot be read \(.*encrypted.*: unpack the archive"):
+        load_corpus(archive)
 
 
 def test_clips_are_decoded_once_until_a_file_changes(tmp_path, monkeypatch):

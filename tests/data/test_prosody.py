@@ -11,6 +11,7 @@ from emokeras.config import Config, ProsodyConfig, SpectrogramConfig, TcnConfig
 from emokeras.data import features
 from emokeras.data import prosody as module
 from emokeras.data.audio import load_waveform
+from emokeras.data.frames import cut_frames, power_spectrum
 from emokeras.data.prosody import PROSODY, prosody
 
 REAL_CLIPS = Path(__file__).parents[2].parent / "shared" / "ravdess"
@@ -69,7 +70,8 @@ def heard(waveform: np.ndarray, config: ProsodyConfig = CONFIG, rate: int = RATE
 
 def heard_pitch(waveform: np.ndarray, config: ProsodyConfig = CONFIG, rate: int = RATE) -> np.ndarray:
     """Return the pitch of one clip in Hz, [frames], 0 where it has none."""
-    power = module.power_spectrum(module.cut_frames(waveform[np.newaxis], config, rate), config)
+    power = power_spectrum(cut_frames(waveform[np.newaxis], config, rate), config)
+    power = np.maximum(power, module.SMALLEST_POWER)
     return module.pitch(power, config, rate)[0][0].numpy()
 
 
@@ -98,7 +100,7 @@ def test_frames_are_those_of_a_mel_spectrogram(rate):
         assert frames.shape[:2] == features.mel_spectrogram(waveforms, mel, rate).shape[:2]
     click = np.zeros((1, 10 * hop), np.float32)
     click[0, 4 * hop] = 1.0  # in the very middle of a frame, where the window is 1
-    power = module.power_spectrum(module.cut_frames(click, config, rate), config)[0].numpy()
+    power = power_spectrum(cut_frames(click, config, rate), config)[0].numpy()
     np.testing.assert_allclose(power[4], 1.0, rtol=1e-3)
     np.testing.assert_allclose(power[5], power[3], rtol=5e-2)  # An odd frame has no middle sample.
     np.testing.assert_array_equal(

@@ -119,6 +119,23 @@ def test_what_is_no_bert_is_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("settings", ["{", "[1]", '{"model_type": "bert", "type_vocab_size": 2, "hidden_act": "gelu"}'])
+def test_damaged_settings_of_a_bert_are_one_line(tmp_path, settings):
+    (tmp_path / "config.json").write_text(settings)
+    with pytest.raises(UsageError, match=r"--set model.weights=") as caught:
+        with_pretrained_sizes(reading(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_weights_of_a_bert_are_one_line(tmp_path):
+    config = override(reading(tmp_path), {"encoder.num_positions": 9, "encoder.num_blocks": 1, "encoder.units": 12})
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(UsageError, match=r"model.safetensors cannot be read .*--set model.weights=") as caught:
+        load_pretrained(build_model(config), config)
+    assert "\n" not in str(caught.value)
+
+
 def test_more_words_than_positions_are_refused():
     config = override(reading("x"), {"encoder.num_positions": 5, "encoder.num_blocks": 1, "encoder.units": 12})
     with pytest.raises(UsageError, match=r"max_words=7 is more than the 5 positions"):
