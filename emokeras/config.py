@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from emokeras.errors import UsageError
@@ -26,6 +26,8 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[int, Field(ge=0)]
+MAX_SEED = 2**31 - 1
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 InputName = Literal["spectrogram", "mfcc", "prosody", "speech", "tokens"]
 Auxiliary = Literal["sex", "intensity", "statement", "speaker"]
 Variant = Literal["pitch-up", "pitch-down", "slow", "fast", "noise"]
@@ -35,6 +37,15 @@ Pooling = Literal["mean", "max", "mean-max", "attention", "attentive-statistics"
 FusionMethod = Literal["mean-logits", "mean-probabilities", "vote", "weighted", "stacking"]
 
 
+def _as_folder_name(name: str) -> str:
+    if not name or name.startswith(".") or not {"/", "\\"}.isdisjoint(name):
+        raise ValueError("a folder is named by it: take no slash, and no dot in front")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_as_folder_name)]  # of a recipe, or of an ensemble's member
+
+
 @dataclass(frozen=True, config=STRICT)
 class ExperimentConfig:
     """Which clips, who hears them, and which random numbers."""
@@ -42,8 +53,8 @@ class ExperimentConfig:
     corpus: str = ""
     protocol: ProtocolName = "speaker"
     fold: Number = 0
-    seed: Number = 0
-    split_seed: Number = 0
+    seed: Seed = 0
+    split_seed: Seed = 0
     emotions: tuple[str, ...] = ()
 
 
@@ -405,7 +416,7 @@ class TrainingConfig:
 class Config:
     """One experiment. `encoders` has one body per input; what a recipe does not use stays at its default."""
 
-    recipe: str
+    recipe: Name
     encoders: Annotated[dict[InputName, Encoder], Field(min_length=1)]
     experiment: ExperimentConfig = ExperimentConfig()
     audio: AudioConfig = AudioConfig()
@@ -489,8 +500,8 @@ class EnsembleConfig:
     """Networks that are trained each for itself and answer together, as `method` says. All hear at one sample rate;
     each has features of its own."""
 
-    recipe: str
-    members: Annotated[dict[str, Config], Field(min_length=1)]
+    recipe: Name
+    members: Annotated[dict[Name, Config], Field(min_length=1)]
     method: FusionMethod = "weighted"
     experiment: ExperimentConfig = ExperimentConfig()
 
@@ -756,7 +767,8 @@ def ensemble_of(recipe: str, members: Mapping[str, Config], method: FusionMethod
     """Return the configuration of an ensemble of networks, its experiment that of the first. Raises UsageError when
     they do not go together."""
     try:
-        return EnsembleConfig(recipe, dict(members), method, next(iter(members.values())).experiment)
+        experiment = next(iter(members.values())).experiment
+        return EnsembleConfig(recipe=recipe, members=dict(members), method=method, experiment=experiment)
     except ValidationError as error:
         raise UsageError(_first_fault(error)) from error
 

@@ -17,6 +17,7 @@ from emokeras.config import (
     ResnetConfig,
     SpectrogramConfig,
     TrainingConfig,
+    ensemble_of,
     from_json,
     home,
     override,
@@ -233,6 +234,7 @@ def test_a_branch_that_is_not_there_is_an_unknown_setting():
         ("model.pooling", "median"),
         ("experiment.protocol", "leaky"),
         ("experiment.seed", "-1"),
+        ("experiment.seed", "5000000000"),
         ("audio.sample_rate_hz", "0"),
         ("spectrogram.hop_seconds", "0"),
     ],
@@ -334,3 +336,13 @@ def test_what_is_wrong_in_an_ensemble_is_told_with_its_path():
     assert "members.a.encoders.spectrogram.l2" in refusal(lambda: override(ENSEMBLE, {"members.a.encoder.l2": -1}))
     assert "did you mean 'members.a.encoder.l2'" in refusal(lambda: override(ENSEMBLE, {"members.a.encoder.l3": 1}))
     assert "'weighted'" in refusal(lambda: override(ENSEMBLE, {"method": "best"}))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a\\b", ".a"])
+def test_a_name_that_is_no_folders_is_refused(name):
+    network = RECIPES["mel-cnn3"].config
+    for given in ((name, {"a": network}), ("a", {name: network})):
+        with pytest.raises(UsageError, match="a folder is named by it: take no slash, and no dot in front"):
+            ensemble_of(*given, "vote")
+    with pytest.raises(UsageError, match="the configuration: recipe: a folder is named by it"):
+        from_json(to_json(network).replace('"recipe": "mel-cnn3"', f'"recipe": {json.dumps(name)}'))

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from emokeras import commandline
-from emokeras.config import Config, settings
+from emokeras.config import MAX_SEED, Config, settings
 from emokeras.data.corpus import default_source, lasting_source
 from emokeras.errors import RunError, UsageError
 from emokeras.files import write_text
 from emokeras.reporting.runs import run_folder_name
-from emokeras.training.jobs import MAX_SEED
 from tuning.recipe import configuration_of
 from tuning.spaces import Space, space_of
 
@@ -62,7 +61,7 @@ def plan_search(arguments: argparse.Namespace) -> Plan:
         raise UsageError(
             f"--seed {config.experiment.seed} is out of range: take one from 0 to some less than {MAX_SEED}"
         )
-    space = {path: own for path, own in space_of(config).items() if not _is_fixed(path, fixed)}
+    space = {path: own for path, own in space_of(config).items() if not _is_fixed(path, fixed, config)}
     if arguments.only:
         unknown = [path for path in arguments.only.split(",") if path not in space]
         if unknown:
@@ -81,9 +80,13 @@ def plan_search(arguments: argparse.Namespace) -> Plan:
     )
 
 
-def _is_fixed(path: str, fixed: Mapping[str, Any]) -> bool:
-    of_all_bodies = f"encoder.{path.rpartition('.')[2]}" if path.startswith("encoders.") else path
-    return path in fixed or of_all_bodies in fixed
+def _is_fixed(path: str, fixed: Mapping[str, Any], config: Config) -> bool:
+    names = {path}
+    if path.startswith("encoders."):  # A body's setting, which all bodies may have been given together, ...
+        names.add(f"encoder.{path.rpartition('.')[2]}")
+    elif path.startswith("encoder."):  # ... or the only body's, which goes by its input's name too.
+        names |= {f"encoders.{name}.{path.partition('.')[2]}" for name in config.encoders}
+    return not names.isdisjoint(fixed)
 
 
 def told_of(plan: Plan, split_digest: str) -> dict[str, Any]:

@@ -290,7 +290,7 @@ class Tuner(base_tuner.BaseTuner):
                 raise RunError(f"{folder} holds a training with other settings: give another --search-dir")
         history = validate_run(config, self.corpus, folder, values.get("tuner/epochs", self.plan.epochs))
         epoch = best_epoch(history, config.training.select_by)
-        return history[epoch - 1][self.plan.objective]
+        return next(row[self.plan.objective] for row in history if row["epoch"] == epoch)
 
 
 def _count_death(folder: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import KFold, train_test_split
 
+from emokeras.config import MAX_SEED
 from emokeras.data.corpus import Corpus
 from emokeras.errors import CorpusError, UsageError
 
@@ -70,8 +71,8 @@ def split(corpus: Corpus, protocol: str, fold: int = 0, split_seed: int = 0) -> 
     UsageError: no such protocol or fold. CorpusError: this corpus cannot be split so.
     """
     check_fold(protocol, fold)
-    if not 0 <= split_seed < 2**31:
-        raise UsageError(f"split seed {split_seed} is out of range: take one from 0 to {2**31 - 1}")
+    if not 0 <= split_seed <= MAX_SEED:
+        raise UsageError(f"split seed {split_seed} is out of range: take one from 0 to {MAX_SEED}")
     if protocol == "all":
         return np.full(len(corpus.clips), "train")
     if protocol == "random":

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, get_args
 
-from emokeras.config import AnyConfig, EnsembleConfig, InputName, to_json
+from emokeras.config import ENCODER_CONFIGS, AnyConfig, Config, EnsembleConfig, InputName, to_json
 from emokeras.reporting import runs
 
 # What training takes from the weights that a body starts from, by the body's kind.
@@ -18,62 +18,68 @@ NAMED_BY_PATH = {"model.weights", "model.pretrained", "model.start_from", "model
 def differing_settings(settings: Mapping[str, Any], config: AnyConfig) -> dict[str, tuple[Any, Any]]:
     """Compare what a config.json holds with a configuration, but for which run it is (recipe and experiment).
 
-    Of an ensemble the method, and each member as it would be alone.
-
-    A setting that the file lacks is younger than the run, which was trained as the setting's default says; one that
-    the configuration lacks is gone, and is not compared. Neither are sizes that follow from `model.weights`. Of a run
-    or a file counts what it is, not where it lies: results keep no more.
+    Sizes that follow from `model.weights` or `model.pretrained` are not compared. Of a run or a file counts what it is,
+    not where it lies: results keep no more.
 
     Returns {dotted path: (value in the file, value in the configuration)} of those that differ, by their names.
     """
-    if isinstance(config, EnsembleConfig):
-        own, other = settings.get("members", {}), config.members
-        differing = {"members": (list(own), list(other))} if list(own) != list(other) else {}
-        if settings.get("method") != config.method:
-            differing["method"] = (settings.get("method"), config.method)
-        for name in own.keys() & other.keys():
-            of_member = differing_settings(own[name], other[name]).items()
-            differing |= {f"members.{name}.{key}": values for key, values in of_member}
-        return dict(sorted(differing.items()))
-    own, other = flat_settings(settings), flat_settings(json.loads(to_json(config)))
-    for name, encoder in config.encoders.items():
-        for key in SIZES_OF_WEIGHTS.get(encoder.kind, ()):
-            other.pop(f"encoders.{name}.{key}", None)
-    if config.hears_pretrained:
-        other.pop("speech.units", None)
-    defaults = {section: asdict(type(value)()) for section, value in vars(config).items() if is_dataclass(value)}
-    encoders = settings.get("encoders", {})
-    defaults["encoders"] = {
-        name: asdict(type(encoder)())
-        for name, encoder in config.encoders.items()
-        if encoders.get(name, {}).get("kind") == encoder.kind  # Another kind has other settings.
-    }
-    own = flat_settings(json.loads(json.dumps(defaults))) | own
-    both = {key: (own[key], other[key]) for key in sorted(own.keys() & other.keys())}
-    return {key: pair for key, pair in both.items() if pair[0] != pair[1] and not _same_names(key, *pair)}
+    other = whole_settings(json.loads(to_json(config)))
+    prefixed = isinstance(config, EnsembleConfig)
+    for member, network in config.networks.items():
+        prefix = f"members.{member}." if prefixed else ""
+        for name, encoder in network.encoders.items():
+            for key in SIZES_OF_WEIGHTS.get(encoder.kind, ()):
+                other.pop(f"{prefix}encoders.{name}.{key}", None)
+        if network.hears_pretrained:
+            other.pop(f"{prefix}speech.units", None)
+    return differences(whole_settings(settings), other)
+
+
+def differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Compare two runs' `whole_settings`: {dotted path: (one value, the other)} of those that differ, by their names.
+
+    A setting that only one of them has is gone by now, and is not compared; but what only one of them hears or reads
+    through is a difference.
+    """
+    both = (own.keys() & other.keys()) | {key for key in own.keys() ^ other.keys() if key.endswith(".kind")}
+    pairs = {key: (own.get(key), other.get(key)) for key in sorted(both)}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1] and not _same_names(key, *pair)}
 
 
 def _same_names(key: str, *values: str | Sequence[str]) -> bool:
-    if key not in NAMED_BY_PATH:
+    if ".".join(key.split(".")[-2:]) not in NAMED_BY_PATH:  # Of a member, without what stands before.
         return False
     own, other = ([value] if isinstance(value, str) else value for value in values)
     return [*map(runs.shareable_name, own)] == [*map(runs.shareable_name, other)]
 
 
-def flat_settings(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the settings by dotted path, without those that say which run it is and those of inputs it has not."""
-    flat = {}
-    if not prefix and "members" in tree:
-        members = {name: flat_settings(member) for name, member in tree["members"].items()}
-        return {"method": tree.get("method")} | {
+def whole_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a config.json holds by dotted path, but for which run it is and for what its networks do not hear or
+    read; of an ensemble the method, its members in their order, and the settings of each.
+
+    What the file lacks is younger than its run, which was trained as the setting's default says.
+    """
+    if "members" in tree:
+        members = {name: whole_settings(member) for name, member in tree["members"].items()}
+        return {"method": tree.get("method"), "members": list(members)} | {
             f"members.{name}.{key}": value for name, member in members.items() for key, value in member.items()
         }
-    unused = set(get_args(InputName)) - set(tree.get("encoders", {}))
+    defaults = {field.name: asdict(field.default) for field in fields(Config) if is_dataclass(field.default)}
+    defaults["encoders"] = {
+        name: asdict(ENCODER_CONFIGS[body["kind"]]())
+        for name, body in tree.get("encoders", {}).items()
+        if body["kind"] in ENCODER_CONFIGS
+    }
+    unused = {"recipe", "experiment", *get_args(InputName)} - set(tree.get("encoders", {}))
+    whole = _flat(json.loads(json.dumps(defaults))) | _flat(tree)
+    return {key: value for key, value in whole.items() if key.partition(".")[0] not in unused}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
     for key, value in tree.items():
-        if not prefix and key in {"recipe", "experiment", *unused}:
-            continue
         if isinstance(value, Mapping) and key != "auxiliaries":  # Those are one setting, whichever there are.
-            flat |= flat_settings(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -47,8 +47,7 @@ def fusion_section(rows: Mapping[str, Sequence[Run]], has_scripts: bool) -> list
         inputs = list(group[0].settings.get("encoders", {}))
         own = _by_key(group)
         if len(inputs) > 1 and set(inputs) <= set(branches) and set(keys) <= set(own):
-            answers = [_answer(own[key]) for key in keys]
-            lines.append(_row(f"`{recipe}`", "joint", answers, [alone[name] for name in inputs]))
+            lines.append(_row(f"`{recipe}`", "joint", [own[key] for key in keys], [alone[name] for name in inputs]))
     text = [SCRIPT_TEXT] if has_scripts and "tokens" in branches else []
     about = ABOUT.format(runs=f"{len(keys)} run{'s' * (len(keys) > 1)} of each")
     return ["#### Fusion", "", about, *text, *markdown_table(lines, ("branches", "fusion", "weights")), ""]
@@ -80,7 +79,7 @@ def _by_key(group: Sequence[Run]) -> dict[tuple, Run]:
 
 def _alone(recipe: str, group: Sequence[Run]) -> dict[str, str]:
     """Return the row of a branch alone."""
-    return _row(f"`{recipe}`", "–", [_answer(run) for run in group], [])
+    return _row(f"`{recipe}`", "–", group, [])
 
 
 def _weighted(recipes: Sequence[str], members: Sequence[Sequence[Run]]) -> dict[str, str]:
@@ -100,20 +99,15 @@ def _weighted(recipes: Sequence[str], members: Sequence[Sequence[Run]]) -> dict[
 
 
 class Answer(NamedTuple):
-    """What is said of the test clips of one fold and seed: labels and predicted emotions, int [clips]."""
+    """What is said together of the test clips of one fold and seed: labels and predicted emotions, int [clips]."""
 
     clips: list[str]
     labels: np.ndarray
     predicted: np.ndarray
 
 
-def _answer(run: Run) -> Answer:
-    test = runs.read_together([run.folder], "predictions.csv")
-    return Answer(test.clips, test.labels, test.probabilities[0].argmax(axis=1))
-
-
 def _row(
-    label: str, fusion: str, answers: Sequence[Answer], members: Sequence[Sequence[Run]], weights: str = "–"
+    label: str, fusion: str, answers: Sequence[Answer | Run], members: Sequence[Sequence[Run]], weights: str = "–"
 ) -> dict[str, str]:
     """Return a row of the table; `members` are the runs of the branches, whose better one it is compared with."""
     gain = "–"

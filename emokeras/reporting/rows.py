@@ -27,14 +27,20 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Run:
-    """One run under results/, its figures computed again from its predictions."""
+    """One run under results/, its figures computed again from its predictions: emotions and those said of them, int
+    [clips], are of the test clips."""
 
     folder: Path
     metrics: dict[str, Any]
     settings: dict[str, Any]
     test: dict[str, Any]
     clips: list[str]
-    correct: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+
+    @property
+    def correct(self) -> np.ndarray:
+        return self.labels == self.predicted
 
 
 def read_run(folder: Path, results_root: Path) -> Run:
@@ -54,16 +60,18 @@ def read_run(folder: Path, results_root: Path) -> Run:
         if told != metrics[key]:
             raise RunError(f"{folder}: {key} is {metrics[key]} in metrics.json, {told} in config.json: {_AGAIN}")
 
-    clips, correct, test = _computed_again(folder, "predictions.csv", metrics, "test")
+    clips, labels, predicted, test = _computed_again(folder, "predictions.csv", metrics, "test")
     _computed_again(folder, "validation_predictions.csv", metrics, "validation")
-    return Run(folder, metrics, settings, test, clips, correct)
+    return Run(folder, metrics, settings, test, clips, labels, predicted)
 
 
 _AGAIN = "keep the files of one run together, as --results does"
 
 
-def _computed_again(folder: Path, file: str, metrics: Mapping, subset: str) -> tuple[list[str], np.ndarray, dict]:
-    """Return clip names, whether each is recognised, and the figures, after comparing them with metrics.json."""
+def _computed_again(
+    folder: Path, file: str, metrics: Mapping, subset: str
+) -> tuple[list[str], np.ndarray, np.ndarray, dict]:
+    """Return clip names, labels, what is said of each, and the figures, after comparing them with metrics.json."""
     clips, _, labels, emotions, probabilities = runs.read_predictions(folder / file)
     if len(set(clips)) < len(clips):
         raise RunError(f"{folder / file} names a clip twice: {_AGAIN}")
@@ -75,7 +83,7 @@ def _computed_again(folder: Path, file: str, metrics: Mapping, subset: str) -> t
         }
         if not clips:
             raise RunError(f"{folder / file} has no clip: {_AGAIN}")
-        computed = figures_of.score(labels, probabilities, emotions)
+        computed = figures_of.point_figures(labels, probabilities, emotions)
         compared |= {key: (written[key], computed[key]) for key in (*CHECKED_FIGURES, "confusion_matrix")}
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder / 'metrics.json'} does not hold the figures of {subset} ({error}): {_AGAIN}") from None
@@ -86,4 +94,4 @@ def _computed_again(folder: Path, file: str, metrics: Mapping, subset: str) -> t
         if not close and told != found:
             told_and_found = f"{short(told)} in metrics.json, but {short(found)} by {file}"
             raise RunError(f"{folder}: {key} of {subset} is {told_and_found}: {_AGAIN}")
-    return clips, probabilities.argmax(axis=1) == labels, computed
+    return clips, labels, probabilities.argmax(axis=1), computed

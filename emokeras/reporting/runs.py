@@ -260,11 +260,10 @@ def read_together(folders: Iterable[Path], file: str) -> Together:
 
     Raises RunError when one has other clips or other emotions of them.
     """
-    first, *_ = folders = list(folders)
-    names, speakers, labels, _, _ = read_predictions(first / file)
+    read = [(folder, *read_predictions(folder / file)) for folder in folders]
+    first, names, speakers, labels, *_ = read[0]
     stacked = []
-    for folder in folders:
-        clips, _, own_labels, _, probabilities = read_predictions(folder / file)
+    for folder, clips, _, own_labels, _, probabilities in read:
         place = {clip: index for index, clip in enumerate(clips)}
         if len(clips) != len(names) or set(place) != set(names):
             raise RunError(f"{folder / file} has other clips than {first / file}: {_MEND}")

@@ -16,7 +16,7 @@ from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
 from emokeras.files import write_text
 from emokeras.reporting.averages import by_accuracy, figures_row, whole_seeds
-from emokeras.reporting.differences import differing_settings, flat_settings
+from emokeras.reporting.differences import differences, differing_settings, whole_settings
 from emokeras.reporting.fusion import fusion_section
 from emokeras.reporting.published import published_section
 from emokeras.reporting.rows import Run, read_run
@@ -164,23 +164,28 @@ def commands(group: Sequence[Run]) -> list[str]:
 
 
 def _changed_settings(run: Run) -> dict[str, Any]:
-    """Return the settings in which a run differs from its recipe as it is now."""
+    """Return the settings in which a run differs from its recipe as it is now, with one more branch where it has one of
+    a speech model."""
     recipe = recipes.RECIPES.get(run.metrics["recipe"])
     if recipe is None:
         return {}
-    return {key: own for key, (own, _) in differing_settings(run.settings, recipe.config).items()}
+    config, asked = recipe.config, {}
+    networks = run.settings["members"].values() if "members" in run.settings else [run.settings]
+    speech = [network["model"]["pretrained"] for network in networks if "speech" in network["encoders"]]
+    if speech and not config.hears_pretrained:
+        asked = {"model.pretrained": speech[0]}
+        config = recipes.configure(config, asked)
+    return asked | {key: own for key, (own, _) in differing_settings(run.settings, config).items()}
 
 
 def _same_settings(group: Sequence[Run]) -> None:
-    first = flat_settings(group[0].settings)
+    first = whole_settings(group[0].settings)
     for run in group[1:]:
-        other = flat_settings(run.settings)
-        for key in sorted(first.keys() & other.keys()):
-            if first[key] != other[key]:
-                raise RunError(
-                    f"{run.folder}: {key} is {short(other[key])}, in {group[0].folder.name} beside it "
-                    f"{short(first[key])}: runs of one row share their settings; name a recipe for the other"
-                )
+        for key, (own, other) in differences(whole_settings(run.settings), first).items():
+            raise RunError(
+                f"{run.folder}: {key} is {short(own)}, in {group[0].folder.name} beside it {short(other)}: runs of one "
+                "row share their settings; name a recipe for the other"
+            )
 
 
 def _report(recipe: str) -> str:

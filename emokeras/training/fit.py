@@ -8,7 +8,16 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from emokeras.config import Config, InputName, TrainingConfig, read_config, to_json, with_experiment, with_lasting_paths
+from emokeras.config import (
+    Config,
+    InputName,
+    TrainingConfig,
+    read_config,
+    settings,
+    to_json,
+    with_experiment,
+    with_lasting_paths,
+)
 from emokeras.data import pipeline
 from emokeras.data.corpus import Corpus
 from emokeras.files import write_text
@@ -112,15 +121,17 @@ def prepare(
     else:
         config = with_teacher(with_lasting_paths(config), Path(folder))
         config = with_start(config) if config.model.start_from else with_pretrained_sizes(config)
+    asked = settings(config)
     config = with_branches(config, branches)
+    if taken := [path for path, own in settings(config).items() if asked.get(path) != own]:
+        say(f"as the branches were trained, not as asked for: {', '.join(taken)}")
     if config.experiment.protocol == "all":
         config = with_epochs_beside(config, corpus.name, Path(folder), say)
     names = split_corpus(corpus, config.experiment)
     if config.model.start_from and not resume:
         check_unheard(config, corpus, names)
-    digest = runs.split_digest(corpus.clips, names)
-    check_splits(branches, digest)
-    check_targets(config, [clip for clip, name in zip(corpus.clips, names, strict=True) if name == "train"], digest)
+    check_splits(branches, runs.split_digest(corpus.clips, names))
+    check_targets(config, corpus.clips, names)
     set_precision(config.training, say)
     state = Path(folder) / "checkpoints" / callbacks.STATE
     # Before the folder: weights may be out of reach.
@@ -238,10 +249,9 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
         if first < done:
             callbacks.load_variables(state, callbacks.all_variables(model))
             callbacks.settle_normalization(model)
-        if done == stop:  # The next stage begins with the moving average, as after Keras's own end of `fit`.
+        if done == stop or validation.out_of_patience():
+            # The next stage begins with the moving average, as after Keras's own end of `fit`.
             model.optimizer.finalize_variable_values(model.trainable_variables)
-            continue
-        if validation.out_of_patience():
             continue
         batches = pipeline.training_dataset(
             train.waveforms, run.targets, config, weights, max(first, done), train.ready, train.variants

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emokeras import recipes
-from emokeras.config import AnyConfig, EnsembleConfig, override, read_config
+from emokeras.config import MAX_SEED, AnyConfig, EnsembleConfig, override, read_config
 from emokeras.data.corpus import lasting_source, load_corpus
 from emokeras.data.splits import PROTOCOLS, check_fold, split
 from emokeras.errors import RunError, UsageError
@@ -29,7 +29,6 @@ from emokeras.reporting import runs
 from emokeras.reporting.differences import differing_settings
 
 State = Literal["done", "ended", "begun", "new"]
-MAX_SEED = 2**31 - 1
 # What a job itself says; a setting that says otherwise would be lost without a word.
 SET_BY_JOBS = {"corpus": "--corpus", "protocol": "--protocol", "fold": "--folds", "seed": "--seeds"}
 CTRL_C_SECONDS, TERMINATE_SECONDS = 5, 10  # how long a child has to end
@@ -41,14 +40,15 @@ class Job:
     """One training. `config` says what is trained, `what` the recipe or file it is from, `values` what in it was asked
     for beside that.
 
-    `corpus` is what `--corpus` takes. The run lies in `run_folder`; `row` is where its figures are kept under
-    `results_root`.
+    `corpus` is what `--corpus` takes, `split_sha256` tells its split by content. The run lies in `run_folder`; `row` is
+    where its figures are kept under `results_root`.
     """
 
     what: str
     config: AnyConfig
     values: Mapping[str, Any]
     corpus: str
+    split_sha256: str
     run_folder: Path
     results_root: Path
     row: Path
@@ -103,8 +103,10 @@ def plan_jobs(
     corpus = lasting_source(corpus)
     loaded = load_corpus(corpus)
     split_seeds = dict.fromkeys(config.experiment.split_seed for config in configs.values())
-    for fold, split_seed in itertools.product(folds, split_seeds):
-        split(loaded, protocol, fold, split_seed)
+    digests = {
+        (fold, split_seed): runs.split_digest(loaded.clips, split(loaded, protocol, fold, split_seed))
+        for fold, split_seed in itertools.product(folds, split_seeds)
+    }
 
     jobs = []
     rows: dict[Path, str] = {}
@@ -117,7 +119,8 @@ def plan_jobs(
             both = f"{rows[row]} and {name}"
             raise UsageError(f"{both} are both called {config.recipe}: give one of them another `recipe`")
         run_folder = Path(runs_root) / config.recipe / runs.run_folder_name(config.experiment, loaded.name)
-        jobs.append(Job(name, config, values, corpus, run_folder, Path(results_root), row))
+        digest = digests[fold, config.experiment.split_seed]
+        jobs.append(Job(name, config, values, corpus, digest, run_folder, Path(results_root), row))
     return jobs
 
 
@@ -144,14 +147,19 @@ def _is_of(job: Job, folder: Path, again: bool) -> bool:
     split_seeds = settings.get("experiment", {}).get("split_seed"), job.config.experiment.split_seed
     if split_seeds[0] != split_seeds[1]:
         differing["experiment.split_seed"] = split_seeds
-    if differing and not again:
+    told = ""
+    if differing:
         (key, (there, here)), *others = differing.items()
         more = f", and {len(others)} more" if others else ""
+        told = f"with other settings ({key} is {json.dumps(there)}, here {json.dumps(here)}{more})"
+    elif (folder / "metrics.json").is_file() and runs.read_metrics(folder).get("split_sha256") != job.split_sha256:
+        told = f"on other clips than those of {job.corpus}"
+    if told and not again:
         raise RunError(
-            f"{folder} was trained with other settings ({key} is {json.dumps(there)}, here {json.dumps(here)}{more}): "
+            f"{folder} was trained {told}: "
             "give --again to train it anew, or other --results and --runs-dir to keep both"
         )
-    return not differing
+    return not told
 
 
 def _as_begun(config: AnyConfig) -> AnyConfig:

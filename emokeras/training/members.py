@@ -18,7 +18,8 @@ from emokeras.reporting.differences import differing_settings
 from emokeras.training.branches import check_splits, with_branches
 from emokeras.training.ensembling import fuse_runs
 from emokeras.training.fit import train_run
-from emokeras.training.subsets import corpus_digest
+from emokeras.training.subsets import corpus_digest, split_corpus
+from emokeras.training.targets import check_targets, with_teacher
 
 # What of a member's run an ensemble keeps: what it is, what it said, and all it needs to be served.
 MEMBER_FILES = (
@@ -39,27 +40,37 @@ def train_with_members(
     runs.check_run(folder, resume)
     config = with_experiment(config, emotions=corpus.emotions)
     if isinstance(config, EnsembleConfig):
-        if config.experiment.protocol == "all":
-            raise UsageError(
-                f"protocol all leaves no validation clip by which to fuse the members of {config.recipe}: train one "
-                "network, which training.teacher may teach what the ensemble knows"
-            )
-        runs.create_run(folder, resume)
-        write_text(folder / "config.json", to_json(config))
-        members = {name: take_member(name, member, corpus, folder, say) for name, member in config.members.items()}
-        # As they were trained: what is pretrained has told its sizes.
-        config = replace(config, members={name: read_config(run / "config.json") for name, run in members.items()})
-        write_text(folder / "config.json", to_json(config))
-        return fuse_runs(config, members, folder, corpus.clips, say)
-    if not config.model.branches:
-        return train_run(config, corpus, folder, resume, say)
+        return _train_ensemble(config, corpus, folder, resume, say)
+    if config.model.branches:
+        return _train_from_branches(config, corpus, folder, resume, say)
+    return train_run(config, corpus, folder, resume, say)
 
+
+def _train_ensemble(config: EnsembleConfig, corpus: Corpus, folder: Path, resume: bool, say: Callable) -> dict:
+    if config.experiment.protocol == "all":
+        raise UsageError(
+            f"protocol all leaves no validation clip by which to fuse the members of {config.recipe}: train one "
+            "network, which training.teacher may teach what the ensemble knows"
+        )
+    if not resume:
+        settled = {name: _settled(member, corpus, folder) for name, member in config.members.items()}
+        config = replace(config, members=settled)
+    runs.create_run(folder, resume)
+    write_text(folder / "config.json", to_json(config))
+    members = {name: take_member(name, member, corpus, folder, say) for name, member in config.members.items()}
+    # As they were trained: what is pretrained has told its sizes.
+    config = replace(config, members={name: read_config(run / "config.json") for name, run in members.items()})
+    write_text(folder / "config.json", to_json(config))
+    return fuse_runs(config, members, folder, corpus.clips, say)
+
+
+def _train_from_branches(config: Config, corpus: Corpus, folder: Path, resume: bool, say: Callable) -> dict:
     # Refused while nothing is begun: what is neither a run nor a recipe, runs that do not fit, weights out of reach.
     given = [Path(branch).absolute() for branch in config.model.branches if _is_run(branch)]
     with_branches(config, given)
     check_splits(given, corpus_digest(corpus, config.experiment))
     if not resume:
-        config = with_pretrained_sizes(with_lasting_paths(config))
+        config = with_pretrained_sizes(_settled(config, corpus, folder))
         runs.create_run(folder)
         write_text(folder / "config.json", to_json(config))
     branches = [
@@ -67,6 +78,14 @@ def train_with_members(
         for branch in config.model.branches
     ]
     return train_run(config, corpus, folder, True, say, branches)
+
+
+def _settled(config: Config, corpus: Corpus, folder: Path) -> Config:
+    """Return a network's configuration with whole paths for what it names: a teacher named by its recipe lies beside
+    the run in `folder`, which the network may be a member of. Raises UsageError where it cannot be taught so."""
+    config = with_teacher(with_lasting_paths(config), folder)
+    check_targets(config, corpus.clips, split_corpus(corpus, config.experiment))
+    return config
 
 
 def take_member(name: str, config: Config, corpus: Corpus, folder: Path, say: Callable) -> Path:

@@ -1,5 +1,6 @@
 """What a network is taught of each training clip: its emotion, what a teacher says of it, and what else is known."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from emokeras.data.corpus import Clip, Corpus
 from emokeras.errors import UsageError
 from emokeras.recipes import RECIPES
 from emokeras.recognizer import load_recognizer
+from emokeras.reporting import runs
 from emokeras.training.branches import check_splits
 from emokeras.training.subsets import Subset
 
@@ -42,12 +44,12 @@ def with_teacher(config: Config, folder: Path) -> Config:
     return replace(config, training=replace(config.training, teacher=str(run)))
 
 
-def check_targets(config: Config, train: list[Clip], digest: str) -> None:
+def check_targets(config: Config, clips: Sequence[Clip], names: Sequence[str]) -> None:
     """Raise, in one line, where the training clips lack what an auxiliary is of, or the teacher is no run that knows
-    these emotions, on the split of this digest: it must not have heard a clip that its pupil is validated or tested
-    on."""
+    these emotions, on this split: it must not have heard a clip that its pupil is validated or tested on. `names` are
+    the subsets of the clips."""
     for name in config.training.auxiliaries:
-        _one_hot(name, train)
+        _one_hot(name, [clip for clip, subset in zip(clips, names, strict=True) if subset == "train"])
     if not config.training.teacher:
         return
     run = Path(config.training.teacher)
@@ -57,7 +59,7 @@ def check_targets(config: Config, train: list[Clip], digest: str) -> None:
     if emotions != config.experiment.emotions:
         raise UsageError(f"training.teacher: {run} knows other emotions: {', '.join(emotions)}")
     if config.experiment.protocol != "all":  # There no clip is left to be measured on.
-        check_splits([run], digest, "training.teacher")
+        check_splits([run], runs.split_digest(clips, names), "training.teacher")
 
 
 def _one_hot(name: str, clips: list[Clip]) -> np.ndarray:

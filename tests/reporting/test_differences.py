@@ -1,7 +1,7 @@
 import json
 from dataclasses import replace
 
-from emokeras.config import CrnnConfig, override, to_json
+from emokeras.config import CrnnConfig, TcnConfig, ensemble_of, override, to_json
 from emokeras.recipes import RECIPES
 from emokeras.reporting.differences import differing_settings
 
@@ -29,3 +29,33 @@ def test_sizes_that_follow_from_the_weights_are_no_difference():
     config = RECIPES["text-bert"].config
     tree = json.loads(to_json(override(config, {"encoder.units": 128, "encoder.num_blocks": 2})))
     assert differing_settings(tree, config) == {}
+
+
+def test_one_more_branch_is_a_difference():
+    one = RECIPES["mfcc-tcn"].config
+    two = replace(one, encoders=one.encoders | {"prosody": TcnConfig()})
+    assert differing_settings(json.loads(to_json(one)), two) == {"encoders.prosody.kind": (None, "tcn")}
+    assert differing_settings(json.loads(to_json(two)), one) == {"encoders.prosody.kind": ("tcn", None)}
+
+
+def test_of_an_ensemble_method_members_and_their_settings_are_compared():
+    own = RECIPES["weighted-mel-mfcc"].config
+    tree = json.loads(to_json(own))
+    assert differing_settings(tree, own) == {}
+    quicker = override(own.members["mfcc-tcn"], {"training.epochs": 9})
+    other = ensemble_of("x", {"mfcc-tcn": quicker, "mel-resnet": own.members["mel-resnet"]}, "vote")
+    assert differing_settings(tree, other) == {
+        "members": (["mel-resnet", "mfcc-tcn"], ["mfcc-tcn", "mel-resnet"]),
+        "members.mfcc-tcn.training.epochs": (own.members["mfcc-tcn"].training.epochs, 9),
+        "method": ("weighted", "vote"),
+    }
+
+
+def test_what_lies_elsewhere_is_the_same_where_it_has_the_same_name(tmp_path):
+    own = override(RECIPES["mfcc-tcn"].config, {"training.teacher": "/one/place/teacher"})
+    tree = json.loads(to_json(ensemble_of("x", {"m": own}, "vote")))
+    other = override(own, {"training.teacher": "/another/teacher"})
+    assert differing_settings(tree, ensemble_of("x", {"m": other}, "vote")) == {}
+    other = override(own, {"training.teacher": "/another/one"})
+    differing = differing_settings(tree, ensemble_of("x", {"m": other}, "vote"))
+    assert differing == {"members.m.training.teacher": ("/one/place/teacher", "/another/one")}

@@ -1,3 +1,4 @@
+import json
 import shlex
 import shutil
 from dataclasses import replace
@@ -7,10 +8,10 @@ import numpy as np
 import pytest
 from kept_runs import cells_of, keep_run, written
 
-from emokeras.config import from_json, override
+from emokeras.config import from_json, override, to_json
 from emokeras.errors import RunError
-from emokeras.recipes import RECIPES
-from emokeras.reporting import metrics, runs, tables
+from emokeras.recipes import RECIPES, configure
+from emokeras.reporting import metrics, rows, runs, tables
 
 
 @pytest.fixture
@@ -174,10 +175,34 @@ def test_the_command_names_what_is_not_the_recipes(results):
     assert replace(again, experiment=kept.experiment) == kept
 
 
+@pytest.mark.parametrize("recipe", ["flagship", "mel-resnet"])
+def test_one_more_branch_of_a_speech_model_is_asked_for_by_its_name(recipe):
+    config = configure(RECIPES[recipe].config, {"model.pretrained": "facebook/hubert-base-ls960"})
+    figures = {"recipe": recipe, "corpus": "ravdess", "protocol": "random", "seed": 0, "split_seed": 0}
+    run = rows.Run(Path("x"), figures, json.loads(to_json(config)), {}, [], np.zeros(0), np.zeros(0))
+    (command,) = tables.commands([run])
+    assert command == (
+        f"python -m emokeras.train {recipe} --corpus ravdess --protocol random --seed 0 "
+        "--set model.pretrained=facebook/hubert-base-ls960"
+    )
+
+
 def test_runs_of_one_row_share_their_settings(results):
     keep_run(results, 30, seed=0, **{"training.epochs": 120})
     keep_run(results, 30, seed=1, **{"training.epochs": 3})
     with pytest.raises(RunError, match=r"split-0-seed-1: training.epochs is 3, in split-0-seed-0 beside it 120"):
+        written(results)
+
+
+def test_a_setting_that_an_older_run_lacks_counts_as_its_default(results):
+    folder = keep_run(results, 30, seed=0)
+    tree = json.loads((folder / "config.json").read_text())
+    del tree["augment"]["style_mixing_probability"]
+    (folder / "config.json").write_text(json.dumps(tree))
+    keep_run(results, 30, seed=1)
+    written(results)
+    keep_run(results, 30, seed=2, **{"augment.style_mixing_probability": 0.5})
+    with pytest.raises(RunError, match=r"split-0-seed-2: augment.style_mixing_probability is 0.5, .* beside it 0"):
         written(results)
 
 

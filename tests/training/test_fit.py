@@ -78,6 +78,21 @@ def test_frozen_layers_stay_as_they_began(staged, backbone, demo_corpus, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("epoch", [1, 2, 3], ids=["frozen", "between", "learning"])
 def test_a_run_broken_in_any_stage_goes_on(staged, backbone, demo_corpus, tmp_path, monkeypatch, epoch):
+    assert len(goes_on_as_if_whole(staged, demo_corpus, tmp_path, monkeypatch, epoch)) == 4
+
+
+@pytest.mark.slow
+def test_a_run_broken_where_patience_ended_a_stage_goes_on(staged, backbone, demo_corpus, tmp_path, monkeypatch):
+    """The next stage begins with the moving average, which differs from the weights."""
+    little = {"training.learning_rate": 1e-5, "training.unfrozen_learning_rate": 1e-5}  # Accuracy stays as it is.
+    patient = {"training.frozen_epochs": 3, "training.patience_epochs": 1, "training.select_by": "val_accuracy"}
+    config = override(staged, little | patient)
+    epochs = goes_on_as_if_whole(config, demo_corpus, tmp_path, monkeypatch, 2)
+    assert epochs == [1, 2, 4]
+
+
+def goes_on_as_if_whole(staged, demo_corpus, tmp_path, monkeypatch, epoch) -> list[int]:
+    """Break a run after an epoch and let it go on; compare it with an unbroken one, and return the epochs of both."""
     fit.train_run(staged, demo_corpus, tmp_path / "unbroken", say=lambda line: None)
     with monkeypatch.context() as patch:
         broken_after(epoch, patch)
@@ -90,3 +105,4 @@ def test_a_run_broken_in_any_stage_goes_on(staged, backbone, demo_corpus, tmp_pa
         assert [row[name] for row in found] == [row[name] for row in expected], name
     for kernel, other in zip(convolutions(tmp_path / "broken"), convolutions(tmp_path / "unbroken"), strict=True):
         np.testing.assert_array_equal(kernel, other)
+    return [row["epoch"] for row in found]

@@ -24,11 +24,11 @@ from emokeras.training import jobs
 # What a training leaves under results/, after it has said which job it does.
 STAND_IN = """
 import pathlib, sys
-row, settings = sys.argv[1:]
+row, settings, split_sha256 = sys.argv[1:]
 print("training", pathlib.Path(row).name, flush=True)
 pathlib.Path(row).mkdir(parents=True)
 for name in ("metrics.json", "predictions.csv", "validation_predictions.csv"):
-    (pathlib.Path(row) / name).write_text("{}")
+    (pathlib.Path(row) / name).write_text(f'{{"split_sha256": "{split_sha256}"}}')
 (pathlib.Path(row) / "config.json").write_text(settings)
 """
 
@@ -46,19 +46,20 @@ def plan(demo_folder, tmp_path):
 
 
 def stand_in(job, state):
-    return [sys.executable, "-S", "-c", STAND_IN, str(job.row), to_json(job.config)]
+    return [sys.executable, "-S", "-c", STAND_IN, str(job.row), to_json(job.config), job.split_sha256]
 
 
-def leave(folder, config, *files):
-    """Leave the configuration and empty other files of a run."""
+def leave(folder, config, *files, split_sha256=""):
+    """Leave the configuration and empty other files of a run; in its metrics stands its split."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(to_json(config), encoding="utf-8")
     for name in files:
-        (folder / name).write_text("{}")
+        (folder / name).write_text(f'{{"split_sha256": "{split_sha256}"}}')
 
 
 def leave_row(job, config=None):
-    leave(job.row, config or job.config, *(name for name in runs.RESULT_FILES if name != "config.json"))
+    files = [name for name in runs.RESULT_FILES if name != "config.json"]
+    leave(job.row, config or job.config, *files, split_sha256=job.split_sha256)
 
 
 # The plan
@@ -134,9 +135,9 @@ def test_the_states_of_a_job(plan):
     assert jobs.job_state(job) == "new"
     leave(job.run_folder, job.config)
     assert jobs.job_state(job) == "begun"
-    leave(job.run_folder, job.config, "metrics.json")
+    leave(job.run_folder, job.config, "metrics.json", split_sha256=job.split_sha256)
     assert jobs.job_state(job) == "ended"
-    leave(job.row, job.config, "metrics.json")  # killed while the figures were kept
+    leave(job.row, job.config, "metrics.json", split_sha256=job.split_sha256)  # killed while the figures were kept
     assert jobs.job_state(job) == "ended"
     leave_row(job)
     assert jobs.job_state(job) == "done"
@@ -157,6 +158,16 @@ def test_a_run_of_other_settings_is_not_taken_for_this(plan, place):
         assert str(getattr(job, place)) in str(caught.value)
         assert "\n" not in str(caught.value)
         assert jobs.job_state(other, again=True) == "new"
+
+
+def test_a_run_on_other_clips_is_not_taken_for_this(plan, demo_folder):
+    """Two folders may have one name."""
+    (job,) = plan(folds=[0])
+    leave_row(job)
+    other = replace(job, split_sha256="another")
+    with pytest.raises(RunError, match=rf"was trained on other clips than those of {demo_folder}: give --again"):
+        jobs.job_state(other)
+    assert jobs.job_state(other, again=True) == "new"
 
 
 def test_weights_are_compared_by_name(plan):
@@ -194,7 +205,7 @@ def test_the_members_of_an_ensemble_are_compared_as_networks_are(plan, tmp_path)
 def test_a_row_of_before_is_replaced_by_the_run_that_has_ended_since(plan):
     (job,) = plan(folds=[0])
     leave_row(job, override(job.config, {"training.epochs": 3}))
-    leave(job.run_folder, job.config, "metrics.json")
+    leave(job.run_folder, job.config, "metrics.json", split_sha256=job.split_sha256)
     assert jobs.job_state(job, again=True) == "ended"
 
 

@@ -12,11 +12,12 @@ from conftest import tiny
 from emokeras.config import Config, override, with_experiment
 from emokeras.data.audio import load_waveforms
 from emokeras.errors import RunError, UsageError
-from emokeras.recipes import RECIPES
+from emokeras.recipes import RECIPES, configure
 from emokeras.recognizer import load_recognizer
 from emokeras.reporting import runs
 from emokeras.training import fit, targets
-from emokeras.training.subsets import corpus_digest, take_subsets
+from emokeras.training.members import train_with_members
+from emokeras.training.subsets import split_corpus, take_subsets
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_auxiliaries_are_one_hot(config, demo_corpus, train):
 def test_an_auxiliary_that_cannot_be_learned_is_refused(config, demo_corpus, train, value, why):
     dull = [replace(clip, intensity=value) for clip in train.clips]
     with pytest.raises(UsageError, match=f"(intensity.*{why}|{why}.*intensity)"):
-        targets.check_targets(taught(config, auxiliaries={"intensity": 0.2}), dull, "")
+        targets.check_targets(taught(config, auxiliaries={"intensity": 0.2}), dull, ["train"] * len(dull))
 
 
 def test_what_cannot_be_taught_leaves_no_run(config, demo_corpus, tmp_path):
@@ -72,16 +73,16 @@ def test_a_teacher_softens_the_labels_by_what_it_says(config, demo_corpus, train
 
 
 def test_a_teacher_of_another_split_is_refused(config, demo_corpus, trained_run, tmp_path):
-    digest = corpus_digest(demo_corpus, config.experiment)
-    targets.check_targets(taught(config, teacher=str(trained_run)), [], digest)
-    other = corpus_digest(demo_corpus, replace(config.experiment, protocol="random"))
+    clips, names = demo_corpus.clips, split_corpus(demo_corpus, config.experiment)
+    targets.check_targets(taught(config, teacher=str(trained_run)), clips, names)
+    other = split_corpus(demo_corpus, replace(config.experiment, protocol="random"))
     with pytest.raises(RunError, match=r"training\.teacher: .* on another split"):
-        targets.check_targets(taught(config, teacher=str(trained_run)), [], other)
+        targets.check_targets(taught(config, teacher=str(trained_run)), clips, other)
     fewer = with_experiment(taught(config, teacher=str(trained_run)), emotions=("calm", "angry"))
     with pytest.raises(UsageError, match="knows other emotions"):
-        targets.check_targets(fewer, [], digest)
+        targets.check_targets(fewer, clips, names)
     with pytest.raises(UsageError, match="is no run that has ended"):
-        targets.check_targets(taught(config, teacher=str(tmp_path)), [], digest)
+        targets.check_targets(taught(config, teacher=str(tmp_path)), clips, names)
 
 
 def test_a_teacher_may_be_named_by_its_recipe(config, tmp_path):
@@ -90,8 +91,18 @@ def test_a_teacher_may_be_named_by_its_recipe(config, tmp_path):
     found = targets.with_teacher(taught(config, teacher="flagship"), pupil).training.teacher
     assert found == str(tmp_path / "runs" / "flagship" / "demo-speaker-split-0-seed-0")
     with pytest.raises(UsageError, match="runs/flagship/demo-speaker-split-0-seed-0 is no run that has ended"):
-        targets.check_targets(taught(config, teacher=found), [], "")
+        targets.check_targets(taught(config, teacher=found), [], [])
     assert targets.with_teacher(taught(config, teacher="a/run"), pupil).training.teacher == "a/run"
+
+
+def test_the_teacher_of_a_part_lies_beside_the_whole(demo_corpus, tmp_path):
+    """And what cannot be taught is refused before a part is trained."""
+    for recipe in ("early-mel-mfcc", "weighted-mel-mfcc"):
+        config = configure(RECIPES[recipe].config, {"training.teacher": "flagship"})
+        run = tmp_path / "runs" / recipe / "demo-speaker-split-0-seed-0"
+        with pytest.raises(UsageError, match="runs/flagship/demo-speaker-split-0-seed-0 is no run that has ended"):
+            train_with_members(config, demo_corpus, run, say=lambda line: None)
+        assert not run.exists()
 
 
 def test_what_its_teacher_was_made_with_is_no_test_for_it(config, demo_corpus, trained_run, tmp_path):

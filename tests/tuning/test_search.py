@@ -128,7 +128,8 @@ def test_another_search_in_its_folder_is_refused(searched, demo_folder, capsys):
         (["--chief", "10.0.0.1:80", "--worker-id", "oracle"], "--worker-id oracle: give another"),
         (["--set", "encoder.l3=1"], "did you mean 'encoder.l2'"),
         (["--set", "experiment.corpus=ravdess"], "--set experiment.corpus: give --corpus instead"),
-        (["--seed", "5000000000"], "--seed 5000000000 is out of range"),
+        (["--seed", "5000000000"], "experiment.seed: Input should be less than or equal to 2147483647"),
+        (["--seed", "2147483647"], "--seed 2147483647 is out of range"),
         (["--workers", "2", "--fold", "17", "--protocol", "random-10fold"], "fold 17"),
     ],
 )
@@ -149,6 +150,12 @@ def test_what_is_set_is_fixed(demo_folder, tmp_path, capsys):
     (only,) = table(tmp_path / "s")
     assert "model.dropout" not in only
     assert read_config(tmp_path / "s" / "best.json").model.dropout == 0.3
+
+
+def test_what_is_set_by_its_inputs_name_is_fixed_too(demo_folder, tmp_path, capsys):
+    given = arguments(demo_folder, tmp_path / "s", 1, "--set", "encoders.tokens.l2=1e-5", "--only", "encoder.l2")
+    assert search.main(given) == 2
+    assert "--only encoder.l2: the space of text-gru has" in capsys.readouterr().err
 
 
 def test_a_recipe_that_cannot_be_trained_ends_the_search_which_goes_on_when_that_is_mended(
