@@ -68,7 +68,7 @@ def whole_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     defaults["encoders"] = {
         name: asdict(ENCODER_CONFIGS[body["kind"]]())
         for name, body in tree.get("encoders", {}).items()
-        if body["kind"] in ENCODER_CONFIGS
+        if body.get("kind") in ENCODER_CONFIGS
     }
     unused = {"recipe", "experiment", *get_args(InputName)} - set(tree.get("encoders", {}))
     whole = _flat(json.loads(json.dumps(defaults))) | _flat(tree)
