@@ -2,9 +2,14 @@
 
 import os
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# What reading from a zip archive raises that is damaged, or locked by a password.
+UNREADABLE_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
 @contextmanager

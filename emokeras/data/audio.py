@@ -10,7 +10,6 @@ import hashlib
 import io
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +20,7 @@ import soxr
 
 from emokeras.config import home
 from emokeras.errors import AudioError, EmokerasError
-from emokeras.files import replacing
+from emokeras.files import UNREADABLE_ARCHIVE, replacing
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus", ".caf", ".w64"})
 CACHE_VERSION = 1
@@ -62,7 +61,7 @@ def decode(path: Path, member: str = "") -> tuple[np.ndarray, int]:
         samples, sample_rate_hz = soundfile.read(source, dtype="float32", always_2d=True)
     except (OSError, KeyError) as error:
         raise AudioError(f"{where} cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    except (soundfile.SoundFileError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (soundfile.SoundFileError, *UNREADABLE_ARCHIVE) as error:
         raise AudioError(
             f"{where} is no audio file that libsndfile reads: convert it to WAV or FLAC, or take it out",
             "no audio that libsndfile reads",

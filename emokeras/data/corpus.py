@@ -17,7 +17,6 @@ import posixpath
 import sys
 import time
 import zipfile
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from emokeras.config import home
 from emokeras.data import audio, emodb, manifest, ravdess
 from emokeras.errors import AudioError, CorpusError
-from emokeras.files import write_text
+from emokeras.files import UNREADABLE_ARCHIVE, write_text
 
 EMOTIONS = (*ravdess.EMOTIONS, "boredom", "contempt", "excited", "frustrated")
 SYNONYMS = {
@@ -353,7 +352,7 @@ def _from_archived_manifest(table: _File, files: Sequence[_File]) -> tuple[list[
     try:
         with zipfile.ZipFile(table.path) as archive:
             data = archive.read(table.member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # Locked ones raise a RuntimeError.
+    except UNREADABLE_ARCHIVE as error:
         raise CorpusError(
             f"{table.path / table.member} cannot be read ({error}): unpack the archive, or fetch it again"
         ) from error

@@ -11,12 +11,12 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from emokeras.errors import DownloadError, EmokerasError
+from emokeras.files import UNREADABLE_ARCHIVE
 
 CHUNK_BYTES = 1 << 18
 TIMEOUT_SECONDS = 60
@@ -105,7 +105,7 @@ def unpack(archive: Path, folder: Path) -> None:
             for member in _with_progress(members):
                 file.extract(member, unfinished)
         os.replace(unfinished, folder)
-    except (zipfile.BadZipFile, EOFError, RuntimeError, zlib.error) as error:
+    except UNREADABLE_ARCHIVE as error:
         raise DownloadError(f"{archive} is no zip archive, or a damaged one ({error}): fetch it again") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 import tensorflow as tf
 
 from emokeras.config import AudioConfig, Config, MfccConfig, SpectrogramConfig

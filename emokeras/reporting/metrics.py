@@ -44,9 +44,9 @@ def score(
         RunError: a probability is not a finite number (training has diverged).
         ValueError: the arguments do not fit each other, there is no clip, or the probabilities are none.
     """
-    labels, probabilities = _checked(labels, probabilities, emotions)
-    predicted = probabilities.argmax(axis=1)
-    return point_figures(labels, probabilities, emotions) | {
+    figures = point_figures(labels, probabilities, emotions)  # It checks them.
+    labels, predicted = np.asarray(labels), np.asarray(probabilities).argmax(axis=1)
+    return figures | {
         "accuracy_ci95": accuracy_interval(labels == predicted),
         "balanced_accuracy_ci95": _balanced_accuracy_interval(labels, predicted, len(emotions)),
         "by_speaker": _by_group(labels, predicted, speakers),

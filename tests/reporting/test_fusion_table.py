@@ -1,11 +1,12 @@
 """What fusion gives: each figure of the comparison computed once more, by hand."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.stats
+from kept_runs import Clip
 from scipy.special import softmax
 
 from emokeras.config import ExperimentConfig, to_json
@@ -18,13 +19,6 @@ from emokeras.reporting.rows import read_run
 
 EMOTIONS = ("calm", "happy", "sad")
 NUM_CLIPS = 60
-
-
-@dataclass(frozen=True)
-class Clip:
-    name: str
-    speaker: str
-    emotion: str
 
 
 def keep(results, recipe, knowledge, fold=0, seed=0, split="aa", split_seed=0):

@@ -1,9 +1,10 @@
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from kept_runs import Clip
 
 from emokeras.config import override, read_config, to_json
 from emokeras.errors import RunError
@@ -14,15 +15,11 @@ from emokeras.reporting import runs
 EMOTIONS = ("calm", "sad", 'odd, "quoted"')
 
 
-@dataclass(frozen=True)
-class Clip:
-    name: str
-    speaker: str
-    emotion: str
-    content: str = "abc"
-
-
-CLIPS = [Clip("a/1.wav", "01", "sad"), Clip("b, c.wav", "02", "calm"), Clip("ü.wav", "01", 'odd, "quoted"')]
+CLIPS = [
+    Clip("a/1.wav", "01", "sad", "abc"),
+    Clip("b, c.wav", "02", "calm", "abc"),
+    Clip("ü.wav", "01", 'odd, "quoted"', "abc"),
+]
 
 
 def config(protocol="random", corpus="ravdess", **numbers):
