@@ -1,9 +1,9 @@
 """What is searched: for each recipe a table, dotted path -> range.
 
-L2, dropout and learning rate always; width and depth of the body, of what joins branches, strength of the augmentation,
-label smoothing and batch size where the recipe has them. (Bodies that start from trained branches keep theirs; weights
-of an ensemble are fitted exactly.) A range is drawn from by KerasTuner, first of all the recipe's own value, or the
-nearest; `to_config` turns what it drew into a configuration.
+L2, dropout and learning rate always; what is heard, width and depth of the body, of what joins branches, strength of
+the augmentation, label smoothing and batch size where the recipe has them. (Bodies that start from trained branches
+keep theirs; weights of an ensemble are fitted exactly.) A range is drawn from by KerasTuner, first of all the recipe's
+own value, or the nearest; `to_config` turns what it drew into a configuration.
 """
 
 import json
@@ -43,7 +43,12 @@ ALWAYS: Space = {
 }
 # Weights decay with this optimizer alone.
 ADAMW: Space = {"training.weight_decay": Between(1e-3, 1e-1, log=True)}
-# Width and depth, by the body's kind.
+# What of a sound is heard, by the input.
+HEARD: dict[str, Space] = {
+    "spectrogram": {"num_bands": OneOf((64, 80, 128))},
+    "mfcc": {"num_coefficients": OneOf((13, 20, 30, 40))},
+}
+# Width and depth, by the body's kind, and for one over frames the slopes that it hears beside them.
 BODIES: dict[str, Space] = {
     "cnn": {"filters": OneOf(("[16, 32, 64]", "[24, 48, 96]", "[32, 64, 128]", "[32, 64, 128, 256]"))},
     "crnn": {
@@ -57,6 +62,7 @@ BODIES: dict[str, Space] = {
         "filters": OneOf((64, 96, 128, 160)),
         "kernel_size": OneOf((2, 3)),
         "dilations": OneOf(("[1, 2, 4, 8]", "[1, 2, 4, 8, 16]", "[1, 2, 4, 8, 16, 32]")),
+        "deltas": OneOf((0, 1, 2)),
     },
     "transformer": {"units": OneOf((96, 128, 192)), "num_blocks": Between(2, 6, step=1)},
     "conformer": {
@@ -101,6 +107,7 @@ def space_of(config: Config) -> Space:
         space |= ADAMW
     if not config.model.branches and not config.model.start_from:  # What starts from a run is as that was trained.
         for name, encoder in config.encoders.items():
+            space |= {f"{name}.{key}": own for key, own in HEARD.get(name, {}).items()}
             space |= {_body_path(name, key, config): own for key, own in BODIES[encoder.kind].items()}
     if config.model.fusion == "attention" and len(config.encoders) > 1:
         space |= ATTENTION

@@ -9,7 +9,7 @@ import keras
 from emokeras.config import CnnConfig, CrnnConfig, EncoderConfig, RecurrentConfig, ResnetConfig, TcnConfig
 from emokeras.errors import UsageError
 from emokeras.models.attention import conformer, transformer
-from emokeras.models.layers import MOMENTUM, SqueezeExcitation, WeightedSum, shorten
+from emokeras.models.layers import MOMENTUM, NormalizedConvolution, SqueezeExcitation, WeightedSum, shorten
 from emokeras.models.pretrained import bert, imagenet
 
 
@@ -156,6 +156,10 @@ def _end_of_block(frames, mask, config: ResnetConfig | TcnConfig):
 
 def _convolution(frames, filters, kernel_size, config, strides=1):
     """Convolve [steps, channels] or [steps, bands, channels], and normalise the batch where the configuration says."""
+    regularizer = keras.regularizers.L2(config.l2)
+    if config.batch_normalization and len(frames.shape) == 4 and frames.shape[-1] == 1:
+        layer = NormalizedConvolution(filters, kernel_size, strides, MOMENTUM, kernel_regularizer=regularizer)
+        return layer(frames)
     layer = keras.layers.Conv1D if len(frames.shape) == 3 else keras.layers.Conv2D
     frames = layer(
         filters,
@@ -164,7 +168,7 @@ def _convolution(frames, filters, kernel_size, config, strides=1):
         padding="same",
         use_bias=not config.batch_normalization,
         kernel_initializer="he_normal",
-        kernel_regularizer=keras.regularizers.L2(config.l2),
+        kernel_regularizer=regularizer,
     )(frames)
     return keras.layers.BatchNormalization(momentum=MOMENTUM)(frames) if config.batch_normalization else frames
 

@@ -18,6 +18,7 @@ from emokeras.config import (
 )
 from emokeras.errors import UsageError
 from emokeras.models.encoders import ENCODERS, _causal_convolution, cnn, resnet
+from emokeras.models.layers import NormalizedConvolution
 
 BANDS = 16
 
@@ -40,7 +41,11 @@ def features(steps: int = 20, lengths=(20, 7), seed: int = 0, bands: int = BANDS
 
 
 def of_kind(model: keras.Model, kind) -> list:
-    return [layer for layer in model.layers if isinstance(layer, kind)]
+    both = (
+        (layer.convolution, layer.normalization) if isinstance(layer, NormalizedConvolution) else (layer,)
+        for layer in model.layers
+    )
+    return [layer for layers in both for layer in layers if isinstance(layer, kind)]
 
 
 CONFIGS = {

@@ -9,6 +9,7 @@ from emokeras.models.layers import (
     AttentionPooling,
     Leveling,
     MaskedPooling,
+    NormalizedConvolution,
     SpecAugment,
     SqueezeExcitation,
     StyleMixing,
@@ -337,3 +338,74 @@ def test_a_position_embedding_adds_its_own_vector_to_each_step():
     assert positions.shape == (3, 4)
     assert np.ptp(positions) > 0
     np.testing.assert_allclose(layer(values), values + positions, rtol=1e-6)
+
+
+def convolved_and_normalised(frames: np.ndarray, layer, training: bool):
+    """Return what a Conv2D and a BatchNormalization with a layer's weights give, and that normalisation."""
+    convolution, own = layer.convolution, layer.normalization
+    normalization = keras.layers.BatchNormalization(momentum=own.momentum, epsilon=own.epsilon)
+    normalization.build((*frames.shape[:3], layer.filters))
+    normalization.set_weights(own.get_weights())
+    return normalization(convolution(frames), training=training), normalization
+
+
+def normalized_convolution(**options) -> NormalizedConvolution:
+    layer = NormalizedConvolution(4, 3, (1, 2), momentum=0.9, **options)
+    layer.build((None, 9, 8, 1))
+    randomise(layer)
+    layer.normalization.moving_mean.assign([0.3, -0.2, 0.1, 0.0])
+    layer.normalization.moving_variance.assign([2.0, 0.5, 1.5, 1.0])
+    return layer
+
+
+def images() -> np.ndarray:
+    return np.random.default_rng(5).normal(1.0, 2.0, (3, 9, 8, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_normalised_convolution_is_a_convolution_and_a_batch_normalisation(training):
+    layer = normalized_convolution()
+    expected, normalization = convolved_and_normalised(images(), layer, training)
+    given = layer(images(), training=training)
+    assert given.shape == layer.compute_output_shape((3, 9, 8, 1)) == (3, 9, 4, 4)
+    np.testing.assert_allclose(given, expected, atol=2e-5)
+    np.testing.assert_allclose(layer.normalization.moving_mean, normalization.moving_mean, atol=1e-6)
+    np.testing.assert_allclose(layer.normalization.moving_variance, normalization.moving_variance, rtol=1e-5)
+
+
+def test_a_normalised_convolution_learns_as_the_two_do():
+    targets = np.linspace(-1, 1, 3 * 144).reshape(3, 9, 4, 4)
+
+    def learned(with_normalization) -> np.ndarray:
+        inputs, layer = keras.Input((9, 8, 1)), normalized_convolution()
+        model = keras.Model(inputs, with_normalization(layer, inputs))
+        model.compile(keras.optimizers.SGD(0.5), "mse")
+        model.fit(images(), targets, epochs=5, verbose=0)
+        return layer.convolution.kernel.numpy()
+
+    def apart(layer, inputs):
+        _, normalization = convolved_and_normalised(images(), layer, False)
+        return normalization(layer.convolution(inputs))
+
+    own = learned(lambda layer, inputs: layer(inputs))
+    np.testing.assert_allclose(own, learned(apart), atol=1e-4)
+    assert np.abs(own - normalized_convolution().convolution.kernel.numpy()).max() > 0.05
+
+
+def test_a_normalised_convolution_that_stands_still_normalises_as_in_serving():
+    layer = normalized_convolution()
+    layer.trainable = False
+    before = layer.normalization.get_weights()
+    np.testing.assert_array_equal(layer(images(), training=True), layer(images(), training=False))
+    for now, then in zip(layer.normalization.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_a_normalised_convolution_can_be_saved(tmp_path):
+    inputs = keras.Input((9, 8, 1))
+    layer = NormalizedConvolution(4, 3, (2, 2), kernel_regularizer=keras.regularizers.L2(0.01))
+    model = keras.Model(inputs, layer(inputs))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(images()), model(images()))
+    assert again.layers[-1].convolution.kernel_regularizer.l2 == pytest.approx(0.01)

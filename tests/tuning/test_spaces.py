@@ -61,9 +61,11 @@ def test_what_a_recipe_does_not_use_is_not_searched():
     assert "augment.variants" in SPACES["mel-resnet"]
     assert "augment.band_shift_bands" not in SPACES["mfcc-tcn"]
     assert "training.weight_decay" not in SPACES["text-gru"]  # trained by plain Adam
-    assert "encoder.dilations" in SPACES["mfcc-tcn"]
+    assert {"encoder.dilations", "encoder.deltas", "mfcc.num_coefficients"} <= SPACES["mfcc-tcn"].keys()
+    assert "spectrogram.num_bands" not in SPACES["mfcc-tcn"]
     # Branches that start from runs are as they were trained.
-    assert not [path for path in SPACES["early-mel-mfcc"] if path.startswith(("encoder.", "encoders."))]
+    parts = ("encoder.", "encoders.", "mfcc.", "spectrogram.")
+    assert not [path for path in SPACES["early-mel-mfcc"] if path.startswith(parts)]
     assert "model.attention_blocks" in SPACES["attention-mel-mfcc"]
     assert "model.attention_blocks" not in SPACES["early-mel-mfcc"]
     goes_on = override(NETWORKS["attention-mel-text"], {"model.start_from": "somewhere"})
