@@ -150,6 +150,8 @@ def applies(path: str, config: Config) -> bool:
             return _augments(name, config)
         case "model" if config.model.start_from:
             return name == "dropout"
+    if name.startswith("refit_"):  # comes after the validation by which a trial is judged
+        return False
     if path == "model.pooling":
         return not all(body.pooling for body in config.encoders.values())
     return path in settings(config)

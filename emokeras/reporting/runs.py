@@ -4,7 +4,8 @@
     split.csv       which clip stands in which subset       predictions.csv              what the test clips got
     history.csv     one row for each epoch                  validation_predictions.csv   what the validation clips got
 
-beside model.keras, the pictures, checkpoints/ and tensorboard/. An ensemble has no network of its own but those of its
+beside model.keras, the pictures, checkpoints/ and tensorboard/; under refit/ those of what a network learned after its
+validation. An ensemble has no network of its own but those of its
 members, under members/NAME/, and ensemble.json, which says how they become one. `keep_results` copies what RESULTS.md
 stands on.
 """
@@ -27,6 +28,7 @@ from emokeras.data.splits import PROTOCOLS, SUBSETS
 from emokeras.errors import RunError
 from emokeras.files import replacing, write_text
 
+REFIT = "refit"
 RUN_FILES = (
     "config.json",
     "split.csv",
@@ -44,6 +46,7 @@ RUN_FILES = (
     "members",
     "ensemble.json",
     "attention.png",
+    REFIT,
     "vocabulary.txt",
     "tokenizer",
 )
@@ -188,8 +191,17 @@ def read_heard(folders: Iterable[Path]) -> list[dict[str, str]]:
 
 def made_with(folder: Path) -> list[dict[str, str]]:
     """Read what the clips were to a run or an export: rows as of split.csv, its own after those of what it started
-    from, so that the last one of a clip holds."""
-    return [*read_heard([folder, *sorted(Path(folder).glob("members/*"))]), *read_split(folder)]
+    from, so that the last one of a clip holds. Validation clips that it went on with trained it."""
+    own = read_split(folder)
+    if was_refit(folder):
+        own = [row | {"subset": "train"} if row["subset"] == "validation" else row for row in own]
+    return [*read_heard([folder, *sorted(Path(folder).glob("members/*"))]), *own]
+
+
+def was_refit(folder: Path) -> bool:
+    """Tell whether the network of a run or an export, or one of its members, has trained on its validation clips."""
+    networks = read_config(Path(folder) / "config.json").networks
+    return any(network.training.refit_epochs for network in networks.values())
 
 
 def split_digest(clips: Sequence[Any], subsets: Sequence[str]) -> str:

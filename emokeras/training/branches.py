@@ -146,8 +146,12 @@ def inputs_of(branches: Sequence[Path]) -> list[InputName]:
 
 
 def check_splits(branches: Sequence[Path], digest: str, setting: str = "model.branches") -> None:
-    """Raise RunError unless all runs that a setting names were trained on the split of this digest: one that has heard
-    a test clip would tell of it."""
+    """Raise RunError unless all runs that a setting names were trained on the split of this digest, and on its training
+    clips alone: one that has heard a validation or test clip would tell of it."""
     for run in branches:
         if runs.read_metrics(run).get("split_sha256") != digest:
             raise RunError(f"{setting}: {run} was trained on another split: train it on this one")
+        if runs.was_refit(run):
+            raise RunError(
+                f"{setting}: {run} has trained on the validation clips too: train it with training.refit_epochs=0"
+            )

@@ -41,7 +41,7 @@ from emokeras.training.examples import draw_examples
 from emokeras.training.report import write_network_report
 from emokeras.training.score import predict_logits, to_probabilities
 from emokeras.training.start import check_unheard, load_start, start_folder, started_layers, with_start
-from emokeras.training.subsets import Subset, evaluation_inputs, split_corpus, take_subsets
+from emokeras.training.subsets import Subset, evaluation_inputs, split_corpus, take_subsets, with_validation
 from emokeras.training.targets import check_targets, make_targets, with_teacher
 
 
@@ -56,7 +56,7 @@ class Prepared:
     subsets: Mapping[str, Subset]
     targets: Mapping[str, np.ndarray]
     folder: Path
-    page: callbacks.TensorBoardPage
+    page: callbacks.TensorBoardPage | None
 
 
 def train_run(
@@ -85,6 +85,8 @@ def train_run(
     for name in ("validation", "test"):
         if inputs := evaluation_inputs(run.subsets[name], run.config):
             probabilities[name] = to_probabilities(predict_logits(run.model, inputs))
+            if name == "validation" and run.config.training.refit_epochs:
+                refit(run, corpus, say)
     if run.config.model.fusion == "attention" and len(run.config.encoders) > 1:
         first = run.subsets["validation" if probabilities else "train"].take(np.array([0]))
         clip = {name: value[0, 0] for name, value in evaluation_inputs(first, run.config).items()}
@@ -102,7 +104,7 @@ def validate_run(config: Config, corpus: Corpus, folder: Path, stop_epoch: int) 
     subset. The network starts from `config.model.branches`, which are run folders. Returns the rows of history.csv."""
     resume = (Path(folder) / "config.json").is_file()
     run = prepare(config, corpus, folder, resume, _quiet, [Path(branch) for branch in config.model.branches])
-    fit(run, _quiet, stop_epoch)
+    fit(replace(run, page=None), _quiet, stop_epoch)  # Graph and pictures of each trial nobody looks at; they take time.
     return runs.read_history(run.folder / "history.csv")
 
 
@@ -257,8 +259,9 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
             train.waveforms, run.targets, config, weights, max(first, done), train.ready, train.variants
         )
         if not done and first == 0:
-            page.write_graph(run.model)
-            if config.audio_inputs:
+            if page:
+                page.write_graph(run.model)
+            if page and config.audio_inputs:
                 examples = draw_examples(run.model, config, train, batches)
                 figures.save(examples, folder / "examples.png")
                 page.write_figure("examples", examples, 0)
@@ -278,3 +281,22 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
     best_epoch = callbacks.load_variables(folder / "checkpoints" / callbacks.BEST, model.variables)
     callbacks.settle_normalization(model)
     return best_epoch
+
+
+def refit(run: Prepared, corpus: Corpus, say: Callable) -> None:
+    """Let a network that has been trained and validated go on, with the validation clips among those that train, and
+    leave it as it is at the end. History and checkpoints of this lie in the run's folder, under refit/."""
+    training = replace(
+        run.config.training,
+        epochs=run.config.training.refit_epochs,
+        learning_rate=run.config.training.refit_learning_rate,
+        select_by="last",
+        patience_epochs=0,
+    )
+    config = replace(run.config, training=training)
+    subsets = with_validation(run.subsets, config)
+    say(f"going on with all {len(subsets['train'].clips)} training and validation clips")
+    targets = make_targets(config, corpus, subsets["train"])
+    folder = run.folder / runs.REFIT
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    fit(Prepared(config, run.model, (), subsets, targets, folder, None), say)

@@ -32,6 +32,8 @@ def write_network_report(
     """Write everything that a run folder has of a network that is trained; return the metrics. Arguments as for
     `write_report`."""
     history = runs.read_history(folder / "history.csv")
+    refit_path = folder / runs.REFIT / "history.csv"
+    refit_history = runs.read_history(refit_path) if refit_path.exists() else []
     with replacing(folder / "model.keras") as temporary:
         model.save(temporary)
     figures.save(figures.learning_curves(history, best_epoch), folder / "curves.png")
@@ -43,9 +45,11 @@ def write_network_report(
         "epochs_run": len(history),
         "best_epoch": best_epoch,
         "num_parameters": model.count_params(),
-        "train_seconds": round(sum(row["seconds"] for row in history), 1),
-        "train_cpu_seconds": round(sum(row["cpu_seconds"] for row in history), 1),
+        "train_seconds": round(sum(row["seconds"] for row in [*history, *refit_history]), 1),
+        "train_cpu_seconds": round(sum(row["cpu_seconds"] for row in [*history, *refit_history]), 1),
     }
+    if refit_history:
+        training["refit_epochs"] = len(refit_history)
     if config.reads_transcripts:
         training["transcripts"] = transcript_kind([clip for clip, _ in split])
     metrics = write_report(config, corpus_name, clips, probabilities, training, folder, page)

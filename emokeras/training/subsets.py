@@ -1,6 +1,6 @@
 """A corpus and a protocol to what trains, validates and tests: clips, waveforms, transcripts and labels of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +39,21 @@ class Subset:
             [self.waveforms[number] for number in numbers] if self.waveforms else [],
             ready={name: value[numbers] for name, value in self.ready.items()},
         )
+
+
+def with_validation(subsets: Mapping[str, Subset], config: Config) -> dict[str, Subset]:
+    """Return the subsets with the validation clips behind those that train, and none left to validate."""
+    train, validation = subsets["train"], subsets["validation"]
+    clips, waveforms = [*train.clips, *validation.clips], [*train.waveforms, *validation.waveforms]
+    rate, augment = config.audio.sample_rate_hz, config.augment
+    whole = Subset(
+        clips,
+        np.concatenate([train.labels, validation.labels]),
+        waveforms,
+        make_variants(clips, waveforms, augment, rate) if augment.variants else None,
+        {name: np.concatenate([value, validation.ready[name]]) for name, value in train.ready.items()},
+    )
+    return {**subsets, "train": whole, "validation": validation.take(np.array([], int))}
 
 
 def evaluation_inputs(subset: Subset, config: Config) -> dict[str, np.ndarray]:

@@ -1,14 +1,19 @@
-"""A pretrained body stands still at first, then learns; a run broken at any point of that goes on as if whole."""
+"""A pretrained body stands still at first, then learns; validation clips may train in the end; a run broken at any
+point of that goes on as if whole."""
 
 import keras
 import numpy as np
 import pytest
 from conftest import tiny
 
+from emokeras import evaluate
 from emokeras.config import CnnConfig, Config, TrainingConfig, override, read_config
+from emokeras.errors import CorpusError, RunError
 from emokeras.models import pretrained
 from emokeras.reporting import runs
 from emokeras.training import callbacks, fit
+from emokeras.training.branches import check_splits
+from emokeras.training.subsets import take_subsets, with_validation
 
 
 def test_a_training_without_frozen_epochs_is_one_stage():
@@ -106,3 +111,72 @@ def goes_on_as_if_whole(staged, demo_corpus, tmp_path, monkeypatch, epoch) -> li
     for kernel, other in zip(convolutions(tmp_path / "broken"), convolutions(tmp_path / "unbroken"), strict=True):
         np.testing.assert_array_equal(kernel, other)
     return [row["epoch"] for row in found]
+
+
+@pytest.fixture(scope="module")
+def refitting() -> Config:
+    """Return a small network of two epochs, and four more with the validation clips."""
+    config = tiny(Config("mel-cnn3", {"spectrogram": CnnConfig()}))
+    return override(config, {"training.epochs": 2, "training.refit_epochs": 4, "training.ema_momentum": 0.9})
+
+
+@pytest.fixture(scope="module")
+def refit_run(refitting, demo_corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("refit") / "run"
+    fit.train_run(refitting, demo_corpus, folder, say=lambda line: None)
+    return folder
+
+
+def test_validation_clips_train_behind_the_others(refitting, demo_corpus, tmp_path):
+    config = override(refitting, {"augment.variants": ["noise"]})
+    config = fit.with_experiment(config, emotions=demo_corpus.emotions)
+    before = take_subsets(config, demo_corpus, tmp_path, lambda line: None)
+    after = with_validation(before, config)
+    assert after["train"].clips == before["train"].clips + before["validation"].clips
+    assert [len(after[name].clips) for name in ("train", "validation", "test")] == [32, 0, 8]
+    np.testing.assert_array_equal(
+        after["train"].labels, [demo_corpus.emotions.index(clip.emotion) for clip in after["train"].clips]
+    )
+    for waveform, own in zip(after["train"].waveforms[24:], before["validation"].waveforms, strict=True):
+        np.testing.assert_array_equal(waveform, own)
+    assert [len(versions) for versions in after["train"].variants] == [1] * 32
+
+
+def test_a_network_goes_on_with_its_validation_clips_after_they_have_judged_it(
+    refitting, refit_run, demo_corpus, tmp_path
+):
+    without = override(refitting, {"training.refit_epochs": 0})
+    metrics = fit.train_run(without, demo_corpus, tmp_path / "run", say=lambda line: None)
+    own = runs.read_metrics(refit_run)
+    assert own["validation"] == metrics["validation"]
+    assert (own["best_epoch"], own["epochs_run"], own["refit_epochs"]) == (metrics["best_epoch"], 2, 4)
+    said, said_before = ((folder / "predictions.csv").read_text() for folder in (refit_run, tmp_path / "run"))
+    assert said != said_before
+    histories = [runs.read_history(refit_run / part / "history.csv") for part in ("", "refit")]
+    assert own["train_seconds"] == pytest.approx(sum(row["seconds"] for rows in histories for row in rows), abs=0.06)
+    assert [set(histories[0][0]) - set(histories[1][0])] == [{"val_loss", "val_accuracy", "val_balanced_accuracy"}]
+
+    assert histories[1][-1]["learning_rate"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_what_was_heard_in_the_end_is_no_validation_any_more(refit_run, demo_folder, demo_corpus):
+    assert {row["subset"] for row in runs.made_with(refit_run)} == {"train", "test"}
+    assert {row["subset"] for row in runs.read_split(refit_run)} == {"train", "validation", "test"}
+    with pytest.raises(CorpusError, match="none is of its validation subset"):
+        evaluate.evaluate(refit_run, str(demo_folder), "validation", say=lambda line: None)
+    scores = evaluate.evaluate(refit_run, str(demo_folder), say=lambda line: None)
+    assert scores["accuracy"] == runs.read_metrics(refit_run)["test"]["accuracy"]
+    with pytest.raises(RunError, match=r"training\.teacher: .* has trained on the validation clips too"):
+        check_splits([refit_run], runs.read_metrics(refit_run)["split_sha256"], "training.teacher")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epoch", [2, 3], ids=["before", "within"])
+def test_a_run_broken_about_its_refit_goes_on(refitting, refit_run, demo_corpus, tmp_path, monkeypatch, epoch):
+    with monkeypatch.context() as patch:
+        broken_after(epoch, patch)
+        with pytest.raises(Broken):
+            fit.train_run(refitting, demo_corpus, tmp_path / "broken", say=lambda line: None)
+    fit.train_run(refitting, demo_corpus, tmp_path / "broken", resume=True, say=lambda line: None)
+    for file in ("predictions.csv", "validation_predictions.csv"):
+        assert (tmp_path / "broken" / file).read_text() == (refit_run / file).read_text()
