@@ -390,7 +390,8 @@ class TrainingConfig:
     the same. For `frozen_epochs` a pretrained body stands still, then all learns at `unfrozen_learning_rate`.
 
     When the epoch is chosen and the validation figures stand, the network goes on for `refit_epochs`, with the
-    validation clips among those that train, at `refit_learning_rate`: what it is at their end is tested and kept."""
+    validation clips among those that train and the emotion as all that it learns; the rate falls once more from where
+    it last began. What it is at their end is tested and kept."""
 
     epochs: Count = 60
     batch_size: Count = 32
@@ -398,7 +399,6 @@ class TrainingConfig:
     frozen_epochs: Number = 0
     unfrozen_learning_rate: Positive = 1e-4
     refit_epochs: Number = 0
-    refit_learning_rate: Positive = 1e-3
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: Positive = 1e-3
     schedule: Literal["constant", "cosine"] = "cosine"

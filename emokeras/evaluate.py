@@ -71,10 +71,11 @@ def choose_clips(corpus, split: tuple[dict[str, str], ...], subset: str) -> list
         return own
     heard = [clip for clip in corpus.clips if clip.content in subset_of]
     if heard:
+        others = ", ".join(sorted(set(subset_of.values())))
         named = ", ".join(f"{clip.name} ({subset_of[clip.content]})" for clip in heard[:3])
         raise CorpusError(
             f"{len(heard)} clips of {corpus.name} were heard while the model was made, such as {named}, and none is of "
-            f"its {subset} subset: take them out, or ask for --subset train or validation"
+            f"its {subset} subset: take them out, or ask for another --subset: {others}"
         )
     return list(corpus.clips)
 

@@ -96,7 +96,9 @@ def plan_trials(
     each fold and seed. Raises UsageError for a setting or a value that there is not."""
     variants = {PLAIN: ("", config)}
     for idea, values in ideas.items():
-        if idea in IDEAS and not all(applies(path, config) for path in values):
+        if idea not in IDEAS:
+            override(config, values)  # Refuses a setting that there is not; of the named ideas not all fit all recipes.
+        if not all(applies(path, config) for path in values):
             say(f"{idea}: changes nothing in {config.recipe}")
             continue
         changed = override(config, values)

@@ -46,7 +46,7 @@ ADAMW: Space = {"training.weight_decay": Between(1e-3, 1e-1, log=True)}
 # What of a sound is heard, by the input.
 HEARD: dict[str, Space] = {
     "spectrogram": {"num_bands": OneOf((64, 80, 128))},
-    "mfcc": {"num_coefficients": OneOf((13, 20, 30, 40))},
+    "mfcc": {"num_coefficients": OneOf((16, 20, 30, 40))},
 }
 # Width and depth, by the body's kind, and for one over frames the slopes that it hears beside them.
 BODIES: dict[str, Space] = {
@@ -150,7 +150,7 @@ def applies(path: str, config: Config) -> bool:
             return _augments(name, config)
         case "model" if config.model.start_from:
             return name == "dropout"
-    if name.startswith("refit_"):  # comes after the validation by which a trial is judged
+    if name == "refit_epochs":  # They come after the validation by which a trial is judged.
         return False
     if path == "model.pooling":
         return not all(body.pooling for body in config.encoders.values())

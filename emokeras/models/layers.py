@@ -163,7 +163,10 @@ class NormalizedConvolution(keras.layers.Layer):
         mean = ops.mean(patches, axis=0)
         count = ops.cast(ops.shape(patches)[0], "float32")
         covariance = ops.matmul(ops.transpose(patches), patches) / count - ops.outer(mean, mean)  # [taps, taps]
-        return ops.matmul(mean, kernel), ops.sum(kernel * ops.matmul(covariance, kernel), axis=0)
+        # By sums: products of matrices are rounded on some GPUs, and a small variance could become a negative one.
+        crossed = ops.expand_dims(kernel, 0) * ops.expand_dims(kernel, 1)  # [taps, taps, filters]
+        variance = ops.sum(ops.expand_dims(covariance, 2) * crossed, axis=(0, 1))
+        return ops.sum(ops.expand_dims(mean, 1) * kernel, axis=0), ops.maximum(variance, 0.0)
 
     def compute_output_shape(self, input_shape):
         return self.convolution.compute_output_shape(input_shape)

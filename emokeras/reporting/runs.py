@@ -4,10 +4,9 @@
     split.csv       which clip stands in which subset       predictions.csv              what the test clips got
     history.csv     one row for each epoch                  validation_predictions.csv   what the validation clips got
 
-beside model.keras, the pictures, checkpoints/ and tensorboard/; under refit/ those of what a network learned after its
-validation. An ensemble has no network of its own but those of its
-members, under members/NAME/, and ensemble.json, which says how they become one. `keep_results` copies what RESULTS.md
-stands on.
+beside model.keras, the pictures, checkpoints/ and tensorboard/; under refit/ history and checkpoints of what a network
+learned after its validation. An ensemble has no network of its own but those of its members, under members/NAME/, and
+ensemble.json, which says how they become one. `keep_results` copies what RESULTS.md stands on.
 """
 
 import csv

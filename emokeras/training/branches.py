@@ -151,7 +151,7 @@ def check_splits(branches: Sequence[Path], digest: str, setting: str = "model.br
     for run in branches:
         if runs.read_metrics(run).get("split_sha256") != digest:
             raise RunError(f"{setting}: {run} was trained on another split: train it on this one")
-        if runs.was_refit(run):
+        if runs.was_refit(run) and runs.read_metrics(run)["num_validation"]:
             raise RunError(
                 f"{setting}: {run} has trained on the validation clips too: train it with training.refit_epochs=0"
             )

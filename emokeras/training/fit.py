@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from emokeras.config import (
+    MAX_SEED,
     Config,
     InputName,
     TrainingConfig,
@@ -85,8 +86,8 @@ def train_run(
     for name in ("validation", "test"):
         if inputs := evaluation_inputs(run.subsets[name], run.config):
             probabilities[name] = to_probabilities(predict_logits(run.model, inputs))
-            if name == "validation" and run.config.training.refit_epochs:
-                refit(run, corpus, say)
+        if name == "validation" and run.config.training.refit_epochs:
+            refit(run, corpus, say)
     if run.config.model.fusion == "attention" and len(run.config.encoders) > 1:
         first = run.subsets["validation" if probabilities else "train"].take(np.array([0]))
         clip = {name: value[0, 0] for name, value in evaluation_inputs(first, run.config).items()}
@@ -104,7 +105,9 @@ def validate_run(config: Config, corpus: Corpus, folder: Path, stop_epoch: int) 
     subset. The network starts from `config.model.branches`, which are run folders. Returns the rows of history.csv."""
     resume = (Path(folder) / "config.json").is_file()
     run = prepare(config, corpus, folder, resume, _quiet, [Path(branch) for branch in config.model.branches])
-    fit(replace(run, page=None), _quiet, stop_epoch)  # Graph and pictures of each trial nobody looks at; they take time.
+    fit(
+        replace(run, page=None), _quiet, stop_epoch
+    )  # Graph and pictures of each trial nobody looks at; they take time.
     return runs.read_history(run.folder / "history.csv")
 
 
@@ -286,14 +289,18 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
 def refit(run: Prepared, corpus: Corpus, say: Callable) -> None:
     """Let a network that has been trained and validated go on, with the validation clips among those that train, and
     leave it as it is at the end. History and checkpoints of this lie in the run's folder, under refit/."""
+    last = stages(run.config.training, bool(run.pretrained))[-1].training
+    epochs = last.refit_epochs
     training = replace(
-        run.config.training,
-        epochs=run.config.training.refit_epochs,
-        learning_rate=run.config.training.refit_learning_rate,
+        last,
+        epochs=epochs,
+        warmup_epochs=min(last.warmup_epochs, epochs / 10),
         select_by="last",
         patience_epochs=0,
+        auxiliaries={},  # Their heads are not kept; new ones would pull at what the network has learned.
     )
-    config = replace(run.config, training=training)
+    # With the seed that it had, each clip would sound as it did in the first epochs.
+    config = with_experiment(replace(run.config, training=training), seed=MAX_SEED - run.config.experiment.seed)
     subsets = with_validation(run.subsets, config)
     say(f"going on with all {len(subsets['train'].clips)} training and validation clips")
     targets = make_targets(config, corpus, subsets["train"])

@@ -77,10 +77,13 @@ def load_start(model: keras.Model, config: Config) -> None:
     same_emotions = read_config(folder / "config.json").experiment.emotions == config.experiment.emotions
     try:
         trained = keras.saving.load_model(folder / "model.keras", compile=False)
-        own, theirs = ([layer for layer in one.layers if layer.weights] for one in (model, trained))
-        for layer, other in zip(own, theirs, strict=True):
-            if same_emotions or not _gives_logits(layer):
-                layer.set_weights(other.get_weights())
+        # Weight by weight: how they are divided into layers may have changed since.
+        own, theirs = (
+            [weight for layer in one.layers if same_emotions or not _gives_logits(layer) for weight in layer.weights]
+            for one in (model, trained)
+        )
+        for weight, other in zip(own, theirs, strict=True):
+            weight.assign(other)
         settle_normalization(model)
     except (ValueError, OSError, TypeError, KeyError) as error:
         raise RunError(f"{folder} cannot be started from ({first_line(error)}): train it again") from error

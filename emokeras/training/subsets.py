@@ -44,13 +44,15 @@ class Subset:
 def with_validation(subsets: Mapping[str, Subset], config: Config) -> dict[str, Subset]:
     """Return the subsets with the validation clips behind those that train, and none left to validate."""
     train, validation = subsets["train"], subsets["validation"]
-    clips, waveforms = [*train.clips, *validation.clips], [*train.waveforms, *validation.waveforms]
-    rate, augment = config.audio.sample_rate_hz, config.augment
+    variants = train.variants
+    if variants is not None:
+        rate = config.audio.sample_rate_hz
+        variants = [*variants, *make_variants(validation.clips, validation.waveforms, config.augment, rate)]
     whole = Subset(
-        clips,
+        [*train.clips, *validation.clips],
         np.concatenate([train.labels, validation.labels]),
-        waveforms,
-        make_variants(clips, waveforms, augment, rate) if augment.variants else None,
+        [*train.waveforms, *validation.waveforms],
+        variants,
         {name: np.concatenate([value, validation.ready[name]]) for name, value in train.ready.items()},
     )
     return {**subsets, "train": whole, "validation": validation.take(np.array([], int))}

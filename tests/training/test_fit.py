@@ -48,7 +48,7 @@ def staged() -> Config:
 @pytest.fixture
 def backbone(monkeypatch):
     """Let the convolutions count as the pretrained body."""
-    monkeypatch.setattr(pretrained, "BACKBONE", "conv2d")
+    monkeypatch.setattr(pretrained, "BACKBONE", ("conv2d", "normalized_convolution"))  # as str.startswith takes them
 
 
 class Broken(Exception):
@@ -66,17 +66,23 @@ def broken_after(epoch: int, monkeypatch) -> None:
     monkeypatch.setattr(callbacks.Validation, "on_epoch_end", on_epoch_end)
 
 
-def convolutions(folder) -> list[np.ndarray]:
-    model = keras.saving.load_model(folder / "model.keras")
-    return [layer.kernel.numpy() for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+def convolutions(model) -> list[np.ndarray]:
+    """Return all kernels of two dimensions; that of the first is within a layer which normalises."""
+    layers = [getattr(layer, "convolution", layer) for layer in model.layers]
+    return [layer.kernel.numpy() for layer in layers if isinstance(layer, keras.layers.Conv2D)]
+
+
+def kept_convolutions(folder) -> list[np.ndarray]:
+    return convolutions(keras.saving.load_model(folder / "model.keras"))
 
 
 def test_frozen_layers_stay_as_they_began(staged, backbone, demo_corpus, tmp_path):
     config = override(staged, {"training.epochs": 2})
     fit.train_run(config, demo_corpus, tmp_path / "run", say=lambda line: None)
     beginning = fit.make_network(read_config(tmp_path / "run" / "config.json"), pretrained=False)
-    kernels = [layer.kernel.numpy() for layer in beginning.layers if isinstance(layer, keras.layers.Conv2D)]
-    for frozen, first in zip(convolutions(tmp_path / "run"), kernels, strict=True):
+    kernels = convolutions(beginning)
+    assert len(kernels) == 3
+    for frozen, first in zip(kept_convolutions(tmp_path / "run"), kernels, strict=True):
         np.testing.assert_array_equal(frozen, first)
 
 
@@ -108,7 +114,9 @@ def goes_on_as_if_whole(staged, demo_corpus, tmp_path, monkeypatch, epoch) -> li
     found = runs.read_history(tmp_path / "broken" / "history.csv")
     for name in ("epoch", "loss", "val_loss", "learning_rate"):
         assert [row[name] for row in found] == [row[name] for row in expected], name
-    for kernel, other in zip(convolutions(tmp_path / "broken"), convolutions(tmp_path / "unbroken"), strict=True):
+    for kernel, other in zip(
+        kept_convolutions(tmp_path / "broken"), kept_convolutions(tmp_path / "unbroken"), strict=True
+    ):
         np.testing.assert_array_equal(kernel, other)
     return [row["epoch"] for row in found]
 
@@ -156,13 +164,32 @@ def test_a_network_goes_on_with_its_validation_clips_after_they_have_judged_it(
     assert own["train_seconds"] == pytest.approx(sum(row["seconds"] for rows in histories for row in rows), abs=0.06)
     assert [set(histories[0][0]) - set(histories[1][0])] == [{"val_loss", "val_accuracy", "val_balanced_accuracy"}]
 
+    assert histories[1][0]["learning_rate"] > 100 * histories[1][-1]["learning_rate"]
     assert histories[1][-1]["learning_rate"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_refit_begins_at_the_rate_of_the_last_stage_and_has_a_seed_of_its_own(refitting, tmp_path, monkeypatch):
+    """And it learns the emotion alone: what else is known may not be known of the validation clips."""
+    begun = []
+    monkeypatch.setattr(fit, "fit", lambda run, say: begun.append(run))
+    monkeypatch.setattr(fit, "with_validation", lambda subsets, config: subsets)
+    monkeypatch.setattr(fit, "make_targets", lambda config, corpus, train: dict.fromkeys(config.training.auxiliaries))
+    changes = {"frozen_epochs": 1, "unfrozen_learning_rate": 3e-5, "patience_epochs": 3, "auxiliaries": {"sex": 0.2}}
+    config = override(refitting, {f"training.{name}": value for name, value in changes.items()})
+    for pretrained_layers, rate in (((keras.layers.Dense(1),), 3e-5), ((), config.training.learning_rate)):
+        run = fit.Prepared(config, None, pretrained_layers, {"train": fit.Subset([], None, [])}, {}, tmp_path, None)
+        fit.refit(run, None, lambda line: None)
+        training = begun[-1].config.training
+        assert (training.learning_rate, training.epochs, training.patience_epochs) == (rate, 4, 0)
+        assert training.warmup_epochs == pytest.approx(0.4)
+        assert (training.select_by, begun[-1].targets, begun[-1].pretrained) == ("last", {}, ())
+        assert begun[-1].config.experiment.seed != config.experiment.seed
 
 
 def test_what_was_heard_in_the_end_is_no_validation_any_more(refit_run, demo_folder, demo_corpus):
     assert {row["subset"] for row in runs.made_with(refit_run)} == {"train", "test"}
     assert {row["subset"] for row in runs.read_split(refit_run)} == {"train", "validation", "test"}
-    with pytest.raises(CorpusError, match="none is of its validation subset"):
+    with pytest.raises(CorpusError, match=r"none is of its validation subset: .* another --subset: test, train$"):
         evaluate.evaluate(refit_run, str(demo_folder), "validation", say=lambda line: None)
     scores = evaluate.evaluate(refit_run, str(demo_folder), say=lambda line: None)
     assert scores["accuracy"] == runs.read_metrics(refit_run)["test"]["accuracy"]
@@ -171,7 +198,7 @@ def test_what_was_heard_in_the_end_is_no_validation_any_more(refit_run, demo_fol
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("epoch", [2, 3], ids=["before", "within"])
+@pytest.mark.parametrize("epoch", [2, 3, 4], ids=["before", "within", "after"])
 def test_a_run_broken_about_its_refit_goes_on(refitting, refit_run, demo_corpus, tmp_path, monkeypatch, epoch):
     with monkeypatch.context() as patch:
         broken_after(epoch, patch)

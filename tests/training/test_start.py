@@ -15,6 +15,8 @@ from emokeras.data.audio import load_waveforms
 from emokeras.data.corpus import load_corpus
 from emokeras.data.demo import make_demo_corpus
 from emokeras.errors import RunError, UsageError
+from emokeras.models import encoders
+from emokeras.models.build import build_model
 from emokeras.recipes import RECIPES
 from emokeras.recognizer import load_recognizer
 from emokeras.reporting import runs
@@ -163,3 +165,31 @@ def test_a_run_that_was_broken_goes_on(exported, demo_folder, other_folder, tmp_
     whole, found = (runs.read_history(tmp_path / name / "history.csv") for name in ("whole", "broken"))
     for name in ("loss", "val_loss"):
         assert [row[name] for row in found] == [row[name] for row in whole]
+
+
+def test_a_network_of_older_layers_can_be_started_from(trained_run, tmp_path, monkeypatch):
+    """What is one layer now, a convolution and its normalisation, were two."""
+
+    def apart(filters, kernel_size, strides, momentum, kernel_regularizer):
+        convolution = keras.layers.Conv2D(filters, kernel_size, strides, padding="same", use_bias=False)
+        normalization = keras.layers.BatchNormalization(momentum=momentum)
+        return lambda frames: normalization(convolution(frames))
+
+    older = tmp_path / "older"
+    shutil.copytree(trained_run, older)
+    config = read_config(older / "config.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(encoders, "NormalizedConvolution", apart)
+        network = build_model(config)
+    trained = keras.saving.load_model(older / "model.keras")
+    for weight, other in zip(network.weights, trained.weights, strict=True):
+        weight.assign(other)
+    network.save(older / "model.keras")
+
+    config = start.with_start(override(config, {"model.start_from": str(older)}))
+    model = build_model(config)
+    start.load_start(model, config)
+    shape = 2, config.num_frames("spectrogram"), config.spectrogram.num_bands
+    noise = np.random.default_rng(0).normal(-40, 20, shape).astype(np.float32)
+    inputs = {"spectrogram": noise, "spectrogram_mask": np.ones(shape[:2], np.float32)}
+    np.testing.assert_allclose(model(inputs)["emotion"], trained(inputs)["emotion"], atol=1e-4)

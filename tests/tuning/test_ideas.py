@@ -45,6 +45,14 @@ def test_an_idea_for_all_bodies_is_tried_on_each():
     assert trial.changes == "encoders.spectrogram.dropout 0 → 0.3, encoders.prosody.dropout 0.1 → 0.3"
 
 
+def test_a_change_that_no_trial_would_feel_is_not_tried():
+    """What comes after the validation by which an idea is judged."""
+    said = []
+    changes = {"training.refit_epochs=9": {"training.refit_epochs": "9"}}
+    assert [trial.idea for trial in ablation.plan_trials(MEL, changes, [0], [0], said.append)] == [tried.PLAIN]
+    assert said == ["training.refit_epochs=9: changes nothing in mel-cnn3"]
+
+
 def test_each_fold_and_seed_has_the_recipe_as_it_is_and_each_idea():
     ideas = {"no mixup": IDEAS["no mixup"]}
     trials = ablation.plan_trials(MFCC, ideas, [0, 1], [5, 6])
