@@ -91,4 +91,5 @@ def draw_scores(plan: Plan, trials: Sequence[Trial]):
         else:
             panels[path] = figures.Panel(drawn, choices=own.values)
     scores = np.array([trial.score for trial in completed])
-    return figures.scores_by_setting(panels, scores, completed.index(best), plan.objective)
+    epochs = np.array([trial.values.get("tuner/epochs", plan.epochs) for trial in completed])
+    return figures.scores_by_setting(panels, scores, completed.index(best), plan.objective, epochs)

@@ -326,8 +326,13 @@ class Panel(NamedTuple):
     choices: Sequence[float | str] = ()
 
 
-def scores_by_setting(panels: Mapping[str, Panel], scores: np.ndarray, best: int, objective: str) -> Figure:
-    """Draw the scores of trials [trials] against each setting, a panel a setting; the best trial is marked."""
+def scores_by_setting(
+    panels: Mapping[str, Panel], scores: np.ndarray, best: int, objective: str, epochs: np.ndarray | None = None
+) -> Figure:
+    """Draw the scores of trials [trials] against each setting, a panel a setting; the best trial is marked. Those that
+    trained for fewer `epochs` [trials] than others are paler."""
+    epochs = np.ones(len(scores)) if epochs is None else np.asarray(epochs)
+    shares = epochs / epochs.max()
     columns = min(4, len(panels))
     num_rows = -(-len(panels) // columns)
     with matplotlib.rc_context(STYLE):
@@ -345,13 +350,16 @@ def scores_by_setting(panels: Mapping[str, Panel], scores: np.ndarray, best: int
                 axes.set_xscale("log" if panel.is_log else "linear")
                 axes.set_xlim(*panel.ends)
             dots = {"linewidths": 0, "clip_on": False}
-            axes.scatter(places, scores, s=18, color=BLUE, alpha=0.7, **dots)
+            axes.scatter(places, scores, s=18, color=BLUE, alpha=0.2 + 0.6 * shares, **dots)
             axes.scatter([places[best]], [scores[best]], s=46, color=VERMILLION, zorder=3, **dots)
             axes.set_title(name, fontsize=9)
             axes.grid(axis="y")
             axes.set_axisbelow(True)
         for row in grid:
             row[0].set_ylabel(objective)
+        if shares.min() < 1:
+            told = ", ".join(f"{count:g}" for count in np.unique(epochs))
+            figure.suptitle(f"the paler, the fewer epochs: {told}", fontsize=8)
         return _laid_out(figure)
 
 

@@ -144,6 +144,17 @@ def test_scores_stand_over_each_setting_and_the_best_stands_out():
     np.testing.assert_allclose(right.collections[0].get_offsets()[:, 0], [1, 0, 1])
 
 
+def test_trials_of_fewer_epochs_are_paler():
+    panels = {"encoder.l2": figures.Panel([1e-6, 1e-4, 1e-3], (1e-7, 1e-3), True)}
+    figure = figures.scores_by_setting(panels, np.array([0.2, 0.7, 0.5]), 1, "val_accuracy", np.array([3, 27, 9]))
+    pale, full, between = figure.axes[0].collections[0].get_facecolors()[:, 3]
+    assert pale < between < full
+    assert figure.get_suptitle().endswith("3, 9, 27")
+    whole = figures.scores_by_setting(panels, np.array([0.2, 0.7, 0.5]), 1, "val_accuracy")
+    assert set(whole.axes[0].collections[0].get_facecolors()[:, 3]) == {full}
+    assert whole.get_suptitle() == ""
+
+
 def test_pictures_are_the_same_bytes_each_time(tmp_path):
     for name in ("first.png", "second.png"):
         figures.save(figures.learning_curves(history(), title="run"), tmp_path / name)
