@@ -13,7 +13,7 @@ import numpy as np
 from emokeras.config import to_json
 from emokeras.files import write_text
 from emokeras.reporting import figures
-from emokeras.reporting.tuned import SUFFIX
+from emokeras.reporting.beside import SUFFIX
 from tuning.plan import Plan
 from tuning.spaces import Between, to_config
 

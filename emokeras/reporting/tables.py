@@ -16,12 +16,12 @@ from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
 from emokeras.files import write_text
 from emokeras.reporting.averages import by_accuracy, figures_row, whole_seeds
+from emokeras.reporting.beside import other_settings_section
 from emokeras.reporting.differences import differences, differing_settings, whole_settings
 from emokeras.reporting.fusion import fusion_section
 from emokeras.reporting.published import published_section
 from emokeras.reporting.rows import Run, read_run
 from emokeras.reporting.texts import markdown_table, short
-from emokeras.reporting.tuned import tuned_section
 
 FIRST_CORPORA, LAST_CORPORA = ("ravdess", "emodb"), ("demo",)
 SEEDS_CORPUS, SEEDS_PROTOCOL = "ravdess", "random"  # what the seeds' reports measured on, and how
@@ -105,7 +105,7 @@ def _protocol_section(corpus: str, protocol: str, rows: Mapping[str, list[Run]])
         lines += [f"Protocol: {PROTOCOLS[protocol].description}.", ""]
     lines += [*markdown_table(body, ("recipe", "runs", "report")), ""]
     lines += fusion_section(averaged, has_scripts=corpus == SEEDS_CORPUS)
-    lines += tuned_section(rows)
+    lines += other_settings_section(rows)
     lines += published_section(corpus, protocol)
     if with_reports:
         lines += _chance_lines(rows)

@@ -272,7 +272,7 @@ def test_the_command_line(results, capsys):
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_what_a_search_found_stands_beside_its_recipe_on_the_same_folds_and_seeds(results):
+def test_what_is_no_recipe_stands_beside_its_recipe_on_the_same_folds_and_seeds(results):
     for fold in range(5):
         keep_run(results, 20, "luna", fold=fold)
     for seed, (default, found) in enumerate([(24, 30), (26, 32)], start=1):
@@ -280,11 +280,11 @@ def test_what_a_search_found_stands_beside_its_recipe_on_the_same_folds_and_seed
         keep_run(results, found, "luna", recipe="mel-resnet-tuned", seed=seed, **{"encoder.dropout": 0.4})
         keep_run(results, 22, "luna", recipe="mel-resnet-tuned-earlier", seed=seed, **{"encoder.dropout": 0.6})
     section = written(results)
-    section = section[section.index("#### Search") : section.index("```bash")]
+    section = section[section.index("#### Other settings") : section.index("```bash")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "| `" in line]
     names = ["`mel-resnet`", "`mel-resnet-tuned`", "`mel-resnet-tuned-earlier`"]
-    assert [row[:3] for row in rows] == [[name, "0", "2"] for name in names]
-    assert rows[0][3] == rows[1][3] == str(RECIPES["mel-resnet"].config.training.epochs)
+    changes = ["", "encoders.spectrogram.dropout 0.4", "encoders.spectrogram.dropout 0.6"]
+    assert [row[:4] for row in rows] == [[*pair, "fold 0", "1, 2"] for pair in zip(names, changes, strict=True)]
     assert rows[0][4] == rows[0][6] == "62.5 ± 3.5"  # 24 and 26 of 40, on validation and on test
     assert rows[1][4] == rows[1][6] == "77.5 ± 3.5"
     assert rows[2][4] == rows[2][6] == "55.0 ± 0.0"
