@@ -105,9 +105,8 @@ def validate_run(config: Config, corpus: Corpus, folder: Path, stop_epoch: int) 
     subset. The network starts from `config.model.branches`, which are run folders. Returns the rows of history.csv."""
     resume = (Path(folder) / "config.json").is_file()
     run = prepare(config, corpus, folder, resume, _quiet, [Path(branch) for branch in config.model.branches])
-    fit(
-        replace(run, page=None), _quiet, stop_epoch
-    )  # Graph and pictures of each trial nobody looks at; they take time.
+    # Graph and pictures of each of many trials take time, and nobody looks at them.
+    fit(replace(run, page=None), _quiet, stop_epoch)
     return runs.read_history(run.folder / "history.csv")
 
 
@@ -261,10 +260,9 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
         batches = pipeline.training_dataset(
             train.waveforms, run.targets, config, weights, max(first, done), train.ready, train.variants
         )
-        if not done and first == 0:
-            if page:
-                page.write_graph(run.model)
-            if page and config.audio_inputs:
+        if page and not done and first == 0:
+            page.write_graph(run.model)
+            if config.audio_inputs:
                 examples = draw_examples(run.model, config, train, batches)
                 figures.save(examples, folder / "examples.png")
                 page.write_figure("examples", examples, 0)
