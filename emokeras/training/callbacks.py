@@ -34,7 +34,7 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     averages = optimizer._model_variables_moving_average
     own = [variable.numpy() for variable in model.trainable_variables]
     for variable, average in zip(model.trainable_variables, averages, strict=True):
-        variable.assign(average)
+        variable.assign(np.array(average))  # A copy: JAX reuses the memory of the weights that it predicts with.
     try:
         yield
     finally:

@@ -4,17 +4,24 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from emokeras.config import TrainingConfig
 
 
 def set_precision(config: TrainingConfig, say: Callable) -> None:
     """Choose float16 with float32 variables where it was asked for and there is a GPU; else float32."""
-    has_gpu = bool(tf.config.list_physical_devices("GPU"))
-    if config.mixed_precision and not has_gpu:
+    if config.mixed_precision and not has_gpu():
         say("mixed precision: there is no GPU, training stays float32 (float16 is slower on a CPU)")
-    keras.config.set_dtype_policy("mixed_float16" if config.mixed_precision and has_gpu else "float32")
+    keras.config.set_dtype_policy("mixed_float16" if config.mixed_precision and has_gpu() else "float32")
+
+
+def has_gpu() -> bool:
+    """Say whether Keras's backend computes on a GPU."""
+    if keras.backend.backend() == "torch":  # Of its devices Keras keeps no list.
+        import torch
+
+        return torch.cuda.is_available()
+    return keras.distribution.list_devices()[0].startswith("gpu")
 
 
 def compile_model(model: keras.Model, config: TrainingConfig, steps_per_epoch: int) -> None:
@@ -46,7 +53,8 @@ def compile_model(model: keras.Model, config: TrainingConfig, steps_per_epoch: i
         loss={name: keras.losses.CategoricalCrossentropy(True, config.label_smoothing) for name in model.output},
         loss_weights={"emotion": 1.0} | {name: abs(weight) for name, weight in config.auxiliaries.items()},
         metrics={"emotion": ["accuracy"]},
-        jit_compile="auto" if tf.config.list_physical_devices("GPU") else False,  # XLA is slower on a CPU.
+        # XLA makes TensorFlow slower on a CPU; without it JAX would do one small step after another.
+        jit_compile="auto" if has_gpu() or keras.backend.backend() != "tensorflow" else False,
     )
     model.optimizer.build(model.trainable_variables)
 
