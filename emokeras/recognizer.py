@@ -206,6 +206,8 @@ def newest_version(path: Path) -> Path | None:
 
 
 def _load_run(folder: Path) -> Recognizer:
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise UsageError(f"a run is served by TensorFlow, and KERAS_BACKEND is {backend}: set it to tensorflow")
     config = read_config(folder / "config.json")
     if isinstance(config, EnsembleConfig):
         if not (folder / "ensemble.json").is_file():

@@ -39,9 +39,11 @@ def differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
     """Compare two runs' `whole_settings`: {dotted path: (one value, the other)} of those that differ, by their names.
 
     A setting that only one of them has is gone by now, and is not compared; but what only one of them hears or reads
-    through is a difference.
+    through is a difference. (Of a member that only one of them has, "members" tells enough.)
     """
-    both = (own.keys() & other.keys()) | {key for key in own.keys() ^ other.keys() if key.endswith(".kind")}
+    alone = tuple(f"members.{name}." for name in {*own.get("members", ())} ^ {*other.get("members", ())})
+    both = own.keys() & other.keys()
+    both |= {key for key in own.keys() ^ other.keys() if key.endswith(".kind") and not key.startswith(alone)}
     pairs = {key: (own.get(key), other.get(key)) for key in sorted(both)}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1] and not _same_names(key, *pair)}
 

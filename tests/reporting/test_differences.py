@@ -49,6 +49,9 @@ def test_of_an_ensemble_method_members_and_their_settings_are_compared():
         "members.mfcc-tcn.training.epochs": (own.members["mfcc-tcn"].training.epochs, 9),
         "method": ("weighted", "vote"),
     }
+    one_more = ensemble_of("x", own.members | {"mel-cnn3": RECIPES["mel-cnn3"].config}, "weighted")
+    members = ["mel-resnet", "mfcc-tcn"]
+    assert differing_settings(tree, one_more) == {"members": (members, [*members, "mel-cnn3"])}
 
 
 def test_what_lies_elsewhere_is_the_same_where_it_has_the_same_name(tmp_path):
