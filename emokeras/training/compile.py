@@ -10,9 +10,10 @@ from emokeras.config import TrainingConfig
 
 def set_precision(config: TrainingConfig, say: Callable) -> None:
     """Choose float16 with float32 variables where it was asked for and there is a GPU; else float32."""
-    if config.mixed_precision and not has_gpu():
+    is_mixed = config.mixed_precision and has_gpu()
+    if config.mixed_precision and not is_mixed:
         say("mixed precision: there is no GPU, training stays float32 (float16 is slower on a CPU)")
-    keras.config.set_dtype_policy("mixed_float16" if config.mixed_precision and has_gpu() else "float32")
+    keras.config.set_dtype_policy("mixed_float16" if is_mixed else "float32")
 
 
 def has_gpu() -> bool:

@@ -22,7 +22,7 @@ def run_on_jax(*words):
 
 
 @pytest.mark.slow
-def test_jax_trains_and_leaves_a_run_that_tensorflow_serves(demo_folder, tmp_path, capsys):
+def test_jax_trains_and_leaves_a_run_that_tensorflow_serves(demo_folder, tmp_path):
     pytest.importorskip("jax", reason="the extra test brings jax")
     folder = tmp_path / "run"
     # With a moving average of the weights, which validation borrows, and mixed styles, masks and dropout.
