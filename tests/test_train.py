@@ -42,7 +42,7 @@ def test_run_folder_is_whole(trained_run, demo_corpus):
     assert (metrics["recipe"], metrics["corpus"], metrics["protocol"]) == ("mel-cnn3", "demo", "speaker")
     assert (metrics["num_train"], metrics["num_validation"], metrics["num_test"]) == (24, 8, 8)
     assert metrics["emotions"] == list(demo_corpus.emotions)
-    assert metrics["epochs_run"] == 3
+    assert (metrics["epochs_run"], metrics["backend"]) == (3, "tensorflow")
     history = runs.read_history(trained_run / "history.csv")
     assert metrics["best_epoch"] == min(history, key=lambda row: row["val_loss"])["epoch"]
     assert metrics["train_seconds"] == pytest.approx(sum(row["seconds"] for row in history), abs=0.06)

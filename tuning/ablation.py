@@ -90,11 +90,17 @@ def chosen_ideas(names: str | None, changes: Sequence[str]) -> dict[str, Mapping
 
 
 def plan_trials(
-    config: Config, ideas: Mapping[str, Mapping[str, Any]], folds: Sequence[int], seeds: Sequence[int], say=print
+    config: Config,
+    ideas: Mapping[str, Mapping[str, Any]],
+    folds: Sequence[int],
+    seeds: Sequence[int],
+    say=print,
+    given: str = "",
 ) -> list[Attempt]:
     """Return the recipe as it is and with each idea, {name: {dotted path: value}}, that changes something in it, for
-    each fold and seed. Raises UsageError for a setting or a value that there is not."""
-    variants = {PLAIN: ("", config)}
+    each fold and seed. `given` tells what was set in the recipe before. Raises UsageError for a setting or a value that
+    there is not."""
+    variants = {PLAIN: (given, config)}
     for idea, values in ideas.items():
         if idea not in IDEAS:
             override(config, values)  # Refuses a setting that there is not; of the named ideas not all fit all recipes.
@@ -191,7 +197,7 @@ def _work(arguments: argparse.Namespace) -> None:
     numbers = [commandline.parse_numbers(option, getattr(arguments, option[2:])) for option in ("--folds", "--seeds")]
     for fold in numbers[0]:
         check_fold(config.experiment.protocol, fold)
-    trials = plan_trials(config, ideas, *numbers)
+    trials = plan_trials(config, ideas, *numbers, given=", ".join(arguments.set))
     corpus = load_corpus(arguments.corpus or default_source())
     for trial in trials:
         split_corpus(corpus, trial.config.experiment)  # What cannot be split is refused before anything is trained.

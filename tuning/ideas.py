@@ -12,6 +12,11 @@ IDEAS: dict[str, dict[str, Any]] = {
     "spectra of 64 bands": {"spectrogram.num_bands": 64},
     "MFCCs every 10 ms": {"mfcc.hop_seconds": 0.010},
     "20 MFCCs": {"mfcc.num_coefficients": 20},
+    "MFCCs of what is above 8 kHz too": {
+        "audio.sample_rate_hz": 32000,
+        "mfcc.fft_size": 2048,
+        "mfcc.high_hz": 16000.0,
+    },
     "windows of 2 s": {"audio.window_seconds": 2.0},
     "windows of 3.2 s": {"audio.window_seconds": 3.2},
     # Augmentation

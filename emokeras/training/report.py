@@ -44,6 +44,7 @@ def write_network_report(
         "split_sha256": runs.split_digest(*zip(*split, strict=True)),
         "epochs_run": len(history),
         "best_epoch": best_epoch,
+        "backend": keras.config.backend(),
         "num_parameters": model.count_params(),
         "train_seconds": round(sum(row["seconds"] for row in [*history, *refit_history]), 1),
         "train_cpu_seconds": round(sum(row["cpu_seconds"] for row in [*history, *refit_history]), 1),

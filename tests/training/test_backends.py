@@ -33,6 +33,7 @@ def test_jax_trains_and_leaves_a_run_that_tensorflow_serves(demo_folder, tmp_pat
     losses = [row["loss"] for row in runs.read_history(folder / "history.csv")]
     assert len(losses) == 3
     assert losses[-1] < losses[0]
+    assert runs.read_metrics(folder)["backend"] == "jax"
 
     served = run_on_jax("emokeras.predict", demo_folder, "--model", folder)
     assert (served.returncode, served.stderr.strip()) == (

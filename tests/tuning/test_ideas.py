@@ -107,7 +107,8 @@ def row(idea: str, fold: int, accuracy: float, plain: str = "p") -> tried.Row:
 def test_the_page_tells_gains_over_what_both_have():
     rows = [row(tried.PLAIN, 0, 0.60), row("worse", 0, 0.59), row("better", 0, 0.62), row("better", 1, 0.70)]
     rows += [row(tried.PLAIN, 1, 0.64), row("better", 2, 0.99), row("alone", 3, 0.9)]
-    rows += [row(tried.PLAIN, 0, 0.5, plain="later"), row("nothing to compare with", 0, 0.5, plain="latest")]
+    rows += [row(tried.PLAIN, 0, 0.5, plain="later") | {"changes": "model.dropout=0.4"}]
+    rows += [row("better", 0, 0.58, plain="later"), row("nothing to compare with", 0, 0.5, plain="latest")]
     first, second = tried.page(rows).split("## mel")[1:]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines() if line.startswith("|")]
     assert [line[:7] for line in cells[2:]] == [
@@ -116,7 +117,8 @@ def test_the_page_tells_gains_over_what_both_have():
         ["worse", "to worse", "1", "59.0", "-1.0", "1.180", "-0.020"],
     ]
     assert "configuration later" in second
-    assert "50.0" in second
+    assert "| as it is | model.dropout=0.4 | 1 | 50.0 |  |" in second  # What --set gave all trainings of a table.
+    assert "| better | to better | 1 | 58.0 | +8.0 |" in second
     assert "latest" not in second
 
 
@@ -138,6 +140,7 @@ def test_what_was_measured_is_kept_and_not_measured_again(demo_folder, tmp_path,
     assert "1 of 3 trainings failed: training.teacher=nowhere" in capsys.readouterr().err
     plain, smooth = tried.read_rows(tmp_path / "results" / "ablation.csv")
     assert (plain["idea"], smooth["idea"]) == (tried.PLAIN, "no label smoothing")
+    assert plain["changes"].endswith(", training.label_smoothing=0.1")
     assert smooth["changes"] == "training.label_smoothing 0.1 → 0"
     folders = {folder.name[:8]: folder for folder in (tmp_path / "runs" / "mel-cnn3").iterdir()}
     for told in (plain, smooth):
