@@ -207,6 +207,7 @@ def _work(arguments: argparse.Namespace) -> None:
         experiment = trial.config.experiment
         where = f"[{number}/{len(trials)}] {trial.idea}, fold {experiment.fold}, seed {experiment.seed}"
         key = trial.key(corpus.name)
+        del key["changes"]  # The digest tells the settings; --set may have told them in another order.
         if any(key.items() <= row.items() for row in read_rows(path)):
             print(f"{where}: done already")
             continue

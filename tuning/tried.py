@@ -11,6 +11,7 @@ from emokeras.files import write_text
 from emokeras.reporting.texts import markdown_table, percent
 
 PLAIN = "as it is"
+AS_IT_IS = (PLAIN, "")  # what its line is known by, whatever was set in the recipe before
 # What says which training a row is of; `plain` and `config` are digests of configurations, `plain` the recipe's own.
 KEYS = ("corpus", "protocol", "recipe", "plain", "epochs", "idea", "changes", "config", "fold", "seed", "split_seed")
 TOGETHER = ("recipe", "corpus", "protocol", "epochs", "plain")  # What the rows of one table share.
@@ -55,43 +56,47 @@ def page(rows: Sequence[Row]) -> str:
     for row in rows:
         groups[tuple(row[key] for key in TOGETHER)].append(row)
     lines = [ABOUT]
-    for (recipe, corpus, protocol, epochs, digest), group in groups.items():
-        ideas = dict.fromkeys((row["idea"], row["changes"]) for row in group)
-        plain = next((idea for idea in ideas if idea[0] == PLAIN), None)
-        if plain is None:  # There is nothing to compare with yet.
+    for (recipe, corpus, protocol, epochs, plain), group in groups.items():
+        ideas = dict.fromkeys(map(_idea, group))
+        if AS_IT_IS not in ideas:  # There is nothing to compare with yet.
             continue
-        others = [line for idea in ideas if idea[0] != PLAIN and (line := _line(idea, plain, group))]
-        table = [_line(plain, plain, group), *sorted(others, key=lambda line: -float(line["gain %"]))]
-        lines.append(f"## {recipe}, {corpus}, protocol {protocol}, {epochs} epochs (configuration {digest})\n")
+        others = [line for idea in ideas if idea != AS_IT_IS and (line := _line(idea, group))]
+        table = [_line(AS_IT_IS, group), *sorted(others, key=lambda line: -float(line["gain %"]))]
+        lines.append(f"## {recipe}, {corpus}, protocol {protocol}, {epochs} epochs (configuration {plain})\n")
         lines += [*markdown_table(table, ("idea", "change")), ""]
     return "\n".join(lines)
 
 
-def _line(idea: tuple[str, str], plain: tuple[str, str], group: Sequence[Row]) -> Row | None:
-    """Return the line of an idea, (name, changes), over the trainings that the recipe as it is, `plain`, has too; None
-    where there is none."""
+def _idea(row: Row) -> tuple[str, str]:
+    """Return what the line of a row is known by, (name, changes)."""
+    return AS_IT_IS if row["idea"] == PLAIN else (row["idea"], row["changes"])
+
+
+def _line(idea: tuple[str, str], group: Sequence[Row]) -> Row | None:
+    """Return the line of an idea, (name, changes), over the trainings that the recipe as it is has too; None where
+    there is none."""
 
     def by_run(idea: tuple[str, str]) -> dict[tuple, Row]:
-        rows = [row for row in group if (row["idea"], row["changes"]) == idea]
+        rows = [row for row in group if _idea(row) == idea]
         return {(row["fold"], row["seed"], row["split_seed"]): row for row in rows}
 
-    own, beside = by_run(idea), by_run(plain)
-    shared = [key for key in own if key in beside]
+    own, plain = by_run(idea), by_run(AS_IT_IS)
+    shared = [key for key in own if key in plain]
     if not shared:
         return None
 
     def mean(name: str, rows: dict[tuple, Row] = own) -> float:
         return float(np.mean([float(rows[key][name]) for key in shared]))
 
-    gain, loss = (mean(name) - mean(name, beside) for name in ("balanced_accuracy", "loss"))
+    gain, loss = (mean(name) - mean(name, plain) for name in ("balanced_accuracy", "loss"))
     return {
         "idea": idea[0],
-        "change": idea[1],
+        "change": own[shared[-1]]["changes"],
         "folds × seeds": str(len(shared)),
         "UA %": percent(mean("balanced_accuracy")),
-        "gain %": f"{100 * gain:+.1f}" if idea != plain else "",
+        "gain %": f"{100 * gain:+.1f}" if idea != AS_IT_IS else "",
         "loss": f"{mean('loss'):.3f}",
-        "loss change": f"{loss:+.3f}" if idea != plain else "",
+        "loss change": f"{loss:+.3f}" if idea != AS_IT_IS else "",
         "training accuracy %": percent(mean("training_accuracy")),
         "CPU-minutes": f"{mean('cpu_minutes'):.0f}",
     }

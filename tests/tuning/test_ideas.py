@@ -122,6 +122,13 @@ def test_the_page_tells_gains_over_what_both_have():
     assert "latest" not in second
 
 
+def test_a_recipe_whose_settings_are_told_in_other_words_has_one_line():
+    rows = [row(tried.PLAIN, 0, 0.60), row(tried.PLAIN, 1, 0.50) | {"changes": "model.dropout=0.4"}]
+    page = tried.page([*rows, row("room", 0, 0.7), row("room", 1, 0.56)])
+    assert "| as it is | model.dropout=0.4 | 2 | 55.0 |  |" in page
+    assert "| room | to room | 2 | 63.0 | +8.0 |" in page
+
+
 def test_an_idea_of_another_strength_has_a_line_of_its_own():
     rows = [row(tried.PLAIN, 0, 0.60), row("room", 0, 0.7)]
     rows.append(row("room", 0, 0.5) | {"changes": "stronger"})
@@ -152,6 +159,8 @@ def test_what_was_measured_is_kept_and_not_measured_again(demo_folder, tmp_path,
     assert "no label smoothing" in (tmp_path / "results" / "ablation.md").read_text()
     capsys.readouterr()
     assert ablation.main(arguments) == 0
+    assert capsys.readouterr().out.count("done already") == 2
+    assert ablation.main([*arguments, "--set", "training.label_smoothing=0.1"]) == 0  # The same, told otherwise.
     assert capsys.readouterr().out.count("done already") == 2
     assert len(tried.read_rows(tmp_path / "results" / "ablation.csv")) == 2
 
