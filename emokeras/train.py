@@ -22,6 +22,7 @@ def train(
     config_file: Path | None = None,
     values: dict | None = None,
     results: Path | None = None,
+    members_at_once: int | None = None,
     say=print,
 ) -> dict:
     """Train a recipe (or a configuration file, or go on with a run) and return its metrics.
@@ -37,6 +38,8 @@ def train(
         `corpus` beside it where the corpus has moved; other clips are refused.
     values: settings by dotted path, as `recipes.configure` takes them.
     results: where to keep a copy of the figures, for RESULTS.md.
+    members_at_once: how many of the networks that an ensemble is made of are trained at the same time; by default one
+        for each core, or one after another where there is a GPU.
     """
     from emokeras.config import read_config
     from emokeras.data.corpus import default_source, lasting_source, load_corpus
@@ -44,6 +47,8 @@ def train(
     from emokeras.recipes import DEFAULT_RECIPE, configure, find_recipe
     from emokeras.reporting import runs
 
+    if members_at_once is not None and members_at_once < 1:
+        raise UsageError(f"--members-at-once {members_at_once}: 1 or more")
     values = dict(values or {})
     for key, mend in (("corpus", "give --corpus instead"), ("emotions", "leave it out, they are the corpus's")):
         if f"experiment.{key}" in values:
@@ -95,7 +100,7 @@ def train(
     folder = Path(resume or run_dir or runs.default_run_dir(config, loaded.name))
     say(f"run folder: {folder}")
     try:
-        metrics = train_with_members(config, loaded, folder, bool(resume), say)
+        metrics = train_with_members(config, loaded, folder, bool(resume), say, members_at_once)
     except KeyboardInterrupt:
         say(f"\nto go on with this run: python -m emokeras.train --resume {folder}")
         raise
@@ -132,6 +137,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--run-dir", type=Path, metavar="D", help="the run folder (default: a new one under runs/)")
     parser.add_argument("--resume", type=Path, metavar="D", help="go on with an interrupted run")
     parser.add_argument("--results", type=Path, metavar="D", help="keep a copy of the figures under D, for RESULTS.md")
+    parser.add_argument(
+        "--members-at-once",
+        type=int,
+        metavar="N",
+        help="networks of an ensemble that train at the same time (default: one a core; with a GPU: 1)",
+    )
     parser.add_argument("--mixed-precision", action="store_true", default=None, help="float16 on a GPU")
     parser.add_argument("--list", action="store_true", help="show the recipes and where they come from")
     return commandline.run_command(_work, parser.parse_args(argv))
@@ -162,6 +173,7 @@ def _work(arguments: argparse.Namespace) -> None:
         arguments.config,
         commandline.parse_settings(arguments.set) | given,
         arguments.results,
+        arguments.members_at_once,
     )
     screen.print_metrics(metrics)
 

@@ -233,7 +233,11 @@ def test_members_that_lie_beside_are_taken_and_others_trained(
     for number, path in enumerate(("experiment.seed", "members.mfcc-cnn2.training.batch_size")):
         with pytest.raises(Exception, match=r"config\.json cannot be read"):  # of what was not trained in truth
             members.train_with_members(
-                override(config, {path: 3}), demo_corpus, folder.with_name(f"other-{number}"), say=lambda line: None
+                override(config, {path: 3}),
+                demo_corpus,
+                folder.with_name(f"other-{number}"),
+                say=lambda line: None,
+                at_once=1,
             )
     assert trained == ["mel-cnn3", "mfcc-cnn2"] * 2  # beside other-0 and other-1 there lies nothing at all
 

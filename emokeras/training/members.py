@@ -1,7 +1,7 @@
 """Runs that are made of others: their parts are found, or trained first, then they themselves."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from emokeras.reporting.differences import differing_settings
 from emokeras.training.branches import check_splits, with_branches
 from emokeras.training.ensembling import fuse_runs
 from emokeras.training.fit import train_run
+from emokeras.training.side_by_side import Training, default_at_once, train_side_by_side
 from emokeras.training.subsets import corpus_digest, split_corpus
 from emokeras.training.targets import check_targets, with_teacher
 
@@ -29,10 +30,16 @@ MEMBER_FILES = (
 
 
 def train_with_members(
-    config: AnyConfig, corpus: Corpus, folder: Path, resume: bool = False, say: Callable = print
+    config: AnyConfig,
+    corpus: Corpus,
+    folder: Path,
+    resume: bool = False,
+    say: Callable = print,
+    at_once: int | None = None,
 ) -> dict:
     """Train a network, or all that an ensemble or a network that starts from others is made of, and it; return the
-    metrics. Arguments as for `fit.train_run`.
+    metrics. Arguments as for `fit.train_run`; so many members are trained `at_once`, by default as
+    `side_by_side.default_at_once` says.
 
     A member that has been trained already, in the run's own folder or with the same settings in the folder that
     `benchmark` and `train` would have given it beside this one, is not trained again.
@@ -40,13 +47,15 @@ def train_with_members(
     runs.check_run(folder, resume)
     config = with_experiment(config, emotions=corpus.emotions)
     if isinstance(config, EnsembleConfig):
-        return _train_ensemble(config, corpus, folder, resume, say)
+        return _train_ensemble(config, corpus, folder, resume, say, at_once)
     if config.model.branches:
-        return _train_from_branches(config, corpus, folder, resume, say)
+        return _train_from_branches(config, corpus, folder, resume, say, at_once)
     return train_run(config, corpus, folder, resume, say)
 
 
-def _train_ensemble(config: EnsembleConfig, corpus: Corpus, folder: Path, resume: bool, say: Callable) -> dict:
+def _train_ensemble(
+    config: EnsembleConfig, corpus: Corpus, folder: Path, resume: bool, say: Callable, at_once: int | None
+) -> dict:
     if config.experiment.protocol == "all":
         raise UsageError(
             f"protocol all leaves no validation clip by which to fuse the members of {config.recipe}: train one "
@@ -57,14 +66,16 @@ def _train_ensemble(config: EnsembleConfig, corpus: Corpus, folder: Path, resume
         config = replace(config, members=settled)
     runs.create_run(folder, resume)
     write_text(folder / "config.json", to_json(config))
-    members = {name: take_member(name, member, corpus, folder, say) for name, member in config.members.items()}
+    members = take_members(config.members, corpus, folder, say, at_once)
     # As they were trained: what is pretrained has told its sizes.
     config = replace(config, members={name: read_config(run / "config.json") for name, run in members.items()})
     write_text(folder / "config.json", to_json(config))
     return fuse_runs(config, members, folder, corpus.clips, say)
 
 
-def _train_from_branches(config: Config, corpus: Corpus, folder: Path, resume: bool, say: Callable) -> dict:
+def _train_from_branches(
+    config: Config, corpus: Corpus, folder: Path, resume: bool, say: Callable, at_once: int | None
+) -> dict:
     # Refused while nothing is begun: what is neither a run nor a recipe, runs that do not fit, weights out of reach.
     given = [Path(branch).absolute() for branch in config.model.branches if _is_run(branch)]
     with_branches(config, given)
@@ -73,10 +84,9 @@ def _train_from_branches(config: Config, corpus: Corpus, folder: Path, resume: b
         config = with_pretrained_sizes(_settled(config, corpus, folder))
         runs.create_run(folder)
         write_text(folder / "config.json", to_json(config))
-    branches = [
-        Path(branch) if _is_run(branch) else take_member(branch, _as_member(branch, config), corpus, folder, say)
-        for branch in config.model.branches
-    ]
+    named = {branch: _as_member(branch, config) for branch in config.model.branches if not _is_run(branch)}
+    members = take_members(named, corpus, folder, say, at_once)
+    branches = [members.get(branch, Path(branch)) for branch in config.model.branches]
     return train_run(config, corpus, folder, True, say, branches)
 
 
@@ -88,21 +98,31 @@ def _settled(config: Config, corpus: Corpus, folder: Path) -> Config:
     return config
 
 
-def take_member(name: str, config: Config, corpus: Corpus, folder: Path, say: Callable) -> Path:
-    """Return the folder of a member's run, folder/members/NAME: as it lies there, else copied from beside the run that
-    it is a member of, else trained."""
-    own = folder / "members" / name
-    beside = folder.parent.parent / config.recipe / folder.name
-    if not own.exists() and _is_of(beside, config, corpus):
-        copy_member(beside, own)
-        say(f"member {name}: taken from {beside}")
-    elif (own / "metrics.json").is_file():
-        say(f"member {name}: trained already")
-    else:
-        say(f"member {name}: trains in {own}")
-        train_with_members(config, corpus, own, (own / "config.json").is_file(), lambda line: say(f"  {line}"))
-        keras.backend.clear_session()  # One network after another would fill the memory.
-    return own
+def take_members(
+    configs: Mapping[str, Config], corpus: Corpus, folder: Path, say: Callable, at_once: int | None = None
+) -> dict[str, Path]:
+    """Return the folders of the members' runs, folder/members/NAME each: as it lies there, else copied from beside the
+    run that it is a member of, else trained, so many `at_once`."""
+    members = {name: folder / "members" / name for name in configs}
+    missing = {}
+    for name, own in members.items():
+        beside = folder.parent.parent / configs[name].recipe / folder.name
+        if not own.exists() and _is_of(beside, configs[name], corpus):
+            copy_member(beside, own)
+            say(f"member {name}: taken from {beside}")
+        elif (own / "metrics.json").is_file():
+            say(f"member {name}: trained already")
+        else:
+            missing[name] = Training(configs[name], own, resume=(own / "config.json").is_file())
+    at_once = min(at_once or default_at_once(), len(missing)) if len(missing) > 1 else 1
+    for name, training in missing.items():
+        say(f"member {name}: trains in {training.folder}{', beside the others' if at_once > 1 else ''}")
+        if at_once == 1:
+            train_with_members(training.config, corpus, training.folder, training.resume, lambda line: say(f"  {line}"))
+            keras.backend.clear_session()  # One network after another would fill the memory.
+    if at_once > 1:
+        train_side_by_side(missing, corpus, at_once, say)
+    return members
 
 
 def copy_member(run: Path, target: Path) -> None:
