@@ -121,7 +121,7 @@ def take_members(
             train_with_members(training.config, corpus, training.folder, training.resume, lambda line: say(f"  {line}"))
             keras.backend.clear_session()  # One network after another would fill the memory.
     if at_once > 1:
-        train_side_by_side(missing, corpus, at_once, say)
+        train_side_by_side(train_with_members, missing, corpus, at_once, say)
     return members
 
 

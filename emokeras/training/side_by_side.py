@@ -3,6 +3,7 @@ processor's cores."""
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -42,9 +43,11 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def train_side_by_side(trainings: Mapping[str, Training], corpus: Corpus, at_once: int, say: Callable = print) -> None:
-    """Train these networks, at most `at_once` of them at the same time; say their lines as they come, each after its
-    network's name.
+def train_side_by_side(
+    train: Callable, trainings: Mapping[str, Training], corpus: Corpus, at_once: int, say: Callable = print
+) -> None:
+    """Call `train(config, corpus, folder, resume)`, a function of a module, for these networks, at most `at_once` of
+    them at the same time; say their lines as they come, each after its network's name.
 
     The first, which should be what takes longest, has as many threads as there are cores, and all of these when the
     others have ended; those have their share, for threads that wait for a core cost time.
@@ -61,7 +64,8 @@ def train_side_by_side(trainings: Mapping[str, Training], corpus: Corpus, at_onc
                 name, training = waiting.pop(0)
                 ours, theirs = context.Pipe(duplex=False)
                 threads = num_cores() if name == first else share
-                process = context.Process(target=_train, args=(training, corpus, threads, theirs), daemon=True)
+                work = pickle.dumps((train, training, corpus))
+                process = context.Process(target=_train, args=(work, threads, theirs), daemon=True)
                 process.start()
                 theirs.close()  # The child's is the only one left: ours ends when the child does.
                 running[ours] = name, process
@@ -93,8 +97,9 @@ def _receive(ours: Connection, name: str, process: multiprocessing.Process) -> s
         return RunError(f"the training of {name} {reason}: go on with it by --resume")
 
 
-def _train(training: Training, corpus: Corpus, threads: int, parent: Connection) -> None:
-    """Train one network in this process; tell the parent each line, and at last what went wrong, or None."""
+def _train(work: bytes, threads: int, parent: Connection) -> None:
+    """Train one network in this process; tell the parent each line, and at last what went wrong, or None. The `work` is
+    unpickled here, for that imports TensorFlow."""
     if END_WITH_PARENT:
         END_WITH_PARENT()
     for pool in ("INTRAOP", "INTEROP"):
@@ -104,9 +109,8 @@ def _train(training: Training, corpus: Corpus, threads: int, parent: Connection)
     tqdm.set_lock(threading.RLock())
     try:
         commandline.import_tensorflow()
-        from emokeras.training.members import train_with_members
-
-        train_with_members(training.config, corpus, training.folder, training.resume)
+        train, training, corpus = pickle.loads(work)
+        train(training.config, corpus, training.folder, training.resume)
         parent.send(None)
     except KeyboardInterrupt:  # All of a terminal's processes get it; the parent says so.
         raise SystemExit(130) from None
