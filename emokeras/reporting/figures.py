@@ -99,7 +99,8 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int | No
     """Draw loss and accuracy over the epochs, of training and validation, with the best epoch marked.
 
     Args:
-        history: rows of history.csv: epoch (from 1), loss, accuracy, and val_loss, val_accuracy where there are any.
+        history: rows of history.csv: epoch (from 1), loss, accuracy, and val_loss, val_accuracy where there are any;
+            they are nan where an epoch was not scored.
         best_epoch: the epoch whose weights were kept, as `epoch` counts; None: the one of least val_loss.
     """
     rows = [dict(row) for row in history]
@@ -117,7 +118,9 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int | No
         for axes, key in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
             for name, column, color in (("training", key, BLUE), ("validation", f"val_{key}", VERMILLION)):
                 if column in curves:
-                    axes.plot(epochs, curves[column], color=color, label=name, linewidth=1.8, marker=marker)
+                    values = curves[column]
+                    known = np.isfinite(values)
+                    axes.plot(epochs[known], values[known], color=color, label=name, linewidth=1.8, marker=marker)
             if key == "accuracy":
                 axes.yaxis.set_major_formatter(_percent())
                 axes.set_ylim(0, 1)

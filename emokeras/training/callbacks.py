@@ -18,6 +18,7 @@ from emokeras.reporting import figures, metrics, runs
 from emokeras.training.score import predict_logits, to_probabilities
 
 BEST, STATE = "best.npz", "state.npz"
+SCORES = ("val_loss", "val_accuracy", "val_balanced_accuracy")
 
 
 @contextlib.contextmanager
@@ -142,7 +143,8 @@ class Validation(keras.callbacks.Callback):
     """After each epoch: score the validation subset as serving would, if there is one, write history.csv, keep the best
     weights, stop early, and write the state to resume from, last of all.
 
-    Best epoch and patience are read back from history.csv, so that a resumed run decides as an unbroken one.
+    Best epoch and patience are read back from history.csv, so that a resumed run decides as an unbroken one. Where the
+    last epoch is kept, only some are scored (`is_scored`); the others' figures are nan.
     """
 
     def __init__(
@@ -160,8 +162,8 @@ class Validation(keras.callbacks.Callback):
         history = runs.read_history(self.history_path) if self.history_path.exists() else []
         self.history = [row for row in history if row["epoch"] <= first_epoch]
         self.page = page
-        self.picture_every = max(1, config.epochs // 5)
-        self.stage_begins_after = 0
+        self.tenth = max(1, config.epochs // 10)
+        self.stage_begins_after, self.stage_ends_after = 0, config.epochs
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started, self.cpu_started = time.perf_counter(), time.process_time()
@@ -169,32 +171,40 @@ class Validation(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         checkpoints = self.folder / "checkpoints"
         logs.setdefault("accuracy", logs.get("emotion_accuracy"))  # So named when something else is learned too.
+        scores = dict.fromkeys(SCORES if self.inputs else (), np.nan)
         with averaged_weights(self.model):
-            if self.inputs:
+            if self.inputs and self.is_scored(epoch):
                 probabilities = to_probabilities(predict_logits(self.model, self.inputs))
                 predicted = probabilities.argmax(axis=1)
-                logs["val_loss"] = metrics.cross_entropy(self.labels, probabilities)
-                logs["val_accuracy"] = float((predicted == self.labels).mean())
-                logs["val_balanced_accuracy"] = metrics.balanced_accuracy(self.labels, predicted)
+                scores["val_loss"] = metrics.cross_entropy(self.labels, probabilities)
+                scores["val_accuracy"] = float((predicted == self.labels).mean())
+                scores["val_balanced_accuracy"] = metrics.balanced_accuracy(self.labels, predicted)
+                logs.update(scores)
+                if self.page and epoch % (2 * self.tenth) == 0:
+                    self.page.write_confusion(self.labels, predicted, epoch + 1)
             if not np.isfinite(logs["loss"]):
                 raise RunError(
                     f"{self.folder}: the loss of epoch {epoch + 1} is not finite: lower training.learning_rate, "
                     "or set training.clip_norm"
                 )
             seconds, cpu_seconds = time.perf_counter() - self.started, time.process_time() - self.cpu_started
-            row = {"epoch": epoch + 1, "loss": logs["loss"], "accuracy": logs["accuracy"]}
-            row |= {name: value for name, value in logs.items() if name.startswith("val_")}
+            row = {"epoch": epoch + 1, "loss": logs["loss"], "accuracy": logs["accuracy"], **scores}
             row |= {"learning_rate": float(self.model.optimizer.learning_rate)}
             row |= {"seconds": round(seconds, 3), "cpu_seconds": round(cpu_seconds, 3)}
             self.history.append(row)
             if best_epoch(self.history, self.config.select_by) == epoch + 1:
                 save_variables(checkpoints / BEST, self.model.variables, epoch + 1)
-            if self.inputs and self.page and epoch % self.picture_every == 0:
-                self.page.write_confusion(self.labels, predicted, epoch + 1)
         runs.append_history(self.history_path, row)
         save_variables(checkpoints / STATE, all_variables(self.model), epoch + 1)
         if self.out_of_patience():
             self.model.stop_training = True
+
+    def is_scored(self, epoch: int) -> bool:
+        """Say whether validation scores an epoch, counted from 0: each by which one is chosen. Where the last is kept,
+        ten of them draw the curves as well, and spare a tenth of the time; scored too are the end of a stage, by which
+        a search chooses, and the whole last tenth, by which ideas are compared."""
+        late = epoch >= self.config.epochs - self.tenth or epoch + 1 == self.stage_ends_after
+        return self.config.select_by != "last" or epoch % self.tenth == 0 or late
 
     def out_of_patience(self) -> bool:
         """Say whether the last `patience_epochs` epochs brought nothing better, all of this stage."""

@@ -244,7 +244,7 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
     )
     for first, stop, frozen, learning in stages(config.training, bool(run.pretrained)):
         stop = min(stop, stop_epoch or stop)
-        validation.stage_begins_after = first
+        validation.stage_begins_after, validation.stage_ends_after = first, stop
         if done > stop or first >= stop:
             continue
         for layer in run.pretrained:

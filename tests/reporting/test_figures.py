@@ -71,6 +71,10 @@ def test_learning_curves_without_validation_of_one_epoch_or_diverged():
     loss = figures.learning_curves(training_only).axes[0]
     assert [line.get_label() for line in loss.lines] == ["training"]
     assert loss.lines[0].get_marker() == "o"
+    some = [row if row["epoch"] % 5 == 1 else {**row, "val_loss": np.nan, "val_accuracy": np.nan} for row in history()]
+    accuracy = figures.learning_curves(some).axes[1]
+    assert line_of(accuracy, "validation").get_xdata().tolist() == [1, 6, 11]
+    assert line_of(accuracy, "training").get_xdata().tolist() == [*range(1, 13)]
     diverged = [{**row, "loss": np.nan, "val_loss": np.nan} for row in history()]
     assert figures.to_image(figures.learning_curves(diverged)).ndim == 3
     with pytest.raises(ValueError, match="no epoch"):

@@ -6,6 +6,7 @@ import pytest
 
 from emokeras.config import TrainingConfig
 from emokeras.errors import RunError
+from emokeras.reporting import runs
 from emokeras.training import callbacks
 
 
@@ -89,8 +90,6 @@ def test_best_epoch_is_the_lowest_loss_or_the_highest_accuracy_and_the_first_of_
 
 @pytest.mark.parametrize(("patience_epochs", "stops"), [(0, False), (2, True), (3, False)])
 def test_patience_counts_epochs_after_the_best_and_survives_a_resume(tmp_path, patience_epochs, stops):
-    from emokeras.reporting import runs
-
     for row in history_of(val_loss=[3.0, 1.0, 1.5, 1.2]):
         runs.append_history(tmp_path / "history.csv", row)
     config = TrainingConfig(patience_epochs=patience_epochs)
@@ -102,3 +101,31 @@ def test_patience_counts_epochs_after_the_best_and_survives_a_resume(tmp_path, p
     # Rows of epochs after the state that is resumed from will be made again, and do not count.
     earlier = callbacks.Validation({}, np.zeros(0), tmp_path, config, first_epoch=2)
     assert [row["epoch"] for row in earlier.history] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("select_by", "scored"), [("val_accuracy", [*range(1, 26)]), ("last", [*range(1, 24, 2), 8, 24, 25])]
+)
+def test_every_epoch_is_scored_by_which_one_is_chosen_and_else_a_few(tmp_path, monkeypatch, select_by, scored):
+    """Those that draw the curves, where a stage or a search's trial ends, the last tenth."""
+    logits = np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 3.0]])
+    monkeypatch.setattr(callbacks, "predict_logits", lambda model, inputs: logits)
+    (tmp_path / "checkpoints").mkdir()
+    config = TrainingConfig(epochs=25, select_by=select_by)
+    validation = callbacks.Validation({"spectrogram": logits}, np.array([0, 1, 1]), tmp_path, config)
+    validation.set_model(make_model())
+    told = []
+    for epoch in range(25):
+        validation.stage_ends_after = 8 if epoch < 8 else 25
+        logs = {"loss": 1.0, "accuracy": 0.5}
+        validation.on_epoch_begin(epoch)
+        validation.on_epoch_end(epoch, logs)
+        told += [epoch + 1] if "val_loss" in logs else []
+    assert told == sorted(scored)
+    history = runs.read_history(tmp_path / "history.csv")
+    values = {row["epoch"]: [row[f"val_{name}"] for name in ("accuracy", "balanced_accuracy")] for row in history}
+    assert {epoch for epoch, row in values.items() if np.isfinite(row).all()} == {*scored}
+    assert all(np.isnan(values[epoch]).all() for epoch in {*values} - {*scored})
+    assert values[25] == pytest.approx([2 / 3, 0.75])
+    assert history[-1]["val_loss"] == pytest.approx(np.mean(np.log1p(np.exp([-2.0, 1.0, -3.0]))))
+    assert callbacks.saved_epoch(tmp_path / "checkpoints" / callbacks.BEST) == (25 if select_by == "last" else 1)
