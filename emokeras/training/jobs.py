@@ -224,7 +224,7 @@ def run_jobs(
                 _set_aside(job.run_folder, say)
             status = run_child(command(job, state))
             if status:
-                failed[job.name] = _reason(status)
+                failed[job.name] = how_ended(status)
                 say(f"{where}: failed, {failed[job.name]}; what it said stands above")
             else:
                 num_done += 1
@@ -304,5 +304,6 @@ def _set_aside(folder: Path, say: Callable) -> None:
     say(f"what lay in {folder} lies in {aside.name} now")
 
 
-def _reason(status: int) -> str:
+def how_ended(status: int) -> str:
+    """Say how a child process ended that did not end well."""
     return f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

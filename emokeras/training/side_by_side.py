@@ -4,7 +4,6 @@ processor's cores."""
 import multiprocessing
 import os
 import pickle
-import signal
 import sys
 import threading
 import traceback
@@ -19,7 +18,7 @@ from emokeras import commandline
 from emokeras.config import AnyConfig
 from emokeras.data.corpus import Corpus
 from emokeras.errors import EmokerasError, RunError
-from emokeras.training.jobs import END_WITH_PARENT
+from emokeras.training.jobs import END_WITH_PARENT, how_ended
 
 
 class Training(NamedTuple):
@@ -92,9 +91,7 @@ def _receive(ours: Connection, name: str, process: multiprocessing.Process) -> s
         return ours.recv()
     except EOFError:
         process.join()
-        status = process.exitcode
-        reason = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        return RunError(f"the training of {name} {reason}: go on with it by --resume")
+        return RunError(f"the training of {name}: {how_ended(process.exitcode)}; go on with it by --resume")
 
 
 def _train(work: bytes, threads: int, parent: Connection) -> None:

@@ -90,7 +90,7 @@ def test_what_ends_one_ends_all_and_all_go_on(arguments, tmp_path, ended):
         ]
     elif ended == "member":
         assert running.returncode == 1
-        assert "was ended by SIGKILL: go on with it by --resume" in out.splitlines()[-1]
+        assert ": ended by SIGKILL; go on with it by --resume" in out.splitlines()[-1]
         done = [len(path.read_text().splitlines()) - 1 for path in histories]
         shorten(folder, epochs=max(done) + 1)
         assert train.main(["--resume", str(folder)]) == 0
