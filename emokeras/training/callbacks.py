@@ -180,8 +180,6 @@ class Validation(keras.callbacks.Callback):
                 scores["val_accuracy"] = float((predicted == self.labels).mean())
                 scores["val_balanced_accuracy"] = metrics.balanced_accuracy(self.labels, predicted)
                 logs.update(scores)
-                if self.page and epoch % (2 * self.tenth) == 0:
-                    self.page.write_confusion(self.labels, predicted, epoch + 1)
             if not np.isfinite(logs["loss"]):
                 raise RunError(
                     f"{self.folder}: the loss of epoch {epoch + 1} is not finite: lower training.learning_rate, "
@@ -194,6 +192,8 @@ class Validation(keras.callbacks.Callback):
             self.history.append(row)
             if best_epoch(self.history, self.config.select_by) == epoch + 1:
                 save_variables(checkpoints / BEST, self.model.variables, epoch + 1)
+            if self.inputs and self.page and epoch % (2 * self.tenth) == 0:  # Scored: every tenth is.
+                self.page.write_confusion(self.labels, predicted, epoch + 1)
         runs.append_history(self.history_path, row)
         save_variables(checkpoints / STATE, all_variables(self.model), epoch + 1)
         if self.out_of_patience():
