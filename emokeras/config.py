@@ -375,8 +375,9 @@ class ModelConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
-    """How the network learns. `clip_norm` is of each variable's gradient. 0 turns a thing off: the clipping, the moving
-    average of the weights (`ema_momentum`), the early stop (`patience_epochs`), the freezing.
+    """How the network learns. `optimizer` "muon" moves the matrices among the weights by Muon, the others by AdamW;
+    `weight_decay` is of these two alone. `clip_norm` is of each variable's gradient. 0 turns a thing off: the clipping,
+    the moving average of the weights (`ema_momentum`), the early stop (`patience_epochs`), the freezing.
 
     `select_by` says which epoch's weights are kept: the best on validation, or the last.
 
@@ -399,7 +400,7 @@ class TrainingConfig:
     frozen_epochs: Number = 0
     unfrozen_learning_rate: Positive = 1e-4
     refit_epochs: Number = 0
-    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    optimizer: Literal["adam", "adamw", "muon", "sgd"] = "adamw"
     learning_rate: Positive = 1e-3
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup_epochs: NotNegative = 3.0

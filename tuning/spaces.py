@@ -41,8 +41,9 @@ ALWAYS: Space = {
     "training.batch_size": OneOf((16, 32, 64)),
     "training.label_smoothing": Between(0.0, 0.2),
 }
-# Weights decay with this optimizer alone.
-ADAMW: Space = {"training.weight_decay": Between(1e-3, 1e-1, log=True)}
+# Weights decay with these optimizers alone.
+WITH_DECAY = ("adamw", "muon")
+DECAY: Space = {"training.weight_decay": Between(1e-3, 1e-1, log=True)}
 # What of a sound is heard, by the input. (A CNN of four blocks cannot halve 13 coefficients: that trial fails.)
 HEARD: dict[str, Space] = {
     "spectrogram": {"num_bands": OneOf((64, 80, 128))},
@@ -103,8 +104,8 @@ def space_of(config: Config) -> Space:
     for name in config.encoders:
         space |= {_body_path(name, key, config): own for key, own in OF_EVERY_BODY.items()}
     space |= ALWAYS
-    if config.training.optimizer == "adamw":
-        space |= ADAMW
+    if config.training.optimizer in WITH_DECAY:
+        space |= DECAY
     if not config.model.branches and not config.model.start_from:  # What starts from a run is as that was trained.
         for name, encoder in config.encoders.items():
             space |= {f"{name}.{key}": own for key, own in HEARD.get(name, {}).items()}

@@ -9,7 +9,14 @@ import keras
 from emokeras.config import CnnConfig, CrnnConfig, EncoderConfig, RecurrentConfig, ResnetConfig, TcnConfig
 from emokeras.errors import UsageError
 from emokeras.models.attention import conformer, transformer
-from emokeras.models.layers import MOMENTUM, NormalizedConvolution, SqueezeExcitation, WeightedSum, shorten
+from emokeras.models.layers import (
+    MOMENTUM,
+    BatchNormalization,
+    NormalizedConvolution,
+    SqueezeExcitation,
+    WeightedSum,
+    shorten,
+)
 from emokeras.models.pretrained import bert, imagenet
 
 
@@ -170,7 +177,7 @@ def _convolution(frames, filters, kernel_size, config, strides=1):
         kernel_initializer="he_normal",
         kernel_regularizer=regularizer,
     )(frames)
-    return keras.layers.BatchNormalization(momentum=MOMENTUM)(frames) if config.batch_normalization else frames
+    return BatchNormalization(momentum=MOMENTUM)(frames) if config.batch_normalization else frames
 
 
 def _fold_bands(frames):

@@ -115,6 +115,40 @@ class Leveling(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("emokeras")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras's, over all axes but the last, with the gradient that Ioffe and Szegedy (2015) give. The one that TensorFlow
+    derives goes over the frames twice as often: on CPUs it took a tenth of a training's time."""
+
+    def call(self, inputs, training=False):
+        if not (training and self.trainable):  # What stands still normalises as in serving.
+            return super().call(inputs)
+        frames = ops.cast(inputs, "float32")
+        axes = tuple(range(len(frames.shape) - 1))
+        mean = ops.stop_gradient(ops.mean(frames, axes))
+        variance = ops.stop_gradient(ops.maximum(ops.mean(ops.square(frames), axes) - ops.square(mean), 0.0))
+        for moving, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + of_batch * (1.0 - self.momentum))
+        inverse = ops.rsqrt(variance + self.epsilon)
+        count = ops.cast(ops.size(frames) // frames.shape[-1], "float32")
+
+        @ops.custom_gradient
+        def normalize(frames, gamma, beta):
+            def gradient(*arguments, upstream=None):
+                above = arguments[0] if upstream is None else upstream  # PyTorch gives the latter.
+                of_beta = ops.sum(above, axes)
+                of_gamma = (ops.sum(above * frames, axes) - mean * of_beta) * inverse
+                slope = of_gamma * inverse / count
+                of_frames = (above - frames * slope + (mean * slope - of_beta / count)) * (gamma * inverse)
+                return of_frames, of_gamma, of_beta
+
+            scale = gamma * inverse
+            return frames * scale + (beta - mean * scale), gradient
+
+        outputs = normalize(frames, ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta))
+        return ops.cast(outputs, self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable("emokeras")
 class NormalizedConvolution(keras.layers.Layer):
     """Convolve frames [batch, steps, bands, 1] with `padding="same"` and normalise the batch (Ioffe and Szegedy 2015),
     in one: [batch, steps, bands, filters], shorter by `strides`.

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from emokeras.config import TrainingConfig
+from emokeras.training.muon import ConvolutionMuon
 
 
 def set_precision(config: TrainingConfig, say: Callable) -> None:
@@ -44,11 +45,16 @@ def compile_model(model: keras.Model, config: TrainingConfig, steps_per_epoch: i
     match config.optimizer:
         case "adamw":
             optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **options)
-            optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        case "muon":
+            decay = {"weight_decay": config.weight_decay, "adam_weight_decay": config.weight_decay}
+            heads = [f"^{name}/" for name in model.output]  # Muon is for hidden layers.
+            optimizer = ConvolutionMuon(rate, exclude_layers=heads, **decay, **options)
         case "adam":
             optimizer = keras.optimizers.Adam(rate, **options)
         case "sgd":
             optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
+    if optimizer.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     model.compile(
         optimizer,
         loss={name: keras.losses.CategoricalCrossentropy(True, config.label_smoothing) for name in model.output},

@@ -7,6 +7,7 @@ import pytest
 from emokeras.models import layers
 from emokeras.models.layers import (
     AttentionPooling,
+    BatchNormalization,
     Leveling,
     MaskedPooling,
     NormalizedConvolution,
@@ -338,6 +339,33 @@ def test_a_position_embedding_adds_its_own_vector_to_each_step():
     assert positions.shape == (3, 4)
     assert np.ptp(positions) > 0
     np.testing.assert_allclose(layer(values), values + positions, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(7, 6, 5), (3, 4, 6, 5)])
+def test_batch_normalisation_gives_and_learns_what_that_of_keras_does(shape):
+    images = np.random.default_rng(3).normal(1.0, 2.0, shape).astype(np.float32)
+    targets = np.random.default_rng(4).normal(size=shape).astype(np.float32)
+
+    def learned(normalize) -> list[np.ndarray]:
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input(shape[1:])
+        normalization = normalize(momentum=0.8)
+        model = keras.Model(inputs, normalization(keras.layers.Dense(5)(inputs)))
+        normalization.gamma.assign([0.5, 1.0, 1.5, 2.0, -1.0])
+        model.compile(keras.optimizers.SGD(0.3), "mse")
+        model.fit(images, targets, batch_size=len(images), epochs=4, verbose=0)
+        return [*model.get_weights(), model.predict(images, verbose=0)]
+
+    for own, expected in zip(learned(BatchNormalization), learned(keras.layers.BatchNormalization), strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_normalisation_that_stands_still_normalises_as_in_serving():
+    layer = BatchNormalization(trainable=False)
+    layer.build((None, 7, 6))
+    layer.moving_mean.assign(np.arange(6.0))
+    np.testing.assert_array_equal(layer(frames(), training=True), layer(frames(), training=False))
+    np.testing.assert_array_equal(layer.moving_mean, np.arange(6.0))
 
 
 def convolved_and_normalised(frames: np.ndarray, layer, training: bool):

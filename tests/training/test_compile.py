@@ -37,8 +37,9 @@ def test_constant_schedule_is_constant():
     assert float(model.optimizer.learning_rate) == pytest.approx(0.02)
 
 
-def test_weight_decay_leaves_biases_and_batch_normalisation_alone():
-    config = TrainingConfig(optimizer="adamw", schedule="constant", learning_rate=0.1, weight_decay=0.5)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_weight_decay_leaves_biases_and_batch_normalisation_alone(optimizer):
+    config = TrainingConfig(optimizer=optimizer, schedule="constant", learning_rate=0.1, weight_decay=0.5)
     model = compiled(config)
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
@@ -46,6 +47,36 @@ def test_weight_decay_leaves_biases_and_batch_normalisation_alone():
     for variable in model.trainable_variables:
         expected = 0.95 if variable.name == "kernel" else 1.0
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6, err_msg=variable.path)
+
+
+def test_muon_moves_a_convolution_in_all_directions_alike_and_the_head_as_adamw_does():
+    inputs = keras.Input((9, 4))
+    frames = keras.layers.Conv1D(6, 3, padding="same")(inputs)
+    model = keras.Model(inputs, {"emotion": keras.layers.Dense(3, name="emotion")(frames[:, 0])})
+    before = [variable.numpy() for variable in model.trainable_variables]
+    random = np.random.default_rng(0)
+    gradients = [random.normal(size=value.shape).astype(np.float32) for value in before]
+
+    moved = {}
+    for optimizer in ("adamw", "muon"):
+        for variable, value in zip(model.trainable_variables, before, strict=True):
+            variable.assign(value)
+        config = TrainingConfig(optimizer=optimizer, schedule="constant", learning_rate=0.01, weight_decay=0)
+        compile_model(model, config, 10)
+        model.optimizer.apply(gradients)
+        moved[optimizer] = [
+            variable.numpy() - value for variable, value in zip(model.trainable_variables, before, strict=True)
+        ]
+
+    step, gradient = moved["muon"][0].reshape(12, 6), gradients[0].reshape(12, 6)
+    sizes = np.linalg.svd(step, compute_uv=False) / (0.01 * 0.2 * 12**0.5)  # Liu et al.'s factor is 0.2 √12 here.
+    assert np.ptp(np.linalg.svd(gradient, compute_uv=False)) > 2
+    assert sizes.min() > 0.68  # Five Newton-Schulz iterations bring singular values to 0.7 to 1.2.
+    assert sizes.max() < 1.21
+    left, _, right = np.linalg.svd(gradient, full_matrices=False)
+    assert np.vdot(step, -left @ right) / np.linalg.norm(step) / 6**0.5 > 0.98  # the gradient's polar factor, downhill
+    for own, adamw in zip(moved["muon"][1:], moved["adamw"][1:], strict=True):
+        np.testing.assert_allclose(own, adamw, rtol=1e-4, atol=1e-7)
 
 
 def test_accumulated_batches_make_one_update_of_their_mean_gradient():
