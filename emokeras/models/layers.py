@@ -116,8 +116,8 @@ class Leveling(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("emokeras")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's, over all axes but the last, with the gradient that Ioffe and Szegedy (2015) give. The one that TensorFlow
-    derives goes over the frames twice as often: on CPUs it took a tenth of a training's time."""
+    """Keras's, over all axes but the last, with the gradient that Ioffe and Szegedy (2015) give. The one
+    TensorFlow derives goes over the frames twice as often: on CPUs it took a tenth of a training's time."""
 
     def call(self, inputs, training=False):
         if not (training and self.trainable):  # What stands still normalises as in serving.
