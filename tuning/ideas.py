@@ -45,6 +45,7 @@ IDEAS: dict[str, dict[str, Any]] = {
     "blocks end in layer normalisation": {"encoder.layer_normalization": True},
     "pooling by mean and maximum": {"model.pooling": "mean-max"},
     # What is learned, and how
+    "Muon": {"training.optimizer": "muon"},
     "no label smoothing": {"training.label_smoothing": 0.0},
     "more label smoothing": {"training.label_smoothing": 0.1},
     "no moving average": {"training.ema_momentum": 0.0},
