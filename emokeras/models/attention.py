@@ -4,7 +4,7 @@ import keras
 
 from emokeras.config import ConformerConfig, TransformerConfig
 from emokeras.errors import UsageError
-from emokeras.models.layers import MOMENTUM, PositionEmbedding, shorten
+from emokeras.models.layers import MOMENTUM, BatchNormalization, PositionEmbedding, shorten
 
 
 def transformer(features, mask, config: TransformerConfig):
@@ -77,7 +77,7 @@ def _convolution_module(frames, mask, config: ConformerConfig):
     hidden = keras.layers.Multiply()([value, gate, mask])
     hidden = keras.layers.DepthwiseConv1D(config.kernel_size, padding="same", depthwise_regularizer=l2)(hidden)
     if config.batch_normalization:
-        hidden = keras.layers.BatchNormalization(momentum=MOMENTUM)(hidden)
+        hidden = BatchNormalization(momentum=MOMENTUM)(hidden)
     hidden = keras.layers.Dense(config.units, kernel_regularizer=l2)(keras.layers.Activation("silu")(hidden))
     return keras.layers.Dropout(config.dropout)(hidden)
 

@@ -126,8 +126,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         axes = tuple(range(len(frames.shape) - 1))
         mean = ops.stop_gradient(ops.mean(frames, axes))
         variance = ops.stop_gradient(ops.maximum(ops.mean(ops.square(frames), axes) - ops.square(mean), 0.0))
-        for moving, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + of_batch * (1.0 - self.momentum))
+        self.move_statistics(mean, variance)
         inverse = ops.rsqrt(variance + self.epsilon)
         count = ops.cast(ops.size(frames) // frames.shape[-1], "float32")
 
@@ -146,6 +145,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         outputs = normalize(frames, ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta))
         return ops.cast(outputs, self.compute_dtype)
+
+    def move_statistics(self, mean, variance):
+        """Move the statistics of serving towards those of a batch, [channels] each."""
+        for moving, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + of_batch * (1.0 - self.momentum))
 
 
 @keras.saving.register_keras_serializable("emokeras")
@@ -174,7 +178,7 @@ class NormalizedConvolution(keras.layers.Layer):
             kernel_regularizer=self.kernel_regularizer,
             dtype=self.dtype_policy,
         )
-        self.normalization = keras.layers.BatchNormalization(momentum=self.momentum, dtype=self.dtype_policy)
+        self.normalization = BatchNormalization(momentum=self.momentum, dtype=self.dtype_policy)
         self.convolution.build(input_shape)
         self.normalization.build(self.convolution.compute_output_shape(input_shape))
 
@@ -183,8 +187,7 @@ class NormalizedConvolution(keras.layers.Layer):
         mean, variance = normalization.moving_mean, normalization.moving_variance
         if training and self.trainable:  # What stands still normalises as in serving.
             mean, variance = self._statistics(ops.cast(frames, "float32"), ops.reshape(kernel, (-1, self.filters)))
-            for moving, of_batch in ((normalization.moving_mean, mean), (normalization.moving_variance, variance)):
-                moving.assign(moving * self.momentum + of_batch * (1.0 - self.momentum))
+            normalization.move_statistics(mean, variance)
         scale = normalization.gamma * ops.rsqrt(variance + normalization.epsilon)
         kernel, bias = (ops.cast(value, frames.dtype) for value in (kernel * scale, normalization.beta - mean * scale))
         return ops.conv(frames, kernel, self.strides, padding="same") + bias
