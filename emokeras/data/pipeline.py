@@ -1,8 +1,8 @@
 """Clips and a configuration to batches: the one place where a tf.data.Dataset is made.
 
 Training:   clip numbers, shuffled anew each epoch -> waveform, or a variant of it -> speed, shift -> where it is active
-            -> equalisation, reverberation, noise, gain -> what a random window needs of it -> batch
-            -> features, by another vocal tract -> band shift -> crop -> mixup -> (inputs, labels, weights)
+            -> equalisation, reverberation, noise, gain -> features of a random window, by another vocal tract
+            -> batch -> band shift -> crop -> mixup -> (inputs, labels, weights)
 Evaluation: clip numbers in order -> waveform -> batch -> features, all windows of serving -> inputs
 
 What is ready, the tokens of a transcript or the frames of a speech model, goes beside the waveform.
@@ -93,7 +93,7 @@ def training_dataset(
     def load(epoch, clip):
         draws, clip_seed = augment.draw(seed, epoch, clip)
         draws["share"] = augment.mixup_share(draws, clip_seed, config.augment)
-        example = {"draws": draws, "labels": {name: label[clip] for name, label in labels.items()}}
+        inputs = {}
         if config.audio_inputs:
 
             def moved(version):
@@ -105,20 +105,23 @@ def training_dataset(
                 quiet = tf.cond(is_noisy[version], lambda: moved(0), lambda: waveform)
             span = features.active_span(quiet[tf.newaxis], config.audio)[0]
             waveform = augment.recolour_waveform(waveform, draws, clip_seed, config.augment, rate)
-            example["waveform"], example["span"] = features.cut_window(waveform, span, draws["crop"], config)
-        return example | _take(ready, clip)
-
-    def assemble(example):
-        inputs, labels, draws = features.each_window(example, config.encoders, 1), example["labels"], example["draws"]
-        if config.audio_inputs:
+            waveform, span = features.cut_window(waveform, span, draws["crop"], config)
             tracts = None
             if config.augment.vocal_tract_change:
-                tracts = tf.cast(draws["tract"] * features.VOCAL_TRACTS, tf.int32)
-            positions = draws["crop"][:, tf.newaxis]
-            inputs |= features.extract(example["waveform"], config, positions, example["span"], tracts)
-            if config.augment.band_shift_bands and "spectrogram" in inputs:
-                shifted = augment.shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
-                inputs["spectrogram"] = shifted
+                tracts = tf.cast(draws["tract"] * features.VOCAL_TRACTS, tf.int32)[tf.newaxis]
+            position = tf.reshape(draws["crop"], [1, 1])
+            # One clip at a time: a batch's frames are some 30 MB, and memory so large is asked for anew each time.
+            inputs = features.extract(waveform[tf.newaxis], config, position, span[tf.newaxis], tracts)
+            inputs = {name: tf.squeeze(value, 0) for name, value in inputs.items()}
+        own_labels = {name: label[clip] for name, label in labels.items()}
+        return {"inputs": inputs, "labels": own_labels, "draws": draws} | _take(ready, clip)
+
+    def assemble(example):
+        inputs = example["inputs"] | features.each_window(example, config.encoders, 1)
+        labels, draws = example["labels"], example["draws"]
+        if config.augment.band_shift_bands and "spectrogram" in inputs:
+            shifted = augment.shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
+            inputs["spectrogram"] = shifted
         if config.augment.crop_share:
             inputs = augment.crop(inputs, draws, config.augment.crop_share)
         if config.augment.mixup_alpha:
@@ -129,7 +132,7 @@ def training_dataset(
 
     dataset = tf.data.Dataset.range(first_epoch, config.training.epochs).flat_map(order)
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.padded_batch(batch_size, drop_remainder=True)
+    dataset = dataset.batch(batch_size, drop_remainder=True)
     return dataset.map(assemble, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
 
 
