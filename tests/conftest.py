@@ -65,6 +65,8 @@ def tiny_settings(recipe: str = "mel-cnn3") -> dict:
         for branch, encoder in network.encoders.items():
             body = TINY_BODIES[encoder.kind]
             settings |= {f"{member}encoders.{branch}.{key}": value for key, value in body.items()}
+        if network.training.refit_epochs:
+            settings |= {f"{member}training.refit_epochs": 1}
         if len(network.encoders) > 1:
             settings |= {"model.branches": [], "model.attention_units": 8, "model.attention_heads": 2}
     return settings
