@@ -244,7 +244,7 @@ class CrnnConfig(CnnConfig):
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ResnetConfig(EncoderConfig):
     """Residual blocks over time after a 2-D stem. The first filter count is the stem's; its two convolutions halve the
-    bands twice, and the steps once: the `first`, which takes half the time, or the `second`.
+    bands twice, and the steps once: the `first`, or the `second`, which makes a larger tensor between them.
 
     With `layer_normalization` each block ends in one: what is unlike the training clips, such as a very quiet voice,
     then cannot grow from block to block."""
