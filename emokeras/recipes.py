@@ -390,29 +390,29 @@ RECIPES = {
     ),
 }
 
-MEL, MFCC = RECIPES["mel-resnet"].config, RECIPES["mfcc-delta-tcn"].config
-
 RECIPES |= {
     "mel-resnet-muon": Recipe(
         "ours: mel-resnet over fewer steps, with layer normalisation, Muon, and in the end the validation clips too",
         "",
-        replace(
-            MEL,
-            recipe="mel-resnet-muon",
-            encoders={
-                "spectrogram": replace(MEL.encoders["spectrogram"], stem_halves_steps="first", layer_normalization=True)
+        override(
+            replace(RECIPES["mel-resnet"].config, recipe="mel-resnet-muon"),
+            {
+                "spectrogram.hop_seconds": 0.016,
+                "encoder.stem_halves_steps": "first",
+                "encoder.layer_normalization": True,
+                "training.optimizer": "muon",
+                "training.learning_rate": 4e-3,
+                "training.epochs": 36,
+                "training.refit_epochs": 84,
             },
-            spectrogram=replace(MEL.spectrogram, hop_seconds=0.016),
-            training=replace(MEL.training, optimizer="muon", learning_rate=4e-3, epochs=36, refit_epochs=84),
         ),
     ),
     "mfcc-delta-tcn-muon": Recipe(
         "ours: mfcc-delta-tcn with Muon, and in the end the validation clips too",
         "",
-        replace(
-            MFCC,
-            recipe="mfcc-delta-tcn-muon",
-            training=replace(MFCC.training, optimizer="muon", epochs=22, refit_epochs=48),
+        override(
+            replace(RECIPES["mfcc-delta-tcn"].config, recipe="mfcc-delta-tcn-muon"),
+            {"training.optimizer": "muon", "training.epochs": 22, "training.refit_epochs": 48},
         ),
     ),
 }
