@@ -12,6 +12,7 @@ from emokeras import ensemble, evaluate, export, predict, train
 from emokeras.config import EnsembleConfig, override, read_config, to_json
 from emokeras.data.audio import load_waveform
 from emokeras.models.late import combine, read_combination
+from emokeras.recipes import RECIPES
 from emokeras.recognizer import load_recognizer
 from emokeras.reporting import runs
 from emokeras.reporting.metrics import cross_entropy
@@ -291,6 +292,8 @@ def test_kept_figures_name_the_branches_recipes_and_not_their_paths(joined, tmp_
         (["trained_run", "trained_run"], "has a spectrogram branch, .* has one too"),
         (["other_split"], "was trained on another split"),
         (["fused"], "is an ensemble: give runs of single networks"),
+        (["flagship"], "flagship is an ensemble: give runs of single networks"),
+        (["mel-resnet-muon"], "mel-resnet-muon trains on the validation clips too in the end"),
     ],
 )
 def test_branches_that_do_not_fit_are_refused_before_anything_is_trained(
@@ -303,7 +306,7 @@ def test_branches_that_do_not_fit_are_refused_before_anything_is_trained(
     paths = []
     for name in branches:
         known = name in ("text_run", "trained_run", "fused")
-        paths.append(str(request.getfixturevalue(name) if known else tmp_path / name))
+        paths.append(str(request.getfixturevalue(name) if known else name if name in RECIPES else tmp_path / name))
     setting = f"model.branches={json.dumps(paths)}"
     arguments = ["early-mel-mfcc", "--corpus", str(demo_folder), "--run-dir", str(tmp_path / "run")]
     assert train.main([*arguments, "--set", setting]) in (1, 2)

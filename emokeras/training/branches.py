@@ -8,7 +8,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from emokeras.config import Config, InputName, changed, read_config
+from emokeras.config import AnyConfig, Config, InputName, changed, read_config
 from emokeras.data.text import copy_tokenizer, has_tokenizer
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.reporting import runs
@@ -17,15 +17,15 @@ from emokeras.training.callbacks import settle_normalization
 EPSILON = 1e-3  # of keras.layers.BatchNormalization
 
 
-def with_branches(config: Config, branches: Sequence[Path]) -> Config:
-    """Return the configuration with the branches of these runs as they were trained: their features, bodies, pooling.
+def with_branches(config: Config, branches: Sequence[tuple[Path | str, AnyConfig]]) -> Config:
+    """Return the configuration with the branches of these runs, or recipes, as their configurations beside them say
+    that they are trained: their features, bodies, pooling.
 
-    Raises UsageError when one is no run of a network, has a branch that this one has not or another has already, or
-    hears other windows than the others.
+    Raises UsageError when one is no network, has a branch that this one has not or another has already, or hears other
+    windows than the others.
     """
-    taken: dict[InputName, Path] = {}
-    for run in branches:
-        own = read_config(run / "config.json")
+    taken: dict[InputName, Path | str] = {}
+    for run, own in branches:
         if not isinstance(own, Config):
             raise UsageError(f"model.branches: {run} is an ensemble: give runs of single networks")
         for name, encoder in own.encoders.items():
@@ -47,6 +47,11 @@ def with_branches(config: Config, branches: Sequence[Path]) -> Config:
             config = changed(config, "model.branches", **changes)
             taken[name] = run
     return config
+
+
+def configs_of(branches: Sequence[Path]) -> list[tuple[Path, AnyConfig]]:
+    """Return these runs as `with_branches` takes them, each with its configuration beside it."""
+    return [(run, read_config(run / "config.json")) for run in branches]
 
 
 def load_branches(model: keras.Model, config: Config, branches: Sequence[Path]) -> None:

@@ -31,6 +31,7 @@ from emokeras.training.attention import draw_attention
 from emokeras.training.branches import (
     branch_layers,
     check_splits,
+    configs_of,
     inputs_of,
     keep_words,
     load_branches,
@@ -126,7 +127,7 @@ def prepare(
         config = with_teacher(with_lasting_paths(config), Path(folder))
         config = with_start(config) if config.model.start_from else with_pretrained_sizes(config)
     asked = settings(config)
-    config = with_branches(config, branches)
+    config = with_branches(config, configs_of(branches))
     if taken := [path for path, own in settings(config).items() if asked.get(path) != own]:
         say(f"as the branches were trained, not as asked for: {', '.join(taken)}")
     if config.experiment.protocol == "all":

@@ -76,10 +76,17 @@ def _train_ensemble(
 def _train_from_branches(
     config: Config, corpus: Corpus, folder: Path, resume: bool, say: Callable, at_once: int | None
 ) -> dict:
-    # Refused while nothing is begun: what is neither a run nor a recipe, runs that do not fit, weights out of reach.
+    # Refused while nothing is begun: what is neither a run nor a recipe, those that do not fit, weights out of reach.
     given = [Path(branch).absolute() for branch in config.model.branches if _is_run(branch)]
-    with_branches(config, given)
+    with_branches(config, [(branch, _config_of(branch, config)) for branch in config.model.branches])
     check_splits(given, corpus_digest(corpus, config.experiment))
+    for branch in config.model.branches:
+        refits = not _is_run(branch) and recipes.RECIPES[branch].config.training.refit_epochs
+        if refits and config.experiment.protocol != "all":
+            raise UsageError(
+                f"model.branches: {branch} trains on the validation clips too in the end: train it with "
+                "training.refit_epochs=0 and give its run"
+            )
     if not resume:
         config = with_pretrained_sizes(_settled(config, corpus, folder))
         runs.create_run(folder)
@@ -142,6 +149,10 @@ def _is_run(branch: str) -> bool:
     if not (Path(branch) / "metrics.json").is_file() and branch not in recipes.RECIPES:
         raise UsageError(f"model.branches: {branch} is no run that has ended, and no recipe")
     return (Path(branch) / "metrics.json").is_file()
+
+
+def _config_of(branch: str, config: Config) -> AnyConfig:
+    return read_config(Path(branch) / "config.json") if _is_run(branch) else _as_member(branch, config)
 
 
 def _as_member(recipe: str, config: Config) -> Config:

@@ -18,7 +18,7 @@ from emokeras.config import (
 )
 from emokeras.files import write_text
 from emokeras.models.build import build_model
-from emokeras.training.branches import keep_words, load_branches, with_branches
+from emokeras.training.branches import configs_of, keep_words, load_branches, with_branches
 from emokeras.training.callbacks import settle_normalization
 
 ENCODERS = {
@@ -74,7 +74,7 @@ def given():
 @pytest.mark.parametrize("fusion", ["early", "hybrid"])
 def test_a_network_of_trained_branches_begins_as_the_mean_of_their_logits(fusion, alone, given):
     branches = list(reversed(alone))  # in any order
-    own = with_branches(config(*ENCODERS, fusion=fusion), branches)
+    own = with_branches(config(*ENCODERS, fusion=fusion), configs_of(branches))
     model = build_model(own)
     load_branches(model, own, branches)
     expected = np.mean([logits(branch, given) for branch in alone.values()], axis=0)
@@ -91,7 +91,7 @@ def test_a_head_that_is_not_linear_or_tells_other_things_is_drawn(alone):
         (two, [mel]),
         (replace(two, experiment=ExperimentConfig(emotions=("calm", "neutral", "angry"))), [mel, mfcc]),
     ):
-        own = with_branches(own, branches)
+        own = with_branches(own, configs_of(branches))
         keras.utils.set_random_seed(0)
         model = build_model(own)
         drawn = model.get_layer("emotion").get_weights()[0]
