@@ -4,6 +4,7 @@ KerasTuner's chief keeps the trials and says over gRPC what to try next; a worke
 the trial that it was lost in. Its port is not secured: it listens on loopback unless --chief names another address.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from emokeras.errors import RunError, UsageError
@@ -33,7 +34,11 @@ def supervise(given: Sequence[str], num_workers: int, chief: str | None, project
 
     Raises RunError when one of them cannot be kept running: it dies again and again, and no trial ends.
     """
-    address = chief or f"127.0.0.1:{_free_port()}"
+    with contextlib.nullcontext() if chief else kept_port() as port:
+        return _supervise(given, num_workers, chief or f"127.0.0.1:{port}", project)
+
+
+def _supervise(given: Sequence[str], num_workers: int, address: str, project: Path) -> int:
     command = [sys.executable, "-m", "tuning.search", *_without(given, ("--workers", "--chief")), "--chief", address]
     names = [CHIEF, *(f"worker-{number}" for number in range(num_workers))]
     variables = {name: _variables(number - 1) for number, name in enumerate(names)}
@@ -127,10 +132,19 @@ def _without(given: Sequence[str], options: Sequence[str]) -> list[str]:
     return kept
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+@contextlib.contextmanager
+def kept_port() -> Iterator[int]:
+    """Give a port of loopback that nobody takes before the chief listens there, which needs seconds to start.
+
+    A bound socket keeps it; Linux lets a chief listen beside one that does not listen, other systems may not.
+    """
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        port = keeper.getsockname()[1]
+        if sys.platform != "linux":
+            keeper.close()
+        yield port
 
 
 def _interrupt(*_) -> None:

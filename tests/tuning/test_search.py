@@ -1,6 +1,7 @@
 """Real searches: trials are judged on validation, a killed search goes on, a chief leads workers that may die."""
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -329,6 +330,18 @@ def test_two_chiefs_do_not_share_a_port(demo_folder, tmp_path, monkeypatch, caps
     assert f"the chief cannot listen at {address}" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the port is not kept")
+def test_nobody_else_takes_a_port_before_the_chief_listens_there():
+    with workers.kept_port() as port, socket.socket() as other, socket.socket() as chief:
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        chief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # As gRPC does.
+        chief.bind(("127.0.0.1", port))
+        chief.listen()
+        with socket.create_connection(("127.0.0.1", port)):
+            chief.accept()[0].close()
+
+
 def test_a_score_is_never_that_of_other_settings(searched, demo_folder, tmp_path, capsys):
     """As where trials are drawn anew in a folder that holds the runs of earlier ones."""
     run = tmp_path / "s" / "trials" / "0" / "seed-0"
@@ -437,21 +450,23 @@ def processes(folder) -> dict[str, int]:
     return found
 
 
-def wait_for(condition, seconds=600):
+def wait_for(condition, seconds=600, running=None):
     deadline = time.monotonic() + seconds
     while not (value := condition()):
+        assert running is None or running.poll() is None, "it ended before"
         assert time.monotonic() < deadline, "it did not come to pass"
         time.sleep(0.2)
     return value
 
 
-def begin(demo_folder, folder, max_trials, num_workers, epochs):
+@contextlib.contextmanager
+def searching(demo_folder, folder, max_trials, num_workers, epochs):
     given = arguments(demo_folder, folder, max_trials, "--workers", str(num_workers), "--threads", "1")
     given[given.index("--epochs") + 1] = str(epochs)
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0,1"}
     command = [sys.executable, "-m", "tuning.search", *given]
     # What a shell starts in the background ignores Ctrl-C, and so would all that we start.
-    return subprocess.Popen(
+    running = subprocess.Popen(
         command,
         cwd=ROOT,
         env=environment,
@@ -460,6 +475,11 @@ def begin(demo_folder, folder, max_trials, num_workers, epochs):
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    try:
+        yield running
+    finally:
+        running.kill()
+        print(*running.communicate())  # What a test that fails is to be understood by.
 
 
 def epochs_of(folder, trial) -> int:
@@ -470,22 +490,19 @@ def epochs_of(folder, trial) -> int:
 @pytest.mark.slow
 def test_a_chief_and_workers_finish_though_a_worker_and_the_chief_are_killed(demo_folder, tmp_path):
     folder = tmp_path / "s"
-    running = begin(demo_folder, folder, 4, 2, epochs=40)
-    try:
-        found = wait_for(lambda: len(seen := processes(folder)) == 6 and seen)
+    with searching(demo_folder, folder, 4, 2, epochs=40) as running:
+        found = wait_for(lambda: len(seen := processes(folder)) == 6 and seen, running=running)
         assert {name: found[f"{name} gpu"] for name in ("chief", "worker-0", "worker-1")} == {
             "chief": "-1", "worker-0": "0", "worker-1": "1",
         }  # fmt: skip
-        wait_for(lambda: epochs_of(folder, "0") >= 3 and epochs_of(folder, "1") >= 3)
+        wait_for(lambda: epochs_of(folder, "0") >= 3 and epochs_of(folder, "1") >= 3, running=running)
         os.kill(found["worker-0"], signal.SIGKILL)
         lost = found["worker-0"]
-        again = wait_for(lambda: (seen := processes(folder)).get("worker-0", lost) != lost and seen)
-        wait_for(lambda: any(trial.status == "COMPLETED" for trial in read_trials(folder / PROJECT)))
+        again = wait_for(lambda: (seen := processes(folder)).get("worker-0", lost) != lost and seen, running=running)
+        wait_for(lambda: any(trial.status == "COMPLETED" for trial in read_trials(folder / PROJECT)), running=running)
         done = {trial.name: trial.score for trial in read_trials(folder / PROJECT) if trial.status == "COMPLETED"}
         os.kill(again["chief"], signal.SIGKILL)
         out, err = running.communicate(timeout=900)
-    finally:
-        running.kill()
     assert running.returncode == 0, err
     assert "worker-0 ended (SIGKILL) and is started again" in err
     assert "chief ended (SIGKILL) and is started again" in err
@@ -503,12 +520,9 @@ def test_a_chief_and_workers_finish_though_a_worker_and_the_chief_are_killed(dem
 @pytest.mark.slow
 def test_ctrl_c_ends_all_of_them(demo_folder, tmp_path):
     folder = tmp_path / "s"
-    running = begin(demo_folder, folder, 50, 1, epochs=100)
-    try:
-        wait_for(lambda: epochs_of(folder, "00") >= 2)
+    with searching(demo_folder, folder, 50, 1, epochs=100) as running:
+        wait_for(lambda: epochs_of(folder, "00") >= 2, running=running)
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=180)
-    finally:
-        running.kill()
     assert running.returncode == 130
     wait_for(lambda: not [name for name in processes(folder) if "gpu" not in name], 60)
