@@ -417,6 +417,21 @@ RECIPES |= {
     ),
 }
 
+_MEL_RESNET = RECIPES["mel-resnet-muon"].config
+RECIPES["mfcc-resnet-muon"] = Recipe(
+    "ours: the network of mel-resnet-muon on 40 MFCCs",
+    "",
+    replace(
+        _MEL_RESNET,
+        recipe="mfcc-resnet-muon",
+        encoders={"mfcc": _MEL_RESNET.encoders["spectrogram"]},
+        spectrogram=SpectrogramConfig(),
+        mfcc=MfccConfig(hop_seconds=0.016, num_coefficients=40),
+        augment=TCN_AUGMENTATION,
+        training=replace(_MEL_RESNET.training, epochs=30, refit_epochs=70),
+    ),
+)
+
 
 # Fusion. What two branches have together is as each was trained alone; a run of the branches is what it starts from.
 
