@@ -16,15 +16,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from emokeras import commandline
-from emokeras.config import Config, ExperimentConfig, MeasuredProtocol, override, settings, with_experiment
+from emokeras.config import Config, ExperimentConfig, override, settings, with_experiment
 from emokeras.errors import EmokerasError, RunError, UsageError, first_line
+from emokeras.reporting.runs import run_folder_name
 from emokeras.reporting.texts import percent, short
 from tuning.ideas import IDEAS
+from tuning.recipe import add_split_options, configuration_of, given_settings
 from tuning.spaces import applies
 from tuning.tried import KEYS, PLAIN, Row, add_row, read_rows
 
@@ -58,6 +60,11 @@ def digest(config: Config) -> str:
     """Return eight characters that tell a configuration from others, but not which run it is of."""
     told = json.dumps(_unusual(replace(config, experiment=ExperimentConfig())), sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+def run_folder(config: Config, corpus: str, runs_dir: Path) -> Path:
+    """Return where a training lies."""
+    return Path(runs_dir) / config.recipe / f"{digest(config)}-{run_folder_name(config.experiment, corpus)}"
 
 
 def _unusual(value: Any) -> Any:
@@ -126,11 +133,10 @@ def measure(trial: Attempt, corpus: "Corpus", runs_dir: Path) -> Row:
     """Train, or go on; return the row that is kept."""
     import keras
 
-    from emokeras.reporting.runs import read_split, run_folder_name
+    from emokeras.reporting.runs import read_split
     from emokeras.training.fit import validate_run
 
-    name = f"{digest(trial.config)}-{run_folder_name(trial.config.experiment, corpus.name)}"
-    folder = Path(runs_dir) / trial.config.recipe / name
+    folder = run_folder(trial.config, corpus.name, runs_dir)
     try:
         history = validate_run(trial.config, corpus, folder, trial.config.training.epochs)
     finally:
@@ -161,15 +167,7 @@ def main(argv: list[str] | None = None) -> int:
         "--change", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one more idea, alone unless --ideas"
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs of each training (default: the recipe's)")
-    parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv")
-    parser.add_argument("--protocol", choices=get_args(MeasuredProtocol), help="how clips are split (default: speaker)")
-    parser.add_argument("--folds", default="0", metavar="K,K", help="of the protocol, from 0 (default: 0)")
-    parser.add_argument("--seeds", default="0", metavar="S,S", help="draw weights and augmentation (default: 0)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change the recipe for all trainings"
-    )
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs/ablation"), metavar="D", help="where the runs lie")
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="D", help="where the figures are kept")
+    add_split_options(parser, "change the recipe for all trainings")
     return commandline.run_command(_work, parser.parse_args(argv))
 
 
@@ -183,14 +181,9 @@ def _work(arguments: argparse.Namespace) -> None:
     commandline.import_tensorflow()
     from emokeras.data.corpus import default_source, load_corpus
     from emokeras.data.splits import check_fold
-    from emokeras.training.jobs import SET_BY_JOBS
     from emokeras.training.subsets import split_corpus
-    from tuning.recipe import configuration_of
 
-    given = commandline.parse_settings(arguments.set)
-    for key, option in SET_BY_JOBS.items():
-        if f"experiment.{key}" in given:
-            raise UsageError(f"--set experiment.{key}: give {option} instead")
+    given = given_settings(arguments.set)
     flags = {"experiment.protocol": arguments.protocol, "training.epochs": arguments.epochs}
     config = configuration_of(arguments.recipe, given | {key: own for key, own in flags.items() if own is not None})
     ideas = chosen_ideas(arguments.ideas, arguments.change)

@@ -1,12 +1,15 @@
 """What a search and an ablation begin with: the configuration of a recipe that validation clips can judge."""
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from emokeras.config import Config, with_lasting_paths
+from emokeras import commandline
+from emokeras.config import Config, MeasuredProtocol, with_lasting_paths
 from emokeras.errors import UsageError
 from emokeras.recipes import configure, find_recipe
+from emokeras.training.jobs import SET_BY_JOBS
 
 
 def configuration_of(recipe: str, given: Mapping[str, Any]) -> Config:
@@ -30,3 +33,23 @@ def configuration_of(recipe: str, given: Mapping[str, Any]) -> Config:
                 "--set model.branches=RUN,RUN"
             )
     return with_lasting_paths(config)
+
+
+def add_split_options(parser: argparse.ArgumentParser, what_set_does: str) -> None:
+    """Let a command that measures on validation clips be told on which, with which settings, and where all lies."""
+    parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv")
+    parser.add_argument("--protocol", choices=get_args(MeasuredProtocol), help="how clips are split (default: speaker)")
+    parser.add_argument("--folds", default="0", metavar="K,K", help="of the protocol, from 0 (default: 0)")
+    parser.add_argument("--seeds", default="0", metavar="S,S", help="draw weights and augmentation (default: 0)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help=what_set_does)
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/ablation"), metavar="D", help="where the runs lie")
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="D", help="where the figures are kept")
+
+
+def given_settings(pairs: list[str]) -> dict[str, str]:
+    """Return what --set gave such a command, by dotted path. Raises UsageError for what has an option of its own."""
+    given = commandline.parse_settings(pairs)
+    for key, option in SET_BY_JOBS.items():
+        if f"experiment.{key}" in given:
+            raise UsageError(f"--set experiment.{key}: give {option} instead")
+    return given

@@ -24,8 +24,12 @@ seeds and for the same number of epochs. Figures are of the validation clips, th
 epochs; no test clip of a fold was read, though under `luna` the speakers who validate one fold test another. **Gain**
 is the balanced accuracy (UA) beyond that of the recipe as it is, over the trainings that both have. Of a fold's 120 to
 300 clips one is 0.3 to 0.8 %: gains of 2 or less are noise unless many trainings agree; the loss (cross-entropy, less
-is better) tells smaller differences. Settings beside "as it is" are those of a whole table. Written by
-`python -m tuning.ablation` from ablation.csv.
+is better) tells smaller differences. Settings beside "as it is" are those of a whole table.
+
+The table of an ensemble tells what it is **without** each of its members: a gain below 0 is what the member gives. They
+are trained each for itself, and answer by the mean of their logits as they are in the end.
+
+Written by `python -m tuning.ablation` and `python -m tuning.members` from ablation.csv.
 """
 
 Row = dict[str, str]

@@ -102,13 +102,20 @@ def train_run(
 
 
 def validate_run(config: Config, corpus: Corpus, folder: Path, stop_epoch: int) -> list[dict[str, float]]:
+    """Train as `train_unscored` does; return the rows of history.csv."""
+    run = train_unscored(config, corpus, folder, stop_epoch)
+    return runs.read_history(run.folder / "history.csv")
+
+
+def train_unscored(config: Config, corpus: Corpus, folder: Path, stop_epoch: int) -> Prepared:
     """Train as `train_run` does, on from where the folder's run stands, until an epoch is done; ask nothing of the test
-    subset. The network starts from `config.model.branches`, which are run folders. Returns the rows of history.csv."""
+    subset. The network starts from `config.model.branches`, which are run folders. Returns the run, whose network has
+    its best weights."""
     resume = (Path(folder) / "config.json").is_file()
     run = prepare(config, corpus, folder, resume, _quiet, [Path(branch) for branch in config.model.branches])
     # Graph and pictures of each of many trials take time, and nobody looks at them.
     fit(replace(run, page=None), _quiet, stop_epoch)
-    return runs.read_history(run.folder / "history.csv")
+    return run
 
 
 def _quiet(line: str) -> None:
