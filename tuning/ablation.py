@@ -26,9 +26,9 @@ from emokeras.errors import EmokerasError, RunError, UsageError, first_line
 from emokeras.reporting.runs import run_folder_name
 from emokeras.reporting.texts import percent, short
 from tuning.ideas import IDEAS
-from tuning.recipe import add_split_options, configuration_of, given_settings
+from tuning.recipe import add_split_options, configuration_of, folds_and_seeds, given_settings
 from tuning.spaces import applies
-from tuning.tried import KEYS, PLAIN, Row, add_row, read_rows
+from tuning.tried import KEYS, PLAIN, Row, add_row, is_kept, read_rows
 
 if TYPE_CHECKING:
     from emokeras.data.corpus import Corpus
@@ -180,16 +180,13 @@ def _work(arguments: argparse.Namespace) -> None:
         raise UsageError("name a recipe; `python -m emokeras.train --list` shows them")
     commandline.import_tensorflow()
     from emokeras.data.corpus import default_source, load_corpus
-    from emokeras.data.splits import check_fold
     from emokeras.training.subsets import split_corpus
 
     given = given_settings(arguments.set)
     flags = {"experiment.protocol": arguments.protocol, "training.epochs": arguments.epochs}
     config = configuration_of(arguments.recipe, given | {key: own for key, own in flags.items() if own is not None})
     ideas = chosen_ideas(arguments.ideas, arguments.change)
-    numbers = [commandline.parse_numbers(option, getattr(arguments, option[2:])) for option in ("--folds", "--seeds")]
-    for fold in numbers[0]:
-        check_fold(config.experiment.protocol, fold)
+    numbers = folds_and_seeds(arguments, config.experiment.protocol)
     trials = plan_trials(config, ideas, *numbers, given=", ".join(arguments.set))
     corpus = load_corpus(arguments.corpus or default_source())
     for trial in trials:
@@ -199,9 +196,7 @@ def _work(arguments: argparse.Namespace) -> None:
     for number, trial in enumerate(trials, start=1):
         experiment = trial.config.experiment
         where = f"[{number}/{len(trials)}] {trial.idea}, fold {experiment.fold}, seed {experiment.seed}"
-        key = trial.key(corpus.name)
-        del key["changes"]  # The digest tells the settings; --set may have told them in another order.
-        if any(key.items() <= row.items() for row in read_rows(path)):
+        if is_kept(trial.key(corpus.name), read_rows(path)):
             print(f"{where}: done already")
             continue
         print(f"{where}: begins" + (f" ({trial.changes})" if trial.changes else ""), flush=True)

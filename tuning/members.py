@@ -20,8 +20,8 @@ from emokeras.config import Config, with_experiment
 from emokeras.errors import UsageError
 from emokeras.reporting.texts import percent
 from tuning.ablation import digest, run_folder
-from tuning.recipe import add_split_options, configuration_of, given_settings
-from tuning.tried import KEYS, PLAIN, Row, add_row, read_rows
+from tuning.recipe import add_split_options, configuration_of, folds_and_seeds, given_settings
+from tuning.tried import KEYS, PLAIN, Row, add_row, is_kept, read_rows
 
 if TYPE_CHECKING:
     from emokeras.data.corpus import Corpus
@@ -133,35 +133,34 @@ def _configurations(arguments: argparse.Namespace) -> dict[str, Config]:
 
 def _work(arguments: argparse.Namespace) -> None:
     configs = _configurations(arguments)
-    numbers = [commandline.parse_numbers(option, getattr(arguments, option[2:])) for option in ("--folds", "--seeds")]
+    numbers = folds_and_seeds(arguments, next(iter(configs.values())).experiment.protocol)
     commandline.import_tensorflow()
     from emokeras.data.corpus import default_source, load_corpus
-    from emokeras.data.splits import check_fold
     from emokeras.training.subsets import split_corpus
 
-    protocol = next(iter(configs.values())).experiment.protocol
-    for fold in numbers[0]:
-        check_fold(protocol, fold)
     corpus = load_corpus(arguments.corpus or default_source())
-    path = arguments.results / "ablation.csv"
-    for fold, seed in itertools.product(*numbers):
-        own = {name: with_experiment(config, fold=fold, seed=seed) for name, config in configs.items()}
-        split_corpus(corpus, next(iter(own.values())).experiment)  # What cannot be split is refused at once.
-        given = ", ".join(arguments.set)
-        rows = {
+    trainings = [
+        {name: with_experiment(config, fold=fold, seed=seed) for name, config in configs.items()}
+        for fold, seed in itertools.product(*numbers)
+    ]
+    for own in trainings:
+        split_corpus(corpus, next(iter(own.values())).experiment)  # Refused before anything is trained.
+    path, given = arguments.results / "ablation.csv", ", ".join(arguments.set)
+    for own in trainings:
+        experiment = next(iter(own.values())).experiment
+        where = f"fold {experiment.fold}, seed {experiment.seed}"
+        keys = {
             together: key_of(own, idea, together, corpus.name, given)
             for idea, together in combinations(arguments.recipes).items()
         }
         kept = read_rows(path)
-        missing = {
-            together: key for together, key in rows.items() if not any(key.items() <= row.items() for row in kept)
-        }
+        missing = {together: key for together, key in keys.items() if not is_kept(key, kept)}
         if not missing:
-            print(f"fold {fold}, seed {seed}: done already")
+            print(f"{where}: done already")
             continue
         answers = {}
         for name, config in own.items():
-            print(f"fold {fold}, seed {seed}: {name}", flush=True)
+            print(f"{where}: {name}", flush=True)
             answers[name] = answer(config, corpus, arguments.runs_dir)
         for together, key in missing.items():
             row = key | figures_of([answers[name] for name in together], corpus.emotions)

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from emokeras import commandline
 from emokeras.config import Config, MeasuredProtocol, with_lasting_paths
+from emokeras.data.splits import check_fold
 from emokeras.errors import UsageError
 from emokeras.recipes import configure, find_recipe
 from emokeras.training.jobs import SET_BY_JOBS
@@ -53,3 +54,13 @@ def given_settings(pairs: list[str]) -> dict[str, str]:
         if f"experiment.{key}" in given:
             raise UsageError(f"--set experiment.{key}: give {option} instead")
     return given
+
+
+def folds_and_seeds(arguments: argparse.Namespace, protocol: str) -> tuple[list[int], list[int]]:
+    """Return the numbers that such a command was given. Raises UsageError for what is none, or is no fold."""
+    folds, seeds = (
+        commandline.parse_numbers(option, getattr(arguments, option[2:])) for option in ("--folds", "--seeds")
+    )
+    for fold in folds:
+        check_fold(protocol, fold)
+    return folds, seeds

@@ -43,6 +43,12 @@ def read_rows(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
+def is_kept(key: Row, rows: Sequence[Row]) -> bool:
+    """Tell whether what this tells from others is measured: the digests tell its settings, which --set may have told in
+    another order."""
+    return any(all(row[name] == key[name] for name in KEYS if name != "changes") for row in rows)
+
+
 def add_row(path: Path, row: Row) -> None:
     """Add what was measured to the table, to whose end others may write too, and write the page anew."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,8 @@ from tuning import members, tried
 def test_each_member_is_left_out_once_and_the_figures_are_those_of_the_mean(demo_folder, tmp_path, capsys):
     arguments = ["text-gru", "text-lstm", "--corpus", str(demo_folder), "--epochs", "1,2"]
     arguments += ["--results", str(tmp_path / "results"), "--runs-dir", str(tmp_path / "runs")]
-    assert members.main([*arguments, "--set", "training.batch_size=8"]) == 0
+    given = ["--set", "training.batch_size=8", "--set", "model.dropout=0.2"]
+    assert members.main([*arguments, *given]) == 0
     rows = {row["idea"]: row for row in tried.read_rows(tmp_path / "results" / "ablation.csv")}
     assert list(rows) == [tried.PLAIN, "without text-gru", "without text-lstm"]
 
@@ -35,12 +36,12 @@ def test_each_member_is_left_out_once_and_the_figures_are_those_of_the_mean(demo
     own = balanced_accuracy_score(first.labels, mean.argmax(axis=1))
     assert float(both["balanced_accuracy"]) == pytest.approx(own, abs=1e-4)
     assert both["clips"] == "8"
-    assert both["changes"] == "training.batch_size=8"
+    assert both["changes"] == "training.batch_size=8, model.dropout=0.2"
 
     page = (tmp_path / "results" / "ablation.md").read_text()
     assert "## mean of the logits of text-gru, text-lstm, demo, protocol speaker, 1, 2 epochs" in page
     capsys.readouterr()
-    assert members.main([*arguments, "--set", "training.batch_size=8"]) == 0
+    assert members.main([*arguments, *given[2:], *given[:2]]) == 0  # The same, told otherwise.
     assert "done already" in capsys.readouterr().out
     assert len(tried.read_rows(tmp_path / "results" / "ablation.csv")) == 3
 
