@@ -330,9 +330,15 @@ def test_two_chiefs_do_not_share_a_port(demo_folder, tmp_path, monkeypatch, caps
     assert f"the chief cannot listen at {address}" in capsys.readouterr().err
 
 
+@pytest.fixture
+def port():
+    with workers.kept_port() as port:
+        yield port
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the port is not kept")
-def test_nobody_else_takes_a_port_before_the_chief_listens_there():
-    with workers.kept_port() as port, socket.socket() as other, socket.socket() as chief:
+def test_nobody_else_takes_a_port_before_the_chief_listens_there(port):
+    with socket.socket() as other, socket.socket() as chief:
         with pytest.raises(OSError, match="in use"):
             other.bind(("127.0.0.1", port))
         chief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # As gRPC does.
@@ -374,9 +380,9 @@ def test_a_score_that_a_dying_chief_was_told_is_told_again(demo_folder, tmp_path
     assert epochs_of(tmp_path / "s", "0") == 2  # Not trained again.
 
 
-def test_a_worker_whose_chief_never_comes_says_so_in_one_line(demo_folder, tmp_path):
+def test_a_worker_whose_chief_never_comes_says_so_in_one_line(demo_folder, tmp_path, port):
     """In a process of its own: gRPC's threads do not go with the forks of other tests."""
-    address = f"127.0.0.1:{workers._free_port()}"
+    address = f"127.0.0.1:{port}"
     given = arguments(demo_folder, tmp_path / "s", 2, "--chief", address, "--worker-id", "a")
     code = (
         "import os, sys; from tuning import search, workers; "
@@ -391,9 +397,9 @@ def test_a_worker_whose_chief_never_comes_says_so_in_one_line(demo_folder, tmp_p
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_before_its_chief_waits_for_it(demo_folder, tmp_path):
+def test_a_worker_that_is_before_its_chief_waits_for_it(demo_folder, tmp_path, port):
     # What joins from another machine reads the search's folder; the chief makes it.
-    folder, port = tmp_path / "s", workers._free_port()
+    folder = tmp_path / "s"
     given = [*arguments(demo_folder, folder, 1), "--chief", f"127.0.0.1:{port}", "--worker-id"]
     worker = subprocess.Popen([sys.executable, "-m", "tuning.search", *given, "a"], cwd=ROOT, stdout=subprocess.PIPE)
     try:
