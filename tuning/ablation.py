@@ -26,7 +26,7 @@ from emokeras.errors import EmokerasError, RunError, UsageError, first_line
 from emokeras.reporting.runs import run_folder_name
 from emokeras.reporting.texts import percent, short
 from tuning.ideas import IDEAS
-from tuning.recipe import add_split_options, configuration_of, folds_and_seeds, given_settings
+from tuning.recipe import add_split_options, configuration_of, folds_and_seeds, given_settings, settings_told
 from tuning.spaces import applies
 from tuning.tried import KEYS, PLAIN, Row, add_row, is_kept, read_rows
 
@@ -187,7 +187,7 @@ def _work(arguments: argparse.Namespace) -> None:
     config = configuration_of(arguments.recipe, given | {key: own for key, own in flags.items() if own is not None})
     ideas = chosen_ideas(arguments.ideas, arguments.change)
     numbers = folds_and_seeds(arguments, config.experiment.protocol)
-    trials = plan_trials(config, ideas, *numbers, given=", ".join(arguments.set))
+    trials = plan_trials(config, ideas, *numbers, given=settings_told(arguments.set))
     corpus = load_corpus(arguments.corpus or default_source())
     for trial in trials:
         split_corpus(corpus, trial.config.experiment)  # What cannot be split is refused before anything is trained.

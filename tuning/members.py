@@ -20,7 +20,7 @@ from emokeras.config import Config, with_experiment
 from emokeras.errors import UsageError
 from emokeras.reporting.texts import percent
 from tuning.ablation import digest, run_folder
-from tuning.recipe import add_split_options, configuration_of, folds_and_seeds, given_settings
+from tuning.recipe import add_split_options, configuration_of, folds_and_seeds, given_settings, settings_told
 from tuning.tried import KEYS, PLAIN, Row, add_row, is_kept, read_rows
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _work(arguments: argparse.Namespace) -> None:
     ]
     for own in trainings:
         split_corpus(corpus, next(iter(own.values())).experiment)  # Refused before anything is trained.
-    path, given = arguments.results / "ablation.csv", ", ".join(arguments.set)
+    path, given = arguments.results / "ablation.csv", settings_told(arguments.set)
     for own in trainings:
         experiment = next(iter(own.values())).experiment
         where = f"fold {experiment.fold}, seed {experiment.seed}"

@@ -56,6 +56,11 @@ def given_settings(pairs: list[str]) -> dict[str, str]:
     return given
 
 
+def settings_told(pairs: list[str]) -> str:
+    """Return what --set changed in a recipe, as its table tells it: the split seed has a column, and is of a row."""
+    return ", ".join(pair for pair in pairs if not pair.startswith("experiment.split_seed="))
+
+
 def folds_and_seeds(arguments: argparse.Namespace, protocol: str) -> tuple[list[int], list[int]]:
     """Return the numbers that such a command was given. Raises UsageError for what is none, or is no fold."""
     folds, seeds = (
