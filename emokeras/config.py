@@ -387,6 +387,10 @@ class TrainingConfig:
     `teacher_share` of what it says of each training clip. It was taught those: at a `teacher_temperature` above 1 it is
     less sure of them.
 
+    With `crossfit_parts` the training clips are parted, by speaker unless speakers are on all sides of the split. For
+    each part a network like this one is trained on the others, for `crossfit_epochs`; the labels then have
+    `crossfit_share` of what it says of the part, which it has not heard (Dao et al., ICLR 2021).
+
     With `accumulated_batches` so many batches' gradients make one update; schedule and moving average count batches all
     the same. For `frozen_epochs` a pretrained body stands still, then all learns at `unfrozen_learning_rate`.
 
@@ -415,6 +419,9 @@ class TrainingConfig:
     teacher: str = ""
     teacher_share: Fraction = 0.5
     teacher_temperature: Positive = 2.0
+    crossfit_parts: Number = 0
+    crossfit_epochs: Count = 30
+    crossfit_share: Fraction = 0.5
     mixed_precision: bool = False
 
 
@@ -449,6 +456,10 @@ class Config:
             )
         if self.model.start_from and self.model.branches:
             raise ValueError("model.start_from is a whole network, model.branches are parts of one: give one of them")
+        if self.training.crossfit_parts == 1:
+            raise ValueError("training.crossfit_parts=1: nothing is left to learn the part from: take 2 or more, or 0")
+        if self.training.crossfit_parts and self.model.branches:
+            raise ValueError("training.crossfit_parts: the branches have heard all training clips: give no branches")
         for name, encoder in self.encoders.items():
             if encoder.kind == "bert" and (name != "tokens" or self.tokens.tokenizer != "pretrained"):
                 raise ValueError(f"encoders.{name}: a bert reads tokens of tokens.tokenizer=pretrained, nothing else")

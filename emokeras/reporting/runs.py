@@ -5,8 +5,9 @@
     history.csv     one row for each epoch                  validation_predictions.csv   what the validation clips got
 
 beside model.keras, the pictures, checkpoints/ and tensorboard/; under refit/ history and checkpoints of what a network
-learned after its validation. An ensemble has no network of its own but those of its members, under members/NAME/, and
-ensemble.json, which says how they become one. `keep_results` copies what RESULTS.md stands on.
+learned after its validation, under crossfit/ those of networks that heard a part of the training clips only. An
+ensemble has no network of its own but those of its members, under members/NAME/, and ensemble.json, which says how they
+become one. `keep_results` copies what RESULTS.md stands on.
 """
 
 import csv
@@ -28,6 +29,7 @@ from emokeras.errors import RunError
 from emokeras.files import replacing, write_text
 
 REFIT = "refit"
+CROSSFIT = "crossfit"
 RUN_FILES = (
     "config.json",
     "split.csv",
@@ -46,6 +48,7 @@ RUN_FILES = (
     "ensemble.json",
     "attention.png",
     REFIT,
+    CROSSFIT,
     "vocabulary.txt",
     "tokenizer",
 )

@@ -38,6 +38,7 @@ from emokeras.training.branches import (
     with_branches,
 )
 from emokeras.training.compile import class_weights, compile_model, set_precision
+from emokeras.training.crossfit import crossfit, part_clips
 from emokeras.training.epochs import with_epochs_beside
 from emokeras.training.examples import draw_examples
 from emokeras.training.report import write_network_report
@@ -88,7 +89,7 @@ def train_run(
         if inputs := evaluation_inputs(run.subsets[name], run.config):
             probabilities[name] = to_probabilities(predict_logits(run.model, inputs))
         if name == "validation" and run.config.training.refit_epochs:
-            refit(run, corpus, say)
+            refit(run, corpus, probabilities.get(name), say)
     if run.config.model.fusion == "attention" and len(run.config.encoders) > 1:
         first = run.subsets["validation" if probabilities else "train"].take(np.array([0]))
         clip = {name: value[0, 0] for name, value in evaluation_inputs(first, run.config).items()}
@@ -166,8 +167,47 @@ def prepare(
         *branch_layers(model, config, branches),
         *started_layers(model, config),
     ]
-    targets = make_targets(config, corpus, subsets["train"])
+    said_unheard = ask_unheard(config, corpus, subsets, folder, say) if config.training.crossfit_parts else None
+    targets = make_targets(config, corpus, subsets["train"], said_unheard)
     return Prepared(config, model, pretrained, subsets, targets, folder, page)
+
+
+def ask_unheard(
+    config: Config, corpus: Corpus, subsets: Mapping[str, Subset], folder: Path, say: Callable
+) -> np.ndarray:
+    """Return what networks like the configuration's, which have not heard them, say of the training clips,
+    probabilities [clips, emotions]. They lie under crossfit/ in the run's folder."""
+    training, train = config.training, subsets["train"]
+    epochs = training.crossfit_epochs
+    config = replace(
+        config,
+        training=replace(
+            training,
+            epochs=epochs,
+            warmup_epochs=min(training.warmup_epochs, epochs / 10),
+            select_by="last",
+            patience_epochs=0,
+            refit_epochs=0,
+            teacher="",  # It has heard all parts.
+            crossfit_parts=0,
+        ),
+    )
+    started = config.model.start_from
+    nobody = train.take(np.array([], int))
+
+    def answer(rest: Subset, part: Subset, own: Path) -> np.ndarray:
+        model = make_network(config, not (own / "checkpoints" / callbacks.STATE).exists())
+        adapt_normalization(model, config, rest, () if started else config.encoders)
+        pretrained = [*pretrained_layers(model), *started_layers(model, config)]
+        targets = make_targets(config, corpus, rest)
+        fit(Prepared(config, model, pretrained, {"train": rest, "validation": nobody}, targets, own, None), say)
+        return to_probabilities(predict_logits(model, evaluation_inputs(part, config)))
+
+    others = [*subsets["validation"].clips, *subsets["test"].clips]
+    parts = part_clips(train.clips, others, training.crossfit_parts, config.experiment.seed)
+    said = crossfit(config.experiment.emotions, train, parts, folder, say, answer)
+    keras.utils.set_random_seed(config.experiment.seed)  # As where all had been said before.
+    return said
 
 
 def keep_heard(config: Config, branches: Sequence[Path], started: Sequence[Path], folder: Path) -> None:
@@ -292,9 +332,10 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
     return best_epoch
 
 
-def refit(run: Prepared, corpus: Corpus, say: Callable) -> None:
+def refit(run: Prepared, corpus: Corpus, validated: np.ndarray | None, say: Callable) -> None:
     """Let a network that has been trained and validated go on, with the validation clips among those that train, and
-    leave it as it is at the end. History and checkpoints of this lie in the run's folder, under refit/."""
+    leave it as it is at the end. History and checkpoints of this lie in the run's folder, under refit/. `validated` is
+    what it has said of these clips, probabilities [clips, emotions]."""
     last = stages(run.config.training, bool(run.pretrained))[-1].training
     epochs = last.refit_epochs
     training = replace(
@@ -309,7 +350,9 @@ def refit(run: Prepared, corpus: Corpus, say: Callable) -> None:
     config = with_experiment(replace(run.config, training=training), seed=MAX_SEED - run.config.experiment.seed)
     subsets = with_validation(run.subsets, config)
     say(f"going on with all {len(subsets['train'].clips)} training and validation clips")
-    targets = make_targets(config, corpus, subsets["train"])
+    said_unheard = validated if config.training.crossfit_parts else None
+    of_validation = make_targets(config, corpus, run.subsets["validation"], said_unheard)
+    targets = {"emotion": np.concatenate([run.targets["emotion"], of_validation["emotion"]])}
     folder = run.folder / runs.REFIT
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     fit(Prepared(config, run.model, (), subsets, targets, folder, None), say)

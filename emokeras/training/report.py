@@ -34,6 +34,8 @@ def write_network_report(
     history = runs.read_history(folder / "history.csv")
     refit_path = folder / runs.REFIT / "history.csv"
     refit_history = runs.read_history(refit_path) if refit_path.exists() else []
+    crossfit = [row for path in (folder / runs.CROSSFIT).glob("*/history.csv") for row in runs.read_history(path)]
+    every_epoch = [*crossfit, *history, *refit_history]
     with replacing(folder / "model.keras") as temporary:
         model.save(temporary)
     figures.save(figures.learning_curves(history, best_epoch), folder / "curves.png")
@@ -46,8 +48,8 @@ def write_network_report(
         "best_epoch": best_epoch,
         "backend": keras.config.backend(),
         "num_parameters": model.count_params(),
-        "train_seconds": round(sum(row["seconds"] for row in [*history, *refit_history]), 1),
-        "train_cpu_seconds": round(sum(row["cpu_seconds"] for row in [*history, *refit_history]), 1),
+        "train_seconds": round(sum(row["seconds"] for row in every_epoch), 1),
+        "train_cpu_seconds": round(sum(row["cpu_seconds"] for row in every_epoch), 1),
     }
     if refit_history:
         training["refit_epochs"] = len(refit_history)

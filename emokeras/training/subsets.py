@@ -32,12 +32,13 @@ class Subset:
     ready: dict[str, np.ndarray] = field(default_factory=dict)
 
     def take(self, numbers: np.ndarray) -> "Subset":
-        """Return the clips of these numbers, without variants."""
+        """Return the clips of these numbers, with what is known of each."""
         return Subset(
             [self.clips[number] for number in numbers],
             self.labels[numbers],
             [self.waveforms[number] for number in numbers] if self.waveforms else [],
-            ready={name: value[numbers] for name, value in self.ready.items()},
+            [self.variants[number] for number in numbers] if self.variants else None,
+            {name: value[numbers] for name, value in self.ready.items()},
         )
 
 

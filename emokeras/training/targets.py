@@ -13,17 +13,23 @@ from emokeras.recipes import RECIPES
 from emokeras.recognizer import load_recognizer
 from emokeras.reporting import runs
 from emokeras.training.branches import check_splits
+from emokeras.training.crossfit import part_clips
 from emokeras.training.subsets import Subset
 
 
-def make_targets(config: Config, corpus: Corpus, train: Subset) -> dict[str, np.ndarray]:
+def make_targets(
+    config: Config, corpus: Corpus, train: Subset, said_unheard: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Return what the training clips of a corpus should give, {"emotion": [clips, emotions], "sex": [clips, 2]}; rows
-    sum to 1."""
+    sum to 1. `said_unheard` [clips, emotions] is what networks say of them that have not heard them."""
     emotion = np.eye(len(config.experiment.emotions), dtype=np.float32)[train.labels]
     if config.training.teacher:
         share = config.training.teacher_share
         said = teach(config, corpus, train.clips) ** (1 / config.training.teacher_temperature)
         emotion = (1 - share) * emotion + share * said / said.sum(axis=1, keepdims=True)
+    if said_unheard is not None:
+        share = config.training.crossfit_share
+        emotion = (1 - share) * emotion + share * said_unheard
     return {"emotion": emotion} | {name: _one_hot(name, train.clips) for name in config.training.auxiliaries}
 
 
@@ -45,11 +51,15 @@ def with_teacher(config: Config, folder: Path) -> Config:
 
 
 def check_targets(config: Config, clips: Sequence[Clip], names: Sequence[str]) -> None:
-    """Raise, in one line, where the training clips lack what an auxiliary is of, or the teacher is no run that knows
-    these emotions, on this split: it must not have heard a clip that its pupil is validated or tested on. `names` are
-    the subsets of the clips."""
+    """Raise, in one line, where the training clips lack what an auxiliary is of, or cannot be parted, or the teacher is
+    no run that knows these emotions, on this split: it must not have heard a clip that its pupil is validated or tested
+    on. `names` are the subsets of the clips."""
+    train = [clip for clip, subset in zip(clips, names, strict=True) if subset == "train"]
     for name in config.training.auxiliaries:
-        _one_hot(name, [clip for clip, subset in zip(clips, names, strict=True) if subset == "train"])
+        _one_hot(name, train)
+    if config.training.crossfit_parts:
+        others = [clip for clip, subset in zip(clips, names, strict=True) if subset != "train"]
+        part_clips(train, others, config.training.crossfit_parts, config.experiment.seed)
     if not config.training.teacher:
         return
     run = Path(config.training.teacher)

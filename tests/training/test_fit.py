@@ -173,16 +173,17 @@ def test_a_refit_begins_at_the_rate_of_the_last_stage_and_has_a_seed_of_its_own(
     begun = []
     monkeypatch.setattr(fit, "fit", lambda run, say: begun.append(run))
     monkeypatch.setattr(fit, "with_validation", lambda subsets, config: subsets)
-    monkeypatch.setattr(fit, "make_targets", lambda config, corpus, train: dict.fromkeys(config.training.auxiliaries))
     changes = {"frozen_epochs": 1, "unfrozen_learning_rate": 3e-5, "patience_epochs": 3, "auxiliaries": {"sex": 0.2}}
     config = override(refitting, {f"training.{name}": value for name, value in changes.items()})
     for pretrained_layers, rate in (((keras.layers.Dense(1),), 3e-5), ((), config.training.learning_rate)):
-        run = fit.Prepared(config, None, pretrained_layers, {"train": fit.Subset([], None, [])}, {}, tmp_path, None)
-        fit.refit(run, None, lambda line: None)
+        nobody = fit.Subset([], np.array([], int), [])
+        subsets, targets = {"train": nobody, "validation": nobody}, {"emotion": np.zeros([0, 0]), "sex": np.zeros([0, 2])}
+        run = fit.Prepared(config, None, pretrained_layers, subsets, targets, tmp_path, None)
+        fit.refit(run, None, None, lambda line: None)
         training = begun[-1].config.training
         assert (training.learning_rate, training.epochs, training.patience_epochs) == (rate, 4, 0)
         assert training.warmup_epochs == pytest.approx(0.4)
-        assert (training.select_by, begun[-1].targets, begun[-1].pretrained) == ("last", {}, ())
+        assert (training.select_by, set(begun[-1].targets), begun[-1].pretrained) == ("last", {"emotion"}, ())
         assert begun[-1].config.experiment.seed != config.experiment.seed
 
 
