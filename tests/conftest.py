@@ -67,6 +67,8 @@ def tiny_settings(recipe: str = "mel-cnn3") -> dict:
             settings |= {f"{member}encoders.{branch}.{key}": value for key, value in body.items()}
         if network.training.refit_epochs:
             settings |= {f"{member}training.refit_epochs": 1}
+        if network.training.crossfit_parts:
+            settings |= {f"{member}training.crossfit_epochs": 1}
         if len(network.encoders) > 1:
             settings |= {"model.branches": [], "model.attention_units": 8, "model.attention_heads": 2}
     return settings

@@ -55,6 +55,7 @@ IDEAS: dict[str, dict[str, Any]] = {
     "tells sex and intensity and statement too": {
         "training.auxiliaries": {"sex": 0.2, "intensity": 0.2, "statement": 0.2}
     },
+    "labels as sure as who has not heard the clips": {"training.crossfit_parts": 3},
     "hides the speaker": {"training.auxiliaries": {"speaker": -0.1}},
     "hides the statement": {"training.auxiliaries": {"statement": -0.1}},
 }

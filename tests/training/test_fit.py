@@ -177,7 +177,8 @@ def test_a_refit_begins_at_the_rate_of_the_last_stage_and_has_a_seed_of_its_own(
     config = override(refitting, {f"training.{name}": value for name, value in changes.items()})
     for pretrained_layers, rate in (((keras.layers.Dense(1),), 3e-5), ((), config.training.learning_rate)):
         nobody = fit.Subset([], np.array([], int), [])
-        subsets, targets = {"train": nobody, "validation": nobody}, {"emotion": np.zeros([0, 0]), "sex": np.zeros([0, 2])}
+        subsets = {"train": nobody, "validation": nobody}
+        targets = {"emotion": np.zeros([0, 0]), "sex": np.zeros([0, 2])}
         run = fit.Prepared(config, None, pretrained_layers, subsets, targets, tmp_path, None)
         fit.refit(run, None, None, lambda line: None)
         training = begun[-1].config.training
