@@ -177,21 +177,10 @@ def ask_unheard(
 ) -> np.ndarray:
     """Return what networks like the configuration's, which have not heard them, say of the training clips,
     probabilities [clips, emotions]. They lie under crossfit/ in the run's folder."""
-    training, train = config.training, subsets["train"]
-    epochs = training.crossfit_epochs
-    config = replace(
-        config,
-        training=replace(
-            training,
-            epochs=epochs,
-            warmup_epochs=min(training.warmup_epochs, epochs / 10),
-            select_by="last",
-            patience_epochs=0,
-            refit_epochs=0,
-            teacher="",  # It has heard all parts.
-            crossfit_parts=0,
-        ),
-    )
+    num_parts, train = config.training.crossfit_parts, subsets["train"]
+    training = unjudged(config.training, config.training.crossfit_epochs)
+    # A teacher would have heard all parts.
+    config = replace(config, training=replace(training, refit_epochs=0, crossfit_parts=0, teacher=""))
     started = config.model.start_from
     nobody = train.take(np.array([], int))
 
@@ -204,7 +193,7 @@ def ask_unheard(
         return to_probabilities(predict_logits(model, evaluation_inputs(part, config)))
 
     others = [*subsets["validation"].clips, *subsets["test"].clips]
-    parts = part_clips(train.clips, others, training.crossfit_parts, config.experiment.seed)
+    parts = part_clips(train.clips, others, num_parts, config.experiment.seed)
     said = crossfit(config.experiment.emotions, train, parts, folder, say, answer)
     keras.utils.set_random_seed(config.experiment.seed)  # As where all had been said before.
     return said
@@ -264,6 +253,12 @@ def stages(config: TrainingConfig, pretrained: bool) -> list[Stage]:
         return [Stage(0, epochs, True, config)]
     unfrozen = replace(config, epochs=epochs - frozen, learning_rate=config.unfrozen_learning_rate)
     return [Stage(0, frozen, True, replace(config, epochs=frozen)), Stage(frozen, epochs, False, unfrozen)]
+
+
+def unjudged(config: TrainingConfig, epochs: int) -> TrainingConfig:
+    """Return the training over so many epochs, where no validation clip says when to stop or what to keep."""
+    warmup_epochs = min(config.warmup_epochs, epochs / 10)
+    return replace(config, epochs=epochs, warmup_epochs=warmup_epochs, select_by="last", patience_epochs=0)
 
 
 def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
@@ -338,14 +333,8 @@ def refit(run: Prepared, corpus: Corpus, validated: np.ndarray | None, say: Call
     what it has said of these clips, probabilities [clips, emotions]."""
     last = stages(run.config.training, bool(run.pretrained))[-1].training
     epochs = last.refit_epochs
-    training = replace(
-        last,
-        epochs=epochs,
-        warmup_epochs=min(last.warmup_epochs, epochs / 10),
-        select_by="last",
-        patience_epochs=0,
-        auxiliaries={},  # Their heads are not kept; new ones would pull at what the network has learned.
-    )
+    # The auxiliaries' heads are not kept; new ones would pull at what the network has learned.
+    training = replace(unjudged(last, epochs), auxiliaries={})
     # With the seed that it had, each clip would sound as it did in the first epochs.
     config = with_experiment(replace(run.config, training=training), seed=MAX_SEED - run.config.experiment.seed)
     subsets = with_validation(run.subsets, config)
