@@ -1,6 +1,6 @@
 """What networks say of training clips that they have not heard: how sure one may be of a clip's label.
 
-An actor means anger, and half of those who hear him say so. A network that is to be sure of the label learns the clip
+An actor means an emotion, and not all who hear him name it. A network that is to be sure of the label learns the clip
 by heart. What networks say that were trained without it tells how clear a clip is. Such cross-fitting of the teacher is
 Dao et al.'s (Knowledge Distillation as Semiparametric Inference, ICLR 2021).
 """

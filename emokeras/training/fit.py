@@ -330,7 +330,7 @@ def fit(run: Prepared, say: Callable, stop_epoch: int | None = None) -> int:
 def refit(run: Prepared, corpus: Corpus, validated: np.ndarray | None, say: Callable) -> None:
     """Let a network that has been trained and validated go on, with the validation clips among those that train, and
     leave it as it is at the end. History and checkpoints of this lie in the run's folder, under refit/. `validated` is
-    what it has said of these clips, probabilities [clips, emotions]."""
+    what it has said of these clips, probabilities [clips, emotions]; None where there are none (protocol all)."""
     last = stages(run.config.training, bool(run.pretrained))[-1].training
     epochs = last.refit_epochs
     # The auxiliaries' heads are not kept; new ones would pull at what the network has learned.
@@ -339,9 +339,11 @@ def refit(run: Prepared, corpus: Corpus, validated: np.ndarray | None, say: Call
     config = with_experiment(replace(run.config, training=training), seed=MAX_SEED - run.config.experiment.seed)
     subsets = with_validation(run.subsets, config)
     say(f"going on with all {len(subsets['train'].clips)} training and validation clips")
-    said_unheard = validated if config.training.crossfit_parts else None
-    of_validation = make_targets(config, corpus, run.subsets["validation"], said_unheard)
-    targets = {"emotion": np.concatenate([run.targets["emotion"], of_validation["emotion"]])}
+    emotion = run.targets["emotion"]
+    if validated is not None:
+        said_unheard = validated if config.training.crossfit_parts else None
+        own = make_targets(config, corpus, run.subsets["validation"], said_unheard)["emotion"]
+        emotion = np.concatenate([emotion, own])
     folder = run.folder / runs.REFIT
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    fit(Prepared(config, run.model, (), subsets, targets, folder, None), say)
+    fit(Prepared(config, run.model, (), subsets, {"emotion": emotion}, folder, None), say)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import tiny
+from test_fit import Broken, broken_after
 
 from emokeras.config import Config, override
 from emokeras.errors import CorpusError, UsageError
@@ -123,8 +124,6 @@ def test_what_the_parts_took_counts(run):
 
 @pytest.mark.slow
 def test_a_run_broken_in_a_part_goes_on_as_if_whole(config, demo_corpus, run, tmp_path, monkeypatch):
-    from test_fit import Broken, broken_after
-
     with monkeypatch.context() as patch:
         broken_after(1, patch)
         with pytest.raises(Broken):
