@@ -545,6 +545,14 @@ RECIPES |= {
         # of random's three splits; with mfcc-tcn for mfcc-delta-tcn 0.65 and 0.35, with all three 0.65 and 0.30.
         _together("flagship", "weighted", "mel-resnet", "mfcc-delta-tcn"),
     ),
+    "crossfit-mel-mfcc": Recipe(
+        "ours: mel-resnet-muon and mfcc-resnet-muon, whose labels take what both say of clips they have not heard",
+        "",
+        override(
+            _together("crossfit-mel-mfcc", "mean-logits", "mel-resnet-muon", "mfcc-resnet-muon"),
+            {"training.crossfit_parts": 3},
+        ),
+    ),
     "attention-mel-mfcc": Recipe(
         "A, B: attention fusion, multimodal transformer, future work",
         "",

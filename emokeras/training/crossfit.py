@@ -2,7 +2,7 @@
 
 An actor means an emotion, and not all who hear him name it. A network that is to be sure of the label learns the clip
 by heart. What networks say that were trained without it tells how clear a clip is. Such cross-fitting of the teacher is
-Dao et al.'s (Knowledge Distillation as Semiparametric Inference, ICLR 2021).
+Dao et al.'s (Knowledge Distillation as Semiparametric Inference, ICLR 2021). The members of an ensemble tell together.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,8 +13,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from emokeras.data.corpus import Clip
 from emokeras.errors import CorpusError
+from emokeras.models.late import Combination, combine
 from emokeras.reporting import runs
 from emokeras.training.subsets import Subset
+
+SAID, SAID_TOGETHER = f"{runs.CROSSFIT}/predictions.csv", f"{runs.CROSSFIT}/together.csv"
 
 
 def part_clips(clips: Sequence[Clip], others: Sequence[Clip], num_parts: int, seed: int) -> np.ndarray:
@@ -46,11 +49,13 @@ def crossfit(
     answer: Callable[[Subset, Subset, Path], np.ndarray],
 ) -> np.ndarray:
     """Return what is said of each training clip by a network that has heard the other parts only, probabilities
-    [clips, emotions].
+    [clips, emotions]; where the members of an ensemble have told, by all of them.
 
     `answer` trains on the first subset in a folder and returns what it then says of the second. What has been said of a
     part is kept under the run's `folder` and not asked again.
     """
+    if (folder / SAID_TOGETHER).exists():
+        return runs.read_predictions(folder / SAID_TOGETHER)[-1]
     said = np.empty([len(train.clips), len(emotions)], np.float32)
     num_parts = parts.max() + 1
     for number in range(num_parts):
@@ -63,4 +68,19 @@ def crossfit(
             (own / "checkpoints").mkdir(parents=True, exist_ok=True)
             runs.write_predictions(path, part.clips, emotions, answer(rest, part, own))
         said[inside] = runs.read_predictions(path)[-1]
+    runs.write_predictions(folder / SAID, train.clips, emotions, said)
     return said
+
+
+def tell_together(folders: Sequence[Path]) -> None:
+    """Keep in each of these runs' folders what all their networks together say of the training clips, of which each has
+    told: the mean of their logits."""
+    told = runs.read_together(folders, SAID)
+    emotions = runs.read_predictions(folders[0] / SAID)[3]
+    clips = [
+        Clip(name, Path(), emotions[label], speaker)
+        for name, speaker, label in zip(told.clips, told.speakers, told.labels, strict=True)
+    ]
+    said = combine(told.probabilities, Combination("mean-logits"))
+    for folder in folders:
+        runs.write_predictions(folder / SAID_TOGETHER, clips, emotions, said)

@@ -124,9 +124,15 @@ def _quiet(line: str) -> None:
 
 
 def prepare(
-    config: Config, corpus: Corpus, folder: Path, resume: bool, say: Callable, branches: Sequence[Path] = ()
+    config: Config,
+    corpus: Corpus,
+    folder: Path,
+    resume: bool = False,
+    say: Callable = print,
+    branches: Sequence[Path] = (),
 ) -> Prepared:
-    """Build the network and begin its run's folder, or go on with it. Arguments as for `train_run`."""
+    """Build the network and begin its run's folder, or go on with it. What tells of training clips that it has not
+    heard is trained here. Arguments as for `train_run`."""
     runs.check_run(folder, resume)
     config = with_experiment(config, emotions=corpus.emotions)
     if resume:  # As it was begun, with all that was found out then.

@@ -1,7 +1,7 @@
 """Runs that are made of others: their parts are found, or trained first, then they themselves."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from emokeras.models.pretrained import with_pretrained_sizes
 from emokeras.reporting import runs
 from emokeras.reporting.differences import differing_settings
 from emokeras.training.branches import check_splits, with_branches
+from emokeras.training.crossfit import SAID_TOGETHER, tell_together
 from emokeras.training.ensembling import fuse_runs
-from emokeras.training.fit import train_run
+from emokeras.training.fit import prepare, train_run
 from emokeras.training.side_by_side import Training, default_at_once, train_side_by_side
 from emokeras.training.subsets import corpus_digest, split_corpus
 from emokeras.training.targets import check_targets, with_teacher
@@ -66,6 +67,7 @@ def _train_ensemble(
         config = replace(config, members=settled)
     runs.create_run(folder, resume)
     write_text(folder / "config.json", to_json(config))
+    tell_of_clips(config.members, _member_folders(config.members, folder), corpus, say, at_once)
     members = take_members(config.members, corpus, folder, say, at_once)
     # As they were trained: what is pretrained has told its sizes.
     config = replace(config, members={name: read_config(run / "config.json") for name, run in members.items()})
@@ -110,7 +112,7 @@ def take_members(
 ) -> dict[str, Path]:
     """Return the folders of the members' runs, folder/members/NAME each: as it lies there, else copied from beside the
     run that it is a member of, else trained, so many `at_once`."""
-    members = {name: folder / "members" / name for name in configs}
+    members = _member_folders(configs, folder)
     missing = {}
     for name, own in members.items():
         beside = folder.parent.parent / configs[name].recipe / folder.name
@@ -120,16 +122,47 @@ def take_members(
         elif (own / "metrics.json").is_file():
             say(f"member {name}: trained already")
         else:
-            missing[name] = Training(configs[name], own, resume=(own / "config.json").is_file())
-    at_once = min(at_once or default_at_once(), len(missing)) if len(missing) > 1 else 1
-    for name, training in missing.items():
-        say(f"member {name}: trains in {training.folder}{', beside the others' if at_once > 1 else ''}")
+            missing[name] = _training(configs[name], own)
+    _train_all(train_with_members, "trains", missing, corpus, say, at_once)
+    return members
+
+
+def tell_of_clips(
+    configs: Mapping[str, Config],
+    folders: Mapping[str, Path],
+    corpus: Corpus,
+    say: Callable,
+    at_once: int | None = None,
+) -> None:
+    """Let the members that learn how clear the training clips are tell of them, each in its run's folder, before they
+    are trained: together, for the mean of different networks knows more of a clip than each."""
+    telling = {name: _training(own, folders[name]) for name, own in configs.items() if own.training.crossfit_parts}
+    told = [training.folder for training in telling.values()]
+    if not all((folder / SAID_TOGETHER).is_file() for folder in told):
+        _train_all(prepare, "tells of clips", telling, corpus, say, at_once)
+        tell_together(told)
+
+
+def _member_folders(names: Iterable[str], folder: Path) -> dict[str, Path]:
+    return {name: folder / "members" / name for name in names}
+
+
+def _training(config: Config, folder: Path) -> Training:
+    return Training(config, folder, resume=(folder / "config.json").is_file())
+
+
+def _train_all(
+    train: Callable, does: str, trainings: Mapping[str, Training], corpus: Corpus, say: Callable, at_once: int | None
+) -> None:
+    """Call `train(config, corpus, folder, resume)`, which `does` something, for members, so many `at_once`."""
+    at_once = min(at_once or default_at_once(), len(trainings)) if len(trainings) > 1 else 1
+    for name, training in trainings.items():
+        say(f"member {name}: {does} in {training.folder}{', beside the others' if at_once > 1 else ''}")
         if at_once == 1:
-            train_with_members(training.config, corpus, training.folder, training.resume, lambda line: say(f"  {line}"))
+            train(training.config, corpus, training.folder, training.resume, lambda line: say(f"  {line}"))
             keras.backend.clear_session()  # One network after another would fill the memory.
     if at_once > 1:
-        train_side_by_side(train_with_members, missing, corpus, at_once, say)
-    return members
+        train_side_by_side(train, trainings, corpus, at_once, say)
 
 
 def copy_member(run: Path, target: Path) -> None:

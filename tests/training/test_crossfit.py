@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import tiny
+from scipy.special import softmax
 from test_fit import Broken, broken_after
 
-from emokeras.config import Config, override
+from emokeras.config import Config, EnsembleConfig, override
 from emokeras.errors import CorpusError, UsageError
 from emokeras.recipes import RECIPES
 from emokeras.reporting import runs
-from emokeras.training import fit
+from emokeras.training import fit, members
 from emokeras.training.crossfit import crossfit, part_clips
 from emokeras.training.subsets import split_corpus, take_subsets
 
@@ -120,6 +121,45 @@ def test_what_the_parts_took_counts(run):
     histories.append(runs.read_history(run / "refit/history.csv"))
     seconds = sum(row["seconds"] for rows in histories for row in rows)
     assert runs.read_metrics(run)["train_seconds"] == pytest.approx(seconds, abs=0.06)
+
+
+@pytest.fixture(scope="module")
+def ensemble(config, demo_corpus, tmp_path_factory):
+    """Return the run of two networks that tell of the clips together; it was broken when they had, and went on."""
+    other = tiny(RECIPES["mfcc-cnn2"].config)
+    both = {"mel-cnn3": config, "mfcc-cnn2": replace(other, training=config.training)}
+    both = EnsembleConfig("both", both, "mean-logits", config.experiment)
+    folder = tmp_path_factory.mktemp("crossfit") / "both" / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(members, "train_run", broken)
+        with pytest.raises(Broken):
+            members.train_with_members(both, demo_corpus, folder, say=silent, at_once=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(members, "prepare", broken)  # They have told: nobody is asked again.
+        members.train_with_members(both, demo_corpus, folder, True, silent, at_once=1)
+    return folder
+
+
+def broken(*arguments):
+    raise Broken
+
+
+def test_members_tell_together(ensemble, demo_corpus, config):
+    folders = [ensemble / "members" / name for name in ("mel-cnn3", "mfcc-cnn2")]
+    own = runs.read_together(folders, "crossfit/predictions.csv").probabilities
+    together = runs.read_together(folders, "crossfit/together.csv").probabilities
+    assert abs(own[0] - own[1]).max() > 1e-3
+    np.testing.assert_allclose(together, 2 * [softmax(np.log(own).mean(axis=0), axis=1)], atol=1e-6)
+    prepared = fit.prepare(config, demo_corpus, folders[0], True, silent)
+    expected = 0.75 * np.eye(8)[prepared.subsets["train"].labels] + 0.25 * together[0]
+    np.testing.assert_allclose(prepared.targets["emotion"], expected, atol=1e-6)
+
+
+def test_what_the_members_parts_took_counts(ensemble):
+    rows = [row for path in (ensemble / "members").rglob("history.csv") for row in runs.read_history(path)]
+    assert len(rows) == 2 * (2 + 2 * 2 + 1)
+    seconds = sum(row["seconds"] for row in rows)
+    assert runs.read_metrics(ensemble)["train_seconds"] == pytest.approx(seconds, abs=0.2)
 
 
 @pytest.mark.slow

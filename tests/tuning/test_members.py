@@ -47,6 +47,17 @@ def test_each_member_is_left_out_once_and_the_figures_are_those_of_the_mean(demo
     assert len(tried.read_rows(tmp_path / "results" / "ablation.csv")) == 3
 
 
+def test_members_that_learn_how_clear_clips_are_tell_of_them_together(demo_folder, tmp_path):
+    arguments = ["text-gru", "text-lstm", "--corpus", str(demo_folder), "--epochs", "1,1"]
+    arguments += ["--results", str(tmp_path / "results"), "--runs-dir", str(tmp_path / "runs")]
+    assert members.main([*arguments, "--set", "training.crossfit_parts=2", "--set", "training.crossfit_epochs=1"]) == 0
+    (row, *_) = tried.read_rows(tmp_path / "results" / "ablation.csv")
+    folders = [*(tmp_path / "runs" / f"together-{row['config']}").glob("text-*/*")]
+    assert sorted(folder.parent.name for folder in folders) == ["text-gru", "text-lstm"]
+    first, second = runs.read_together(folders, "crossfit/together.csv").probabilities
+    np.testing.assert_array_equal(first, second)
+
+
 def test_what_cannot_be_measured_is_one_line(demo_folder, capsys):
     for arguments, told in (
         (["text-gru"], "text-gru: name two recipes or more, each once"),
