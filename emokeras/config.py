@@ -423,6 +423,7 @@ class TrainingConfig:
     crossfit_parts: Number = 0
     crossfit_epochs: Count = 30
     crossfit_share: Fraction = 0.5
+    crossfit_by: tuple[str, ...] = ()
     mixed_precision: bool = False
 
 
@@ -461,6 +462,10 @@ class Config:
             raise ValueError("training.crossfit_parts=1: nothing is left to learn the part from: take 2 or more, or 0")
         if self.training.crossfit_parts and self.model.branches:
             raise ValueError("training.crossfit_parts: the branches have heard all training clips: give no branches")
+        if self.training.crossfit_by and not self.training.crossfit_parts:
+            raise ValueError("training.crossfit_by: say of how many parts by training.crossfit_parts, such as 3")
+        if self.training.crossfit_by and self.model.start_from:
+            raise ValueError("training.crossfit_by: networks of recipes begin with nothing, not with model.start_from")
         for name, encoder in self.encoders.items():
             if encoder.kind == "bert" and (name != "tokens" or self.tokens.tokenizer != "pretrained"):
                 raise ValueError(f"encoders.{name}: a bert reads tokens of tokens.tokenizer=pretrained, nothing else")

@@ -68,7 +68,7 @@ def tiny_settings(recipe: str = "mel-cnn3") -> dict:
         if network.training.refit_epochs:
             settings |= {f"{member}training.refit_epochs": 1}
         if network.training.crossfit_parts:
-            settings |= {f"{member}training.crossfit_epochs": 1}
+            settings |= {f"{member}training.crossfit_epochs": 1, f"{member}training.crossfit_by": []}
         if len(network.encoders) > 1:
             settings |= {"model.branches": [], "model.attention_units": 8, "model.attention_heads": 2}
     return settings

@@ -2,8 +2,7 @@
 
     python -m tuning.members mel-resnet-muon mfcc-resnet-muon --epochs 100,70 --protocol luna --folds 0,1
 
-Each member is trained for itself on the training clips, of which they may tell each other before
-(training.crossfit_parts); the test subset is not read. Stopped or killed, it goes on by
+Each member is trained for itself on the training clips; the test subset is not read. Stopped or killed, it goes on by
 the same command: the trainings are those of `python -m tuning.ablation`, beside whose rows what is measured stands.
 """
 
@@ -137,7 +136,8 @@ def _work(arguments: argparse.Namespace) -> None:
     numbers = folds_and_seeds(arguments, next(iter(configs.values())).experiment.protocol)
     commandline.import_tensorflow()
     from emokeras.data.corpus import default_source, load_corpus
-    from emokeras.training.members import tell_of_clips
+    from emokeras.reporting.runs import run_folder_name
+    from emokeras.training.members import share_tellers
     from emokeras.training.subsets import split_corpus
 
     corpus = load_corpus(arguments.corpus or default_source())
@@ -160,16 +160,13 @@ def _work(arguments: argparse.Namespace) -> None:
         if not missing:
             print(f"{where}: done already")
             continue
-        runs_dir = arguments.runs_dir
-        if any(config.training.crossfit_parts for config in own.values()):
-            # They learn from each other: in other company they are other networks.
-            runs_dir = runs_dir / f"together-{keys[tuple(own)]['config']}"
-            folders = {name: run_folder(config, corpus.name, runs_dir) for name, config in own.items()}
-            tell_of_clips(own, folders, corpus, print)
+        runs_of = {name: run_folder(config, corpus.name, arguments.runs_dir) for name, config in own.items()}
+        told_in = f"{keys[tuple(own)]['config']}-{run_folder_name(experiment, corpus.name)}"
+        share_tellers(own, runs_of, corpus, arguments.runs_dir / "tellers" / told_in, print)
         answers = {}
         for name, config in own.items():
             print(f"{where}: {name}", flush=True)
-            answers[name] = answer(config, corpus, runs_dir)
+            answers[name] = answer(config, corpus, arguments.runs_dir)
         for together, key in missing.items():
             row = key | figures_of([answers[name] for name in together], corpus.emotions)
             add_row(path, row)

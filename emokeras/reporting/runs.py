@@ -5,9 +5,9 @@
     history.csv     one row for each epoch                  validation_predictions.csv   what the validation clips got
 
 beside model.keras, the pictures, checkpoints/ and tensorboard/; under refit/ history and checkpoints of what a network
-learned after its validation, under crossfit/ those of networks that heard a part of the training clips only. An
-ensemble has no network of its own but those of its members, under members/NAME/, and ensemble.json, which says how they
-become one. `keep_results` copies what RESULTS.md stands on.
+learned after its validation, under crossfit/ those of networks that heard a part of the training clips only (they may
+lie there before the run begins). An ensemble has no network of its own but those of its members, under members/NAME/,
+and ensemble.json, which says how they become one. `keep_results` copies what RESULTS.md stands on.
 """
 
 import csv
@@ -48,7 +48,6 @@ RUN_FILES = (
     "ensemble.json",
     "attention.png",
     REFIT,
-    CROSSFIT,
     "vocabulary.txt",
     "tokenizer",
 )
@@ -317,6 +316,11 @@ def read_history(path: Path) -> list[dict[str, float]]:
         return [{name: float(text) for name, text in zip(header, row, strict=True)} for row in rows]
     except ValueError as error:
         raise RunError(f"{path} holds what is no number ({error}): {_MEND}") from None
+
+
+def read_crossfit_histories(folder: Path) -> list[dict[str, float]]:
+    """Read the epochs of all networks that have told a run of its training clips."""
+    return [row for path in sorted((folder / CROSSFIT).rglob("history.csv")) for row in read_history(path)]
 
 
 def keep_results(run_folder: Path, results_root: Path = Path("results")) -> Path:

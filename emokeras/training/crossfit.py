@@ -2,22 +2,26 @@
 
 An actor means an emotion, and not all who hear him name it. A network that is to be sure of the label learns the clip
 by heart. What networks say that were trained without it tells how clear a clip is. Such cross-fitting of the teacher is
-Dao et al.'s (Knowledge Distillation as Semiparametric Inference, ICLR 2021). The members of an ensemble tell together.
+Dao et al.'s (Knowledge Distillation as Semiparametric Inference, ICLR 2021). The mean of different networks teaches
+most.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from emokeras.config import Config, EnsembleConfig
 from emokeras.data.corpus import Clip
-from emokeras.errors import CorpusError
+from emokeras.errors import CorpusError, UsageError
 from emokeras.models.late import Combination, combine
+from emokeras.recipes import find_recipe
 from emokeras.reporting import runs
 from emokeras.training.subsets import Subset
 
-SAID, SAID_TOGETHER = f"{runs.CROSSFIT}/predictions.csv", f"{runs.CROSSFIT}/together.csv"
+SAID = f"{runs.CROSSFIT}/predictions.csv"  # of a run: what its own kind says of the training clips
 
 
 def part_clips(clips: Sequence[Clip], others: Sequence[Clip], num_parts: int, seed: int) -> np.ndarray:
@@ -49,13 +53,11 @@ def crossfit(
     answer: Callable[[Subset, Subset, Path], np.ndarray],
 ) -> np.ndarray:
     """Return what is said of each training clip by a network that has heard the other parts only, probabilities
-    [clips, emotions]; where the members of an ensemble have told, by all of them.
+    [clips, emotions].
 
     `answer` trains on the first subset in a folder and returns what it then says of the second. What has been said of a
     part is kept under the run's `folder` and not asked again.
     """
-    if (folder / SAID_TOGETHER).exists():
-        return runs.read_predictions(folder / SAID_TOGETHER)[-1]
     said = np.empty([len(train.clips), len(emotions)], np.float32)
     num_parts = parts.max() + 1
     for number in range(num_parts):
@@ -72,15 +74,25 @@ def crossfit(
     return said
 
 
-def tell_together(folders: Sequence[Path]) -> None:
-    """Keep in each of these runs' folders what all their networks together say of the training clips, of which each has
-    told: the mean of their logits."""
-    told = runs.read_together(folders, SAID)
-    emotions = runs.read_predictions(folders[0] / SAID)[3]
-    clips = [
-        Clip(name, Path(), emotions[label], speaker)
-        for name, speaker, label in zip(told.clips, told.speakers, told.labels, strict=True)
-    ]
-    said = combine(told.probabilities, Combination("mean-logits"))
-    for folder in folders:
-        runs.write_predictions(folder / SAID_TOGETHER, clips, emotions, said)
+def tellers_of(config: Config) -> dict[str, Config]:
+    """Return the networks that `training.crossfit_by` names, by their recipes. Raises UsageError where one is no recipe
+    of a network that begins with nothing."""
+    tellers = {}
+    for name in config.training.crossfit_by:
+        teller = find_recipe(name).config
+        if isinstance(teller, EnsembleConfig) or teller.model.branches:
+            raise UsageError(f"training.crossfit_by: {name} is made of other networks: name those")
+        parted = {key: getattr(config.training, key) for key in ("crossfit_parts", "crossfit_epochs")}
+        tellers[name] = replace(teller, experiment=config.experiment, training=replace(teller.training, **parted))
+    return tellers
+
+
+def teller_folder(folder: Path, recipe: str) -> Path:
+    """Return where the training of one of these networks lies in the run that asked for it."""
+    return folder / runs.CROSSFIT / recipe
+
+
+def said_together(folders: Sequence[Path]) -> np.ndarray:
+    """Return what the networks of these folders together say of the training clips, the mean of their logits, as
+    probabilities [clips, emotions]."""
+    return combine(runs.read_together(folders, SAID).probabilities, Combination("mean-logits"))

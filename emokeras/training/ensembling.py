@@ -58,11 +58,15 @@ def fuse_runs(
     losses = _validation_losses(probabilities, labels, list(members), combination)
     say(_summary(list(members), combination, losses))
     summed = ("epochs_run", "num_parameters", "train_seconds", "train_cpu_seconds")
+    epochs = runs.read_crossfit_histories(folder)
+    of_tellers = dict.fromkeys(summed, 0) | {
+        f"train_{column}": sum(row[column] for row in epochs) for column in ("seconds", "cpu_seconds")
+    }
     training = {
         "num_train": first["num_train"],
         "split_sha256": first["split_sha256"],
         "best_epoch": None,  # Each member has its own.
-        **{key: _sum([one.get(key) for one in metrics.values()]) for key in summed},
+        **{key: _sum([one.get(key) for one in [*metrics.values(), of_tellers]]) for key in summed},
         "ensemble": {
             "method": config.method,
             "weights": dict(zip(members, combination.weights, strict=False)),

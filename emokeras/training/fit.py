@@ -38,7 +38,7 @@ from emokeras.training.branches import (
     with_branches,
 )
 from emokeras.training.compile import class_weights, compile_model, set_precision
-from emokeras.training.crossfit import crossfit, part_clips
+from emokeras.training.crossfit import SAID, crossfit, part_clips, said_together, teller_folder, tellers_of
 from emokeras.training.epochs import with_epochs_beside
 from emokeras.training.examples import draw_examples
 from emokeras.training.report import write_network_report
@@ -181,8 +181,28 @@ def prepare(
 def ask_unheard(
     config: Config, corpus: Corpus, subsets: Mapping[str, Subset], folder: Path, say: Callable
 ) -> np.ndarray:
-    """Return what networks like the configuration's, which have not heard them, say of the training clips,
-    probabilities [clips, emotions]. They lie under crossfit/ in the run's folder."""
+    """Return what networks that have not heard them say of the training clips, probabilities [clips, emotions]: those
+    that `training.crossfit_by` names, else such as the configuration's. They lie under crossfit/ of the run."""
+    tellers = tellers_of(config)
+    for name, teller in tellers.items():
+        own = teller_folder(folder, name)
+        if not (own / SAID).exists():
+            say(f"{name} tells of clips")
+            prepare(teller, corpus, own, (own / "config.json").is_file(), say)
+    if tellers:
+        set_precision(config.training, _quiet)
+        said = said_together([teller_folder(folder, name) for name in tellers])
+    else:
+        said = ask_own_kind(config, corpus, subsets, folder, say)
+    keras.utils.set_random_seed(config.experiment.seed)  # As where all had been said before.
+    return said
+
+
+def ask_own_kind(
+    config: Config, corpus: Corpus, subsets: Mapping[str, Subset], folder: Path, say: Callable
+) -> np.ndarray:
+    """Train networks such as the configuration's on parts of the training clips; return what they say of the others,
+    probabilities [clips, emotions]."""
     num_parts, train = config.training.crossfit_parts, subsets["train"]
     training = unjudged(config.training, config.training.crossfit_epochs)
     # A teacher would have heard all parts.
@@ -200,9 +220,7 @@ def ask_unheard(
 
     others = [*subsets["validation"].clips, *subsets["test"].clips]
     parts = part_clips(train.clips, others, num_parts, config.experiment.seed)
-    said = crossfit(config.experiment.emotions, train, parts, folder, say, answer)
-    keras.utils.set_random_seed(config.experiment.seed)  # As where all had been said before.
-    return said
+    return crossfit(config.experiment.emotions, train, parts, folder, say, answer)
 
 
 def keep_heard(config: Config, branches: Sequence[Path], started: Sequence[Path], folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Runs that are made of others: their parts are found, or trained first, then they themselves."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from emokeras.models.pretrained import with_pretrained_sizes
 from emokeras.reporting import runs
 from emokeras.reporting.differences import differing_settings
 from emokeras.training.branches import check_splits, with_branches
-from emokeras.training.crossfit import SAID_TOGETHER, tell_together
+from emokeras.training.crossfit import SAID, teller_folder, tellers_of
 from emokeras.training.ensembling import fuse_runs
 from emokeras.training.fit import prepare, train_run
 from emokeras.training.side_by_side import Training, default_at_once, train_side_by_side
@@ -67,7 +67,6 @@ def _train_ensemble(
         config = replace(config, members=settled)
     runs.create_run(folder, resume)
     write_text(folder / "config.json", to_json(config))
-    tell_of_clips(config.members, _member_folders(config.members, folder), corpus, say, at_once)
     members = take_members(config.members, corpus, folder, say, at_once)
     # As they were trained: what is pretrained has told its sizes.
     config = replace(config, members={name: read_config(run / "config.json") for name, run in members.items()})
@@ -112,7 +111,7 @@ def take_members(
 ) -> dict[str, Path]:
     """Return the folders of the members' runs, folder/members/NAME each: as it lies there, else copied from beside the
     run that it is a member of, else trained, so many `at_once`."""
-    members = _member_folders(configs, folder)
+    members = {name: folder / "members" / name for name in configs}
     missing = {}
     for name, own in members.items():
         beside = folder.parent.parent / configs[name].recipe / folder.name
@@ -123,28 +122,36 @@ def take_members(
             say(f"member {name}: trained already")
         else:
             missing[name] = _training(configs[name], own)
+    share_tellers({name: configs[name] for name in missing}, members, corpus, folder, say, at_once)
     _train_all(train_with_members, "trains", missing, corpus, say, at_once)
     return members
 
 
-def tell_of_clips(
+def share_tellers(
     configs: Mapping[str, Config],
-    folders: Mapping[str, Path],
+    runs_of: Mapping[str, Path],
     corpus: Corpus,
+    folder: Path,
     say: Callable,
     at_once: int | None = None,
 ) -> None:
-    """Let the members that learn how clear the training clips are tell of them, each in its run's folder, before they
-    are trained: together, for the mean of different networks knows more of a clip than each."""
-    telling = {name: _training(own, folders[name]) for name, own in configs.items() if own.training.crossfit_parts}
-    told = [training.folder for training in telling.values()]
-    if not all((folder / SAID_TOGETHER).is_file() for folder in told):
-        _train_all(prepare, "tells of clips", telling, corpus, say, at_once)
-        tell_together(told)
-
-
-def _member_folders(names: Iterable[str], folder: Path) -> dict[str, Path]:
-    return {name: folder / "members" / name for name in names}
+    """Let the networks that tell members of clips (`training.crossfit_by`) be trained once for all of them, so many
+    `at_once`, in a folder, and give what they say to the members' runs."""
+    tellers: dict[str, Config] = {}
+    asked = []
+    for name, config in configs.items():
+        for recipe, teller in tellers_of(config).items():
+            said = teller_folder(runs_of[name], recipe) / SAID
+            # A member that asks for other parts or epochs than the first has tellers of its own.
+            if tellers.setdefault(recipe, teller) == teller and not said.exists():
+                asked.append((recipe, said))
+    shared = {recipe: teller_folder(folder, recipe) for recipe, _ in asked}
+    untold = {recipe: _training(tellers[recipe], own) for recipe, own in shared.items() if not (own / SAID).exists()}
+    _train_all(prepare, "tells of clips", untold, corpus, say, at_once)
+    for recipe, said in asked:
+        said.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(said) as temporary:
+            shutil.copyfile(shared[recipe] / SAID, temporary)
 
 
 def _training(config: Config, folder: Path) -> Training:
@@ -154,10 +161,10 @@ def _training(config: Config, folder: Path) -> Training:
 def _train_all(
     train: Callable, does: str, trainings: Mapping[str, Training], corpus: Corpus, say: Callable, at_once: int | None
 ) -> None:
-    """Call `train(config, corpus, folder, resume)`, which `does` something, for members, so many `at_once`."""
+    """Call `train(config, corpus, folder, resume)`, which `does` something, for each, so many `at_once`."""
     at_once = min(at_once or default_at_once(), len(trainings)) if len(trainings) > 1 else 1
     for name, training in trainings.items():
-        say(f"member {name}: {does} in {training.folder}{', beside the others' if at_once > 1 else ''}")
+        say(f"{name}: {does} in {training.folder}{', beside the others' if at_once > 1 else ''}")
         if at_once == 1:
             train(training.config, corpus, training.folder, training.resume, lambda line: say(f"  {line}"))
             keras.backend.clear_session()  # One network after another would fill the memory.

@@ -34,8 +34,7 @@ def write_network_report(
     history = runs.read_history(folder / "history.csv")
     refit_path = folder / runs.REFIT / "history.csv"
     refit_history = runs.read_history(refit_path) if refit_path.exists() else []
-    crossfit = [row for path in (folder / runs.CROSSFIT).glob("*/history.csv") for row in runs.read_history(path)]
-    every_epoch = [*crossfit, *history, *refit_history]
+    every_epoch = [*runs.read_crossfit_histories(folder), *history, *refit_history]
     with replacing(folder / "model.keras") as temporary:
         model.save(temporary)
     figures.save(figures.learning_curves(history, best_epoch), folder / "curves.png")

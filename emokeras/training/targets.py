@@ -13,7 +13,7 @@ from emokeras.recipes import RECIPES
 from emokeras.recognizer import load_recognizer
 from emokeras.reporting import runs
 from emokeras.training.branches import check_splits
-from emokeras.training.crossfit import part_clips
+from emokeras.training.crossfit import part_clips, tellers_of
 from emokeras.training.subsets import Subset
 
 
@@ -60,6 +60,8 @@ def check_targets(config: Config, clips: Sequence[Clip], names: Sequence[str]) -
     if config.training.crossfit_parts:
         others = [clip for clip, subset in zip(clips, names, strict=True) if subset != "train"]
         part_clips(train, others, config.training.crossfit_parts, config.experiment.seed)
+        for teller in tellers_of(config).values():
+            check_targets(teller, clips, names)
     if not config.training.teacher:
         return
     run = Path(config.training.teacher)

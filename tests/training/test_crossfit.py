@@ -8,13 +8,15 @@ from conftest import tiny
 from scipy.special import softmax
 from test_fit import Broken, broken_after
 
-from emokeras.config import Config, EnsembleConfig, override
+from emokeras.config import Config, EnsembleConfig, override, read_config
 from emokeras.errors import CorpusError, UsageError
 from emokeras.recipes import RECIPES
 from emokeras.reporting import runs
 from emokeras.training import fit, members
 from emokeras.training.crossfit import crossfit, part_clips
 from emokeras.training.subsets import split_corpus, take_subsets
+
+TELLERS = ("mel-cnn2", "mfcc-cnn2")
 
 
 def silent(line: str) -> None:
@@ -125,41 +127,74 @@ def test_what_the_parts_took_counts(run):
 
 @pytest.fixture(scope="module")
 def ensemble(config, demo_corpus, tmp_path_factory):
-    """Return the run of two networks that tell of the clips together; it was broken when they had, and went on."""
-    other = tiny(RECIPES["mfcc-cnn2"].config)
-    both = {"mel-cnn3": config, "mfcc-cnn2": replace(other, training=config.training)}
-    both = EnsembleConfig("both", both, "mean-logits", config.experiment)
+    """Return the run of two networks that are told of the clips by two others. It was broken when these had told, and
+    went on."""
     folder = tmp_path_factory.mktemp("crossfit") / "both" / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(members, "train_run", broken)
-        with pytest.raises(Broken):
-            members.train_with_members(both, demo_corpus, folder, say=silent, at_once=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(members, "prepare", broken)  # They have told: nobody is asked again.
+        for name in TELLERS:
+            own = replace(tiny(RECIPES[name].config), training=replace(config.training, crossfit_parts=0))
+            patch.setitem(RECIPES, name, replace(RECIPES[name], config=own))
+        first = override(config, {"training.crossfit_by": TELLERS})
+        both = {"first": first, "second": override(first, {"training.crossfit_share": 0.75})}
+        both = EnsembleConfig("both", both, "mean-logits", config.experiment)
+        with patch.context() as broken:
+            broken.setattr(members, "train_run", fail)
+            with pytest.raises(Broken):
+                members.train_with_members(both, demo_corpus, folder, say=silent, at_once=1)
+        patch.setattr(fit, "ask_own_kind", fail)  # All has been said: nobody is asked again.
         members.train_with_members(both, demo_corpus, folder, True, silent, at_once=1)
     return folder
 
 
-def broken(*arguments):
+def fail(*arguments):
     raise Broken
 
 
-def test_members_tell_together(ensemble, demo_corpus, config):
-    folders = [ensemble / "members" / name for name in ("mel-cnn3", "mfcc-cnn2")]
-    own = runs.read_together(folders, "crossfit/predictions.csv").probabilities
-    together = runs.read_together(folders, "crossfit/together.csv").probabilities
-    assert abs(own[0] - own[1]).max() > 1e-3
-    np.testing.assert_allclose(together, 2 * [softmax(np.log(own).mean(axis=0), axis=1)], atol=1e-6)
-    prepared = fit.prepare(config, demo_corpus, folders[0], True, silent)
-    expected = 0.75 * np.eye(8)[prepared.subsets["train"].labels] + 0.25 * together[0]
-    np.testing.assert_allclose(prepared.targets["emotion"], expected, atol=1e-6)
+def test_members_are_told_by_others_together(ensemble, demo_corpus, config):
+    tellers = [ensemble / "crossfit" / name for name in TELLERS]
+    said = [runs.read_predictions(run / "crossfit/predictions.csv")[-1] for run in tellers]
+    assert abs(said[0] - said[1]).max() > 1e-3
+    together = softmax(np.log(said).mean(axis=0), axis=1)
+    for name, share in (("first", 0.25), ("second", 0.75)):
+        run = ensemble / "members" / name
+        prepared = fit.prepare(read_config(run / "config.json"), demo_corpus, run, True, silent)
+        expected = (1 - share) * np.eye(8)[prepared.subsets["train"].labels] + share * together
+        np.testing.assert_allclose(prepared.targets["emotion"], expected, atol=1e-6)
 
 
-def test_what_the_members_parts_took_counts(ensemble):
-    rows = [row for path in (ensemble / "members").rglob("history.csv") for row in runs.read_history(path)]
-    assert len(rows) == 2 * (2 + 2 * 2 + 1)
-    seconds = sum(row["seconds"] for row in rows)
-    assert runs.read_metrics(ensemble)["train_seconds"] == pytest.approx(seconds, abs=0.2)
+def test_those_who_tell_are_as_their_recipes(ensemble):
+    for name in TELLERS:
+        own = read_config(ensemble / "crossfit" / name / "config.json")
+        assert own.encoders.keys() == RECIPES[name].config.encoders.keys()
+        assert (own.training.crossfit_parts, own.training.crossfit_epochs) == (2, 2)
+
+
+def test_what_they_took_counts_once(ensemble):
+    """Two members of two epochs and a refit of one; two networks for each of two parts, of two epochs."""
+    rows = [row for path in ensemble.rglob("history.csv") for row in runs.read_history(path)]
+    assert len(rows) == 2 * (2 + 1) + 2 * 2 * 2
+    metrics = runs.read_metrics(ensemble)
+    assert metrics["train_seconds"] == pytest.approx(sum(row["seconds"] for row in rows), abs=0.2)
+    assert metrics["epochs_run"] == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"crossfit_by": ["mel-cnn3"]}, r"training\.crossfit_by: say of how many parts"),
+        ({"crossfit_by": ["flagship"], "crossfit_parts": 2}, r"^training\.crossfit_by: flagship is made of other"),
+        (
+            {"crossfit_by": ["early-mel-mfcc"], "crossfit_parts": 2},
+            r"^training\.crossfit_by: early-mel-mfcc is made of",
+        ),
+        ({"crossfit_by": ["mel-cnn33"], "crossfit_parts": 2}, "did you mean 'mel-cnn3'"),
+    ],
+)
+def test_who_cannot_tell_is_refused_before_anything_is_trained(settings, why, demo_corpus, tmp_path):
+    given = {f"training.{name}": value for name, value in settings.items()}
+    with pytest.raises(UsageError, match=why):
+        fit.train_run(override(RECIPES["mel-cnn2"].config, given), demo_corpus, tmp_path / "run", say=silent)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

@@ -47,15 +47,16 @@ def test_each_member_is_left_out_once_and_the_figures_are_those_of_the_mean(demo
     assert len(tried.read_rows(tmp_path / "results" / "ablation.csv")) == 3
 
 
-def test_members_that_learn_how_clear_clips_are_tell_of_them_together(demo_folder, tmp_path):
+def test_who_tells_of_clips_is_trained_once_for_all_members(demo_folder, tmp_path):
     arguments = ["text-gru", "text-lstm", "--corpus", str(demo_folder), "--epochs", "1,1"]
     arguments += ["--results", str(tmp_path / "results"), "--runs-dir", str(tmp_path / "runs")]
-    assert members.main([*arguments, "--set", "training.crossfit_parts=2", "--set", "training.crossfit_epochs=1"]) == 0
-    (row, *_) = tried.read_rows(tmp_path / "results" / "ablation.csv")
-    folders = [*(tmp_path / "runs" / f"together-{row['config']}").glob("text-*/*")]
-    assert sorted(folder.parent.name for folder in folders) == ["text-gru", "text-lstm"]
-    first, second = runs.read_together(folders, "crossfit/together.csv").probabilities
-    np.testing.assert_array_equal(first, second)
+    for setting in ("crossfit_parts=2", "crossfit_epochs=1", "crossfit_by=text-gru,text-bigru"):
+        arguments += ["--set", f"training.{setting}"]
+    assert members.main(arguments) == 0
+    assert len([*tmp_path.rglob("crossfit/part-1/history.csv")]) == 2
+    said = [path.read_text() for path in tmp_path.rglob("text-gru/crossfit/predictions.csv")]
+    assert len(said) == 3
+    assert len({*said}) == 1
 
 
 def test_what_cannot_be_measured_is_one_line(demo_folder, capsys):
