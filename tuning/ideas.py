@@ -56,6 +56,10 @@ IDEAS: dict[str, dict[str, Any]] = {
         "training.auxiliaries": {"sex": 0.2, "intensity": 0.2, "statement": 0.2}
     },
     "labels as sure as who has not heard the clips": {"training.crossfit_parts": 3},
+    "labels as sure as three who have not heard the clips": {
+        "training.crossfit_parts": 3,
+        "training.crossfit_by": ["mel-resnet-muon", "mfcc-resnet-muon", "prosody-tcn-muon"],
+    },
     "hides the speaker": {"training.auxiliaries": {"speaker": -0.1}},
     "hides the statement": {"training.auxiliaries": {"statement": -0.1}},
 }

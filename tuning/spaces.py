@@ -153,7 +153,7 @@ def applies(path: str, config: Config) -> bool:
             return name == "dropout"
     if name == "refit_epochs":  # They come after the validation by which a trial is judged.
         return False
-    if name in ("crossfit_epochs", "crossfit_share", "crossfit_by"):
+    if name in ("crossfit_epochs", "crossfit_share"):
         return config.training.crossfit_parts > 0
     if path == "model.pooling":
         return not all(body.pooling for body in config.encoders.values())
