@@ -547,6 +547,19 @@ RECIPES |= {
         # of random's three splits; with mfcc-tcn for mfcc-delta-tcn 0.65 and 0.35, with all three 0.65 and 0.30.
         _together("flagship", "weighted", "mel-resnet", "mfcc-delta-tcn"),
     ),
+    "flagship-four": Recipe(
+        "ours: the mean of four networks that hear bands, MFCCs, their slopes, and prosody, all trained with Muon",
+        "",
+        # Beside the two residual ones, each of the others gave something on validation clips (results/ablation.md).
+        _together(
+            "flagship-four",
+            "mean-logits",
+            "mel-resnet-muon",
+            "mfcc-resnet-muon",
+            "mfcc-delta-tcn-muon",
+            "prosody-tcn-muon",
+        ),
+    ),
     "crossfit-mel-mfcc": Recipe(
         "ours: mel-resnet-muon and mfcc-resnet-muon, taught what three networks say of clips that they have not heard",
         "",
