@@ -389,8 +389,8 @@ class TrainingConfig:
 
     With `crossfit_parts` the training clips are parted, by speaker unless speakers are on all sides of the split. For
     each part a network like this one is trained on the others, for `crossfit_epochs`; the labels then have
-    `crossfit_share` of what it says of the part, which it has not heard (Dao et al., ICLR 2021). Members of an ensemble
-    that have this tell together: the mean of their logits.
+    `crossfit_share` of what it says of the part, which it has not heard (Dao et al., ICLR 2021). `crossfit_by` names
+    recipes whose networks tell instead, together: the mean of their logits.
 
     With `accumulated_batches` so many batches' gradients make one update; schedule and moving average count batches all
     the same. For `frozen_epochs` a pretrained body stands still, then all learns at `unfrozen_learning_rate`.

@@ -467,8 +467,6 @@ def _together(recipe: str, method: FusionMethod, *names: str) -> EnsembleConfig:
     return EnsembleConfig(recipe, {name: RECIPES[name].config for name in names}, method)
 
 
-# What these say of a clip that they have not heard is most different, and as a mean best.
-CROSSFIT_BY = ("mel-resnet-muon", "mfcc-resnet-muon", "prosody-tcn-muon")
 MEL_AND_MFCC = ("mel-resnet", "mfcc-tcn")
 FUSED_MODEL = ModelConfig(hidden_units=(), dropout=0.3, branches=MEL_AND_MFCC)
 # The branches have learned: for a while only what joins them does, then all of it, slowly. After early-mel-mfcc,
@@ -565,7 +563,10 @@ RECIPES |= {
         "",
         override(
             _together("crossfit-mel-mfcc", "mean-logits", "mel-resnet-muon", "mfcc-resnet-muon"),
-            {"training.crossfit_parts": 3, "training.crossfit_by": CROSSFIT_BY},
+            {
+                "training.crossfit_parts": 3,
+                "training.crossfit_by": ("mel-resnet-muon", "mfcc-resnet-muon", "prosody-tcn-muon"),
+            },
         ),
     ),
     "attention-mel-mfcc": Recipe(

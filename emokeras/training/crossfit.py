@@ -2,8 +2,7 @@
 
 An actor means an emotion, and not all who hear him name it. A network that is to be sure of the label learns the clip
 by heart. What networks say that were trained without it tells how clear a clip is. Such cross-fitting of the teacher is
-Dao et al.'s (Knowledge Distillation as Semiparametric Inference, ICLR 2021). The mean of different networks teaches
-most.
+Dao et al.'s (Knowledge Distillation as Semiparametric Inference, ICLR 2021).
 """
 
 from collections.abc import Callable, Sequence
