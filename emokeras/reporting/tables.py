@@ -46,7 +46,8 @@ PREAMBLE = """\
   it has never heard.
 - **Minutes** are the wall-clock minutes that the epochs of one run took on the machine that trained it, which may have
   done other work beside it; **CPU-minutes** are the minutes its processor cores worked for them, all cores together.
-  An ensemble's are those of its members; a network that goes on from trained branches has its own alone.
+  An ensemble's are those of its members, and of networks that told them of clips; a network that goes on from trained
+  branches has its own alone.
 - A row whose name no recipe has is of other settings than the recipe it is named after: those of its config.json.
 - Every figure is computed from `results/<corpus>/<protocol>/<recipe>/<run>/predictions.csv`. With `--results results`
   a command below makes its run's files anew, and `python -m emokeras.reporting.tables` this page;
