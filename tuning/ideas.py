@@ -19,6 +19,7 @@ IDEAS: dict[str, dict[str, Any]] = {
     },
     "windows of 2 s": {"audio.window_seconds": 2.0},
     "windows of 3.2 s": {"audio.window_seconds": 3.2},
+    "breath before and after the words": {"audio.trim_decibels": 55.0, "audio.window_seconds": 3.84},
     # Augmentation
     "no change of speed": {"augment.speed_change": 0.0},
     "more change of speed": {"augment.speed_change": 0.2},
