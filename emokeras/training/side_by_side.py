@@ -49,7 +49,8 @@ def train_side_by_side(
     them at the same time; say their lines as they come, each after its network's name.
 
     The first, which should be what takes longest, has as many threads as there are cores, and all of these when the
-    others have ended; those have their share, for threads that wait for a core cost time.
+    others have ended; those have their share, for threads that wait for a core cost time. The last takes the first's
+    place where that has ended before it begins.
     Where one fails, or at Ctrl-C, the others are stopped; all go on from their last whole epoch when they are resumed.
     Raises what the one that failed raised, and RunError where its process ended without a word.
     """
@@ -62,7 +63,8 @@ def train_side_by_side(
             while waiting and len(running) < at_once:
                 name, training = waiting.pop(0)
                 ours, theirs = context.Pipe(duplex=False)
-                threads = num_cores() if name == first else share
+                beside = {other for other, _ in running.values()}
+                threads = num_cores() if name == first or not (waiting or first in beside) else share
                 work = pickle.dumps((train, training, corpus))
                 process = context.Process(target=_train, args=(work, threads, theirs), daemon=True)
                 process.start()

@@ -198,7 +198,7 @@ def test_the_members_of_an_ensemble_are_compared_as_networks_are(plan, tmp_path)
     leave_row(job, override(job.config, {"training.teacher": "mel-cnn3"}))
     assert jobs.job_state(job) == "done"
     (other,) = plan(["flagship"], folds=[0], training__teacher="mel-cnn2")
-    with pytest.raises(RunError, match=r"members\.mel-resnet\.training\.teacher"):
+    with pytest.raises(RunError, match=r"members\.mel-resnet-muon\.training\.teacher"):
         jobs.job_state(other)
 
 

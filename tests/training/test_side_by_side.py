@@ -14,7 +14,8 @@ from emokeras import train
 from emokeras.config import EnsembleConfig, read_config, to_json
 from emokeras.files import write_text
 from emokeras.reporting import runs
-from emokeras.training.side_by_side import Lines, default_at_once
+from emokeras.training import side_by_side
+from emokeras.training.side_by_side import Lines, Training, default_at_once, train_side_by_side
 
 MEMBERS = ["mel-cnn3", "mfcc-cnn2"]
 
@@ -37,6 +38,28 @@ def test_none_at_once_is_refused(demo_folder, tmp_path, capsys):
     arguments = ["flagship", "--corpus", str(demo_folder), "--run-dir", str(tmp_path / "run")]
     assert train.main([*arguments, "--members-at-once", "0"]) == 2
     assert capsys.readouterr().err == "error: --members-at-once 0: 1 or more\n"
+
+
+def say_threads(config, corpus, folder, resume):
+    """Say how many threads this process has; leave a file, and wait for the one that config names."""
+    print(os.environ["TF_NUM_INTRAOP_THREADS"])
+    folder.touch()
+    wait_until(lambda: not config or folder.with_name(config).exists())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stays", "threads"), [("first", "2"), ("second", "4")])
+def test_the_last_has_all_cores_threads_where_the_first_has_ended(monkeypatch, tmp_path, stays, threads):
+    monkeypatch.setattr(side_by_side, "num_cores", lambda: 4)
+    for pool in ("INTRAOP", "INTEROP"):
+        monkeypatch.delenv(f"TF_NUM_{pool}_THREADS", raising=False)
+    trainings = {
+        name: Training("last" if name == stays else "", tmp_path / name, resume=False)
+        for name in ("first", "second", "last")
+    }
+    said = []
+    train_side_by_side(say_threads, trainings, None, at_once=2, say=said.append)
+    assert sorted(said) == sorted(["  first: 4", "  second: 2", f"  last: {threads}"])
 
 
 @pytest.fixture
