@@ -446,26 +446,29 @@ RECIPES["mfcc-resnet-muon"] = Recipe(
     ),
 )
 
-RECIPES["mfcc-resnet-muon-long"] = Recipe(
-    "ours: the same, which hears breath and what else is quiet before and after the words",
-    "",
-    # At 40 dB below the loudest frame 19 % of RAVDESS's clips are longer than 2.56 s; at 55 dB 6 % are than 3.84 s.
-    override(
-        replace(RECIPES["mfcc-resnet-muon"].config, recipe="mfcc-resnet-muon-long"),
-        {"audio.trim_decibels": 55.0, "audio.window_seconds": 3.84},
-    ),
-)
+# At 40 dB below the loudest frame 19 % of RAVDESS's clips are longer than 2.56 s; at 55 dB 6 % are than 3.84 s.
+BREATH = {"audio.trim_decibels": 55.0, "audio.window_seconds": 3.84}
 
-RECIPES["mfcc-delta-tcn-muon-long"] = Recipe(
-    "ours: mfcc-delta-tcn-muon, which hears what is quiet before and after the words too",
-    "",
-    # In its place beside mel-resnet-muon, mfcc-resnet-muon and prosody-tcn-muon the loss on validation speakers is
-    # 0.779 for 0.823 (results/ablation.md).
-    override(
-        replace(RECIPES["mfcc-delta-tcn-muon"].config, recipe="mfcc-delta-tcn-muon-long"),
-        {"audio.trim_decibels": 55.0, "audio.window_seconds": 3.84},
+
+def _with_breath(name: str) -> Config:
+    """Return a recipe's configuration where it hears what is quiet before and after the words too."""
+    return override(replace(RECIPES[name].config, recipe=f"{name}-long"), BREATH)
+
+
+RECIPES |= {
+    "mfcc-resnet-muon-long": Recipe(
+        "ours: mfcc-resnet-muon, which hears breath and what else is quiet before and after the words",
+        "",
+        _with_breath("mfcc-resnet-muon"),
     ),
-)
+    "mfcc-delta-tcn-muon-long": Recipe(
+        "ours: mfcc-delta-tcn-muon, which hears that too",
+        "",
+        # In its place beside mel-resnet-muon, mfcc-resnet-muon and prosody-tcn-muon the loss on validation speakers is
+        # 0.779 for 0.823 (results/ablation.md).
+        _with_breath("mfcc-delta-tcn-muon"),
+    ),
+}
 
 RECIPES["mel-cnn-muon"] = Recipe(
     "ours: four convolutional blocks over time and bands, trained as mel-resnet-muon is, in half the time",
@@ -578,15 +581,14 @@ RECIPES |= {
         "",
         # On the validation speakers of two splits the mean has a UA of 71.7 %, and less without any of the four; with
         # mfcc-delta-tcn-muon as a fifth 71.3 % and the same loss (results/ablation.md). Fitted weights would be those
-        # of networks as they are before they hear the validation clips. Two processes at a time take the least time in
-        # this order.
+        # of networks as they are before they hear the validation clips. What takes longest is trained first.
         _together(
             "flagship",
             "mean-logits",
             "mel-resnet-muon",
             "mfcc-resnet-muon-long",
-            "prosody-tcn-muon",
             "mfcc-resnet-muon",
+            "prosody-tcn-muon",
         ),
     ),
     "crossfit-mel-mfcc": Recipe(

@@ -5,6 +5,8 @@ Most are what others found to help with few clips; "no ..." takes away what the 
 
 from typing import Any
 
+from emokeras.recipes import BREATH
+
 IDEAS: dict[str, dict[str, Any]] = {
     # What is heard
     "a spectrum every 10 ms": {"spectrogram.hop_seconds": 0.010},
@@ -19,7 +21,7 @@ IDEAS: dict[str, dict[str, Any]] = {
     },
     "windows of 2 s": {"audio.window_seconds": 2.0},
     "windows of 3.2 s": {"audio.window_seconds": 3.2},
-    "breath before and after the words": {"audio.trim_decibels": 55.0, "audio.window_seconds": 3.84},
+    "breath before and after the words": BREATH,
     # Augmentation
     "no change of speed": {"augment.speed_change": 0.0},
     "more change of speed": {"augment.speed_change": 0.2},
