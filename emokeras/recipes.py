@@ -581,13 +581,13 @@ RECIPES |= {
         "",
         # On the validation speakers of two splits the mean has a UA of 71.7 %, and less without any of the four; with
         # mfcc-delta-tcn-muon as a fifth 71.3 % and the same loss (results/ablation.md). Fitted weights would be those
-        # of networks as they are before they hear the validation clips. What takes longest is trained first.
+        # of networks as they are before they hear the validation clips.
         _together(
             "flagship",
             "mean-logits",
             "mel-resnet-muon",
-            "mfcc-resnet-muon-long",
             "mfcc-resnet-muon",
+            "mfcc-resnet-muon-long",
             "prosody-tcn-muon",
         ),
     ),
