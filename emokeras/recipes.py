@@ -577,17 +577,16 @@ RECIPES |= {
         _together("weighted-mel-mfcc", "weighted", *MEL_AND_MFCC),
     ),
     "flagship": Recipe(
-        "ours: the mean of four networks that hear bands, MFCCs, breath before and after the words, and prosody",
+        "ours: the mean of four networks that hear bands, MFCCs, their slopes and breath around the words, and prosody",
         "",
-        # On the validation speakers of two splits the mean has a UA of 71.7 %, and less without any of the four; with
-        # mfcc-delta-tcn-muon as a fifth 71.3 % and the same loss (results/ablation.md). Fitted weights would be those
-        # of networks as they are before they hear the validation clips.
+        # Of the fours that were tried, this one's loss on the validation speakers of two splits is least
+        # (results/ablation.md). Fitted weights would be those of networks that have not heard the validation clips.
         _together(
             "flagship",
             "mean-logits",
             "mel-resnet-muon",
             "mfcc-resnet-muon",
-            "mfcc-resnet-muon-long",
+            "mfcc-delta-tcn-muon-long",
             "prosody-tcn-muon",
         ),
     ),
