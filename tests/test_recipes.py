@@ -1,5 +1,7 @@
 """Every recipe, shrunken, on a handful of demo clips: trained for one epoch, saved, loaded, exported, compared."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -45,6 +47,19 @@ def pretrained_weights(tmp_path_factory, speech_model):
     }
 
 
+@contextlib.contextmanager
+def eagerly():
+    """Train step by step: a graph of a step takes longer to trace than the few steps here. Keras has traced each layer
+    when it built the network, other tests trace whole steps."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+# That what tf.data does stays a graph is as it should be.
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_trains_saves_loads_and_exports(recipe, demo_folder, pretrained_weights, tmp_path, recordings):
@@ -53,7 +68,8 @@ def test_every_recipe_trains_saves_loads_and_exports(recipe, demo_folder, pretra
     given = pretrained_weights.get(recipe, [])
     arguments += [part for setting in given for part in ("--set", setting)]
     epochs = 2 if "training.frozen_epochs=1" in given else 1  # One frozen, one in which all learns.
-    assert train.main([*arguments, "--epochs", str(epochs)]) == 0
+    with eagerly():  # And so of an ensemble one member after another, in this process.
+        assert train.main([*arguments, "--epochs", str(epochs), "--members-at-once", "1"]) == 0
 
     metrics, config = runs.read_metrics(folder), read_config(folder / "config.json")
     assert metrics["recipe"] == recipe
@@ -106,7 +122,8 @@ def test_a_speech_model_is_one_more_branch(demo_folder, speech_model, tmp_path):
     arguments = ["--config", str(tmp_path / "mel.json"), "--corpus", str(demo_folder), "--epochs", "1"]
     for setting in (f"model.pretrained={speech_model}", "encoders.speech.filters=8", "encoders.speech.dilations=1,4"):
         arguments += ["--set", setting]
-    assert train.main([*arguments, "--run-dir", str(tmp_path / "run")]) == 0
+    with eagerly():
+        assert train.main([*arguments, "--run-dir", str(tmp_path / "run")]) == 0
     config = read_config(tmp_path / "run" / "config.json")
     assert (list(config.encoders), config.speech.units) == (["spectrogram", "speech"], 12)
     names, _, _, _, said = runs.read_predictions(tmp_path / "run" / "predictions.csv")

@@ -143,7 +143,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             scale = gamma * inverse
             return frames * scale + (beta - mean * scale), gradient
 
-        outputs = normalize(frames, ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta))
+        # As tensors: eager TensorFlow takes no variables here.
+        outputs = normalize(frames, ops.copy(self.gamma), ops.copy(self.beta))
         return ops.cast(outputs, self.compute_dtype)
 
     def move_statistics(self, mean, variance):

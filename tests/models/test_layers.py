@@ -341,8 +341,8 @@ def test_a_position_embedding_adds_its_own_vector_to_each_step():
     np.testing.assert_allclose(layer(values), values + positions, rtol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(7, 6, 5), (3, 4, 6, 5)])
-def test_batch_normalisation_gives_and_learns_what_that_of_keras_does(shape):
+@pytest.mark.parametrize(("shape", "run_eagerly"), [((7, 6, 5), False), ((3, 4, 6, 5), False), ((7, 6, 5), True)])
+def test_batch_normalisation_gives_and_learns_what_that_of_keras_does(shape, run_eagerly):
     images = np.random.default_rng(3).normal(1.0, 2.0, shape).astype(np.float32)
     targets = np.random.default_rng(4).normal(size=shape).astype(np.float32)
 
@@ -352,7 +352,7 @@ def test_batch_normalisation_gives_and_learns_what_that_of_keras_does(shape):
         normalization = normalize(momentum=0.8)
         model = keras.Model(inputs, normalization(keras.layers.Dense(5)(inputs)))
         normalization.gamma.assign([0.5, 1.0, 1.5, 2.0, -1.0])
-        model.compile(keras.optimizers.SGD(0.3), "mse")
+        model.compile(keras.optimizers.SGD(0.3), "mse", run_eagerly=run_eagerly)
         model.fit(images, targets, batch_size=len(images), epochs=4, verbose=0)
         return [*model.get_weights(), model.predict(images, verbose=0)]
 
