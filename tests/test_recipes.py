@@ -17,6 +17,8 @@ from emokeras.recipes import RECIPES, configure
 from emokeras.recognizer import load_recognizer
 from emokeras.reporting import runs
 
+# What tf.data does stays a graph, and TensorFlow says so each time.
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
 TRANSCRIPTS = ["the table is by the door", "", "Someone! Stop?"]
 
 
@@ -58,8 +60,6 @@ def eagerly():
         tf.config.run_functions_eagerly(False)
 
 
-# That what tf.data does stays a graph is as it should be.
-@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_trains_saves_loads_and_exports(recipe, demo_folder, pretrained_weights, tmp_path, recordings):
