@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from emokeras.reporting.runs import read_history
+from emokeras.runs import read_history
 
 RESULTS = Path(__file__).parent / "results" / "search_workers.json"
 GOAL = 1 / 0.7  # Two workers need at most 0.7 times the time of one.

@@ -16,7 +16,7 @@ from emokeras import commandline
 from emokeras.config import MeasuredProtocol
 
 if TYPE_CHECKING:
-    from emokeras.reporting.rows import Run
+    from emokeras.results.rows import Run
 
 
 def benchmark(
@@ -53,9 +53,9 @@ def benchmark(
     UsageError: arguments that are wrong. CorpusError: no such corpus, or one that the protocol cannot split. RunError:
     runs with other settings lie where these would. Nothing has been trained then.
     """
-    from emokeras.data.corpus import default_source
+    from emokeras.data.corpora import default_source
     from emokeras.errors import RunError
-    from emokeras.reporting import rows, tables
+    from emokeras.results import pages, rows
     from emokeras.training import jobs
 
     results = Path(results)
@@ -66,7 +66,7 @@ def benchmark(
 
     def write_page(_) -> None:
         try:
-            tables.write_results(results, output)
+            pages.write_results(results, output)
         except RunError as error:  # While others are still to be trained, this is no reason to stop.
             say(f"{output} is not written: {error}")
 
@@ -82,7 +82,7 @@ def benchmark(
             if job.name not in failed:
                 ended[job.config.recipe].append(rows.read_run(job.row, results))
         if ended:
-            tables.write_results(results, output)
+            pages.write_results(results, output)
             say(f"figures are kept in {results}, their tables in {output}")
     except RunError as error:
         problems.append(f"{output} is not written: {error}")

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import get_args
 
 from emokeras import commandline
-from emokeras.config import FusionMethod
+from emokeras.config import EnsembleMethod
 
 
 def ensemble(
     runs_to_fuse: Sequence[Path],
-    method: FusionMethod = "weighted",
+    method: EnsembleMethod = "weighted",
     name: str | None = None,
     run_dir: Path | None = None,
     results: Path | None = None,
@@ -42,9 +42,9 @@ def ensemble(
     Raises RunError where the runs' splits differ or something is not there, UsageError for runs that are ensembles
     themselves.
     """
+    from emokeras import runs
     from emokeras.config import Config, ensemble_of, read_config
     from emokeras.errors import CorpusError, UsageError
-    from emokeras.reporting import runs
 
     members, configs = {}, {}
     for folder in map(Path, runs_to_fuse):
@@ -58,14 +58,13 @@ def ensemble(
     config = ensemble_of(name, configs, method)
 
     commandline.import_tensorflow()
-    from emokeras.data.corpus import load_corpus
+    from emokeras.data.corpora import load_corpus
     from emokeras.models.late import fit_combination
-    from emokeras.training.ensembling import agreeing_metrics, fuse_runs
-    from emokeras.training.members import copy_member
-    from emokeras.training.report import PREDICTION_FILES
+    from emokeras.training.ensemble import agreeing_metrics, fuse_runs
+    from emokeras.training.run import copy_member
 
     corpus = agreeing_metrics(members)[next(iter(members))]["corpus"]
-    validation = runs.read_together(members.values(), PREDICTION_FILES["validation"])
+    validation = runs.read_stacked(members.values(), runs.PREDICTION_FILES["validation"])
     fit_combination(method, validation.probabilities, validation.labels)  # What cannot be fused leaves no folder.
     try:
         clips = load_corpus(config.experiment.corpus).clips
@@ -90,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = commandline.make_parser("emokeras.ensemble", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a row under results/")
-    parser.add_argument("--method", choices=get_args(FusionMethod), default="weighted")
+    parser.add_argument("--method", choices=get_args(EnsembleMethod), default="weighted")
     parser.add_argument("--name", help="its name in tables (default: the method and the runs' recipes)")
     parser.add_argument("--run-dir", type=Path, metavar="D", help="the run folder (default: a new one under runs/)")
     parser.add_argument("--results", type=Path, metavar="D", help="keep a copy of the figures under D, for RESULTS.md")

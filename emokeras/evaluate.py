@@ -27,10 +27,11 @@ def evaluate(
     Raises CorpusError when a test clip was heard in training or validation.
     """
     commandline.import_tensorflow()
-    from emokeras.data.corpus import load_corpus
+    from emokeras import runs
+    from emokeras.data.corpora import load_corpus
     from emokeras.data.transcripts import transcript_kind
     from emokeras.recognizer import load_recognizer
-    from emokeras.reporting import figures, runs
+    from emokeras.reporting import plots
     from emokeras.training.score import score_clips
 
     recognizer = load_recognizer(model)
@@ -46,7 +47,7 @@ def evaluate(
         raise CorpusError(f"{loaded.name} has no clip of an emotion that {model} knows: {names}")
     others = len(loaded.clips) - len(known)
     say(f"{len(known)} clips of {loaded.name}" + (f"; its {others} others are not scored" if others else ""))
-    if recognizer.config.reads_transcripts:
+    if recognizer.config.takes_transcripts:
         say(f"transcripts: {transcript_kind(loaded.clips)}")
     probabilities = recognizer.predict_clips(known, loaded)
     scores = score_clips(known, recognizer.emotions, probabilities)
@@ -55,8 +56,8 @@ def evaluate(
         runs.write_json(output / "metrics.json", scores)
         runs.write_predictions(output / "predictions.csv", known, recognizer.emotions, probabilities)
         title = f"{recognizer.config.recipe} on {loaded.name}: {scores['accuracy']:.1%}"
-        matrix = figures.confusion_matrix(scores["confusion_matrix"], recognizer.emotions, title)
-        figures.save(matrix, output / "confusion_matrix.png")
+        matrix = plots.confusion_matrix(scores["confusion_matrix"], recognizer.emotions, title)
+        plots.save(matrix, output / "confusion_matrix.png")
     return scores
 
 

@@ -51,11 +51,11 @@ def write(recognizer, run: Path, folder: Path) -> None:
     network itself, for `model.start_from`."""
     import keras
 
+    from emokeras import runs
     from emokeras.config import to_json
     from emokeras.data.text import copy_tokenizer
     from emokeras.files import write_text
     from emokeras.recognizer import serving_function, signature
-    from emokeras.reporting import runs
 
     archive = keras.export.ExportArchive()
     for member in recognizer.members:
@@ -69,10 +69,10 @@ def write(recognizer, run: Path, folder: Path) -> None:
     shutil.copyfile(run / "split.csv", folder / "assets.extra" / "split.csv")
     own = {row["content"] for row in runs.read_split(run)}
     if before := [row for row in recognizer.split if row["content"] not in own]:
-        runs.write_heard(folder / "assets.extra", before)
+        runs.write_earlier_splits(folder / "assets.extra", before)
     if recognizer.combination is None:
         shutil.copyfile(run / "model.keras", folder / "assets.extra" / "model.keras")
-    reading = [member for member in recognizer.members if member.config.reads_transcripts]
+    reading = [member for member in recognizer.members if member.config.takes_transcripts]
     if reading:  # Words are looked up within the graph; a pretrained tokenizer is needed beside it.
         needed = next((member for member in reading if member.config.has_pretrained_tokenizer), reading[0])
         copy_tokenizer(needed.folder, folder / "assets.extra")

@@ -49,7 +49,7 @@ def predict(
     from emokeras.recognizer import load_recognizer
 
     recognizer = load_recognizer(model)
-    hears, reads = recognizer.config.hears, recognizer.config.reads_transcripts
+    hears, reads = recognizer.config.takes_audio, recognizer.config.takes_transcripts
     if files and transcripts and len(files) != len(transcripts):
         raise UsageError(f"{len(files)} files and {len(transcripts)} transcripts: give one --transcript a file")
     if transcripts and not reads:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from emokeras.commandline import make_parser, run_command
 
 if TYPE_CHECKING:
-    from emokeras.data.corpus import Corpus
+    from emokeras.data.corpora import Corpus
 
 
 def prepare(corpus: str, source: str | None = None, md5: str | None = None) -> "Corpus":
@@ -42,7 +42,7 @@ def prepare(corpus: str, source: str | None = None, md5: str | None = None) -> "
     """
     from emokeras.config import AudioConfig
     from emokeras.data import audio
-    from emokeras.data.corpus import load_corpus
+    from emokeras.data.corpora import load_corpus
 
     _check_arguments(corpus, source, md5)
     if corpus != "demo" and not _is_prepared(corpus):
@@ -67,7 +67,7 @@ def describe(corpus: "Corpus") -> str:
 
 
 def _check_arguments(corpus: str, source: str | None, md5: str | None) -> None:
-    from emokeras.data.corpus import NAMES
+    from emokeras.data.corpora import NAMES
     from emokeras.errors import UsageError
 
     if corpus not in NAMES:
@@ -94,7 +94,7 @@ def _check_arguments(corpus: str, source: str | None, md5: str | None) -> None:
 
 
 def _is_prepared(corpus: str) -> bool:
-    from emokeras.data.corpus import pointer_path, prepared_path
+    from emokeras.data.corpora import pointer_path, prepared_path
 
     path, pointer = prepared_path(corpus), pointer_path(corpus)
     if path is None:
@@ -106,8 +106,7 @@ def _is_prepared(corpus: str) -> bool:
 
 def _install(corpus: str, source: str | None, md5: str | None) -> None:
     """Bring a corpus to where `load_corpus` finds it."""
-    from emokeras.data import download
-    from emokeras.data.corpus import GRAMMARS
+    from emokeras.data.corpora import GRAMMARS, download
     from emokeras.errors import CorpusError, DownloadError
 
     archive = GRAMMARS[corpus].ARCHIVE
@@ -137,15 +136,15 @@ def _install(corpus: str, source: str | None, md5: str | None) -> None:
 
 def _download_path(url: str) -> Path:
     """A folder for each address, so that what is left of one download is never taken for the beginning of another."""
-    from emokeras.config import home
+    from emokeras.files import home
 
     name = PurePosixPath(url.split("?")[0]).name or "archive.zip"
     return home() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:12] / name
 
 
 def _unpack(corpus: str, archive: Path) -> None:
-    from emokeras.config import home
-    from emokeras.data import download
+    from emokeras.data.corpora import download
+    from emokeras.files import home
 
     folder = home() / "corpora" / corpus
     download.unpack(archive, folder)
@@ -158,7 +157,7 @@ def _unpack(corpus: str, archive: Path) -> None:
 
 
 def _remember_folder(corpus: str, folder: Path) -> None:
-    from emokeras.data.corpus import pointer_path
+    from emokeras.data.corpora import pointer_path
 
     _check_kind(corpus, folder, folder)
     pointer = pointer_path(corpus)
@@ -168,7 +167,7 @@ def _remember_folder(corpus: str, folder: Path) -> None:
 
 
 def _check_kind(corpus: str, path: Path, source: Path) -> None:
-    from emokeras.data.corpus import GRAMMARS, load_corpus
+    from emokeras.data.corpora import GRAMMARS, load_corpus
     from emokeras.errors import CorpusError
 
     if load_corpus(path).name != corpus:

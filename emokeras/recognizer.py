@@ -11,17 +11,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from emokeras import runs
 from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config
 from emokeras.data import features
 from emokeras.data.audio import load_waveforms
-from emokeras.data.corpus import Clip, Corpus
+from emokeras.data.corpora import Clip, Corpus
 from emokeras.data.speech import load_speech_model, represent_waveforms
 from emokeras.data.text import load_tokenizer
 from emokeras.data.transcripts import read_transcripts
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
 from emokeras.models.late import Combination, combine, read_combination
-from emokeras.reporting import runs
 
 CLIPS_PER_BATCH, SECONDS_PER_BATCH = 16, 240.0  # Padded to the longest, that many; a longer clip comes alone.
 
@@ -74,11 +74,11 @@ class Recognizer:
         transcripts. What the networks do not take may be left out; UsageError when something is that they take."""
         from tqdm import tqdm
 
-        if self.config.hears and waveforms is None:
+        if self.config.takes_audio and waveforms is None:
             raise UsageError("this model hears: give it recordings")
-        if self.config.reads_transcripts and transcripts is None:
+        if self.config.takes_transcripts and transcripts is None:
             raise UsageError("this model reads what is said: give it a transcript for each recording")
-        lengths = [len(waveform) for waveform in waveforms] if self.config.hears else [0] * len(transcripts)
+        lengths = [len(waveform) for waveform in waveforms] if self.config.takes_audio else [0] * len(transcripts)
         batches = _batches(lengths, round(SECONDS_PER_BATCH * self.sample_rate_hz))
         probabilities = []
         for chosen in tqdm(batches, "recognising", unit="batch", leave=False, disable=None):
@@ -102,10 +102,10 @@ class Recognizer:
         """Return the probabilities [clips, emotions] of clips of a corpus."""
         # Of the whole corpus, as training reads it: one cache serves both, and transcripts are of a whole corpus.
         heard = read = None
-        if self.config.hears:
+        if self.config.takes_audio:
             waveforms = dict(zip(corpus.clips, load_waveforms(corpus.clips, self.sample_rate_hz), strict=True))
             heard = [waveforms[clip] for clip in clips]
-        if self.config.reads_transcripts:
+        if self.config.takes_transcripts:
             transcripts = dict(zip(corpus.clips, read_transcripts(corpus.clips), strict=True))
             read = [transcripts[clip] for clip in clips]
         return self.predict(heard, read)
@@ -126,7 +126,7 @@ def _batches(lengths: Sequence[int], most_samples: int) -> list[slice]:
 def signature(config: AnyConfig) -> list[tf.TensorSpec]:
     """Return what `serve` takes for this configuration, in order."""
     specs = [tf.TensorSpec([None, None], tf.float32, "waveform")] if config.audio_inputs else []
-    reading = [network for network in config.networks.values() if network.reads_transcripts]
+    reading = [network for network in config.networks.values() if network.takes_transcripts]
     if not all(network.has_pretrained_tokenizer for network in reading):
         specs.append(tf.TensorSpec([None], tf.string, "transcript"))
     words = {network.tokens.max_words for network in reading if network.has_pretrained_tokenizer}
@@ -140,7 +140,7 @@ def signature(config: AnyConfig) -> list[tf.TensorSpec]:
 
 def _hearing_pretrained(config: AnyConfig) -> Config | None:
     """Return the network that hears through a speech model, or one of them: they share it."""
-    return next((network for network in config.networks.values() if network.hears_pretrained), None)
+    return next((network for network in config.networks.values() if network.has_speech_encoder), None)
 
 
 def _speech_model(config: AnyConfig) -> Callable | None:
@@ -175,7 +175,7 @@ def recognize(
 def probabilities(member: Member, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
     """Return what one network says, [batch, emotions]: features, logits, their mean over the windows, softmax."""
     config = member.config
-    if config.reads_transcripts and not config.has_pretrained_tokenizer:  # That one is no graph: its tokens are given.
+    if config.takes_transcripts and not config.has_pretrained_tokenizer:  # That one is no graph: its tokens are given.
         inputs = inputs | {"tokens": member.tokenize(inputs["transcript"])}
     shown = features.serving_inputs(config, inputs)  # [batch, windows, ...]
     windows = {name: tf.reshape(value, [-1, *value.shape[2:]]) for name, value in shown.items()}
@@ -192,17 +192,9 @@ def load_recognizer(path: Path) -> Recognizer:
     path = Path(path)
     if (path / "config.json").is_file():
         return _load_run(path)
-    if exported := newest_version(path):
+    if exported := runs.newest_version(path):
         return _load_export(exported)
     raise RunError(f"{path} is no run folder and no exported model: give a folder with model.keras or saved_model.pb")
-
-
-def newest_version(path: Path) -> Path | None:
-    """Return the folder of an exported model: `path` itself, or the newest of the versions in it, if there are any."""
-    if (path / "saved_model.pb").is_file():
-        return path
-    versions = [folder for folder in path.glob("*") if folder.name.isdigit() and (folder / "saved_model.pb").is_file()]
-    return max(versions, key=lambda folder: int(folder.name), default=None)
 
 
 def _load_run(folder: Path) -> Recognizer:
@@ -221,7 +213,7 @@ def _load_run(folder: Path) -> Recognizer:
     graph = tf.function(serve, input_signature=signature(config), autograph=False)  # It has no loop over tensors.
     return Recognizer(
         config,
-        tuple(runs.made_with(folder)),
+        tuple(runs.clips_used(folder)),
         lambda **inputs: graph(*(inputs[name] for name in names)),
         next((member.tokenize for member in members if member.config.has_pretrained_tokenizer), None),
         _speech_model(config),
@@ -243,7 +235,7 @@ def _load_member(folder: Path) -> Member:
         network = keras.saving.load_model(folder / "model.keras", compile=False)
     except (ValueError, OSError, TypeError, KeyError) as error:
         raise RunError(f"{folder / 'model.keras'} cannot be loaded ({first_line(error)}): train it again") from error
-    return Member(folder, config, network, load_tokenizer(folder, config) if config.reads_transcripts else None)
+    return Member(folder, config, network, load_tokenizer(folder, config) if config.takes_transcripts else None)
 
 
 def _not_served(folder: Path) -> RunError:
@@ -269,4 +261,4 @@ def _load_export(folder: Path) -> Recognizer:
     # Words are turned into tokens within the graph; a pretrained tokenizer is none.
     pretrained = [network for network in config.networks.values() if network.has_pretrained_tokenizer]
     tokenize = load_tokenizer(extra, pretrained[0]) if pretrained else None
-    return Recognizer(config, tuple(runs.made_with(extra)), serve, tokenize, _speech_model(config))
+    return Recognizer(config, tuple(runs.clips_used(extra)), serve, tokenize, _speech_model(config))

@@ -16,6 +16,7 @@ from emokeras.config import ProtocolName
 
 def train(
     recipe: str | None = None,
+    *,
     corpus: str | None = None,
     run_dir: Path | None = None,
     resume: Path | None = None,
@@ -25,92 +26,105 @@ def train(
     members_at_once: int | None = None,
     say=print,
 ) -> dict:
-    """Train a recipe (or a configuration file, or go on with a run) and return its metrics.
+    """Train a recipe or a configuration file, or continue a run; return the metrics.
 
     Parameters
     ----------
     recipe: a name of `recipes.RECIPES`; by default that of the model that the network starts from
         (`model.start_from`), else `mel-cnn3`.
-    corpus: "ravdess", "emodb", "demo", a folder, zip or manifest.csv; by default what the configuration says, else
+    corpus: "ravdess", "emodb", "demo", a folder, zip or manifest.csv; by default that of the configuration, else
         RAVDESS where it has been prepared, else the demo corpus.
-    run_dir: the run folder; a new one under runs/ by default.
-    resume: the folder of an interrupted run: it goes on after its last whole epoch, its configuration unchanged. Give
-        `corpus` beside it where the corpus has moved; other clips are refused.
+    run_dir: the run folder; by default a new one under runs/.
+    resume: the folder of an interrupted run, which continues after its last whole epoch with its configuration. Give
+        `corpus` too where the corpus has moved; other clips are refused.
+    config_file: a config.json instead of a recipe.
     values: settings by dotted path, as `recipes.configure` takes them.
     results: where to keep a copy of the figures, for RESULTS.md.
-    members_at_once: how many of the networks that an ensemble is made of are trained at the same time; by default one
-        for each core, or one after another where there is a GPU.
+    members_at_once: networks of an ensemble that are trained at the same time; by default one per core, or one where
+        there is a GPU.
     """
-    from emokeras.config import read_config
-    from emokeras.data.corpus import default_source, lasting_source, load_corpus
+    from emokeras import runs
+    from emokeras.config import read_config_to_train
+    from emokeras.data.corpora import lasting_source, load_corpus
     from emokeras.errors import UsageError
-    from emokeras.recipes import DEFAULT_RECIPE, configure, find_recipe
-    from emokeras.reporting import runs
+    from emokeras.recipes import configure
 
     if members_at_once is not None and members_at_once < 1:
         raise UsageError(f"--members-at-once {members_at_once}: 1 or more")
     values = dict(values or {})
-    for key, mend in (("corpus", "give --corpus instead"), ("emotions", "leave it out, they are the corpus's")):
-        if f"experiment.{key}" in values:
-            raise UsageError(f"--set experiment.{key}: {mend}")
     if resume:
         if recipe or config_file or values or run_dir:
-            raise UsageError(
-                "--resume goes on with a run as it was begun: give no recipe, --config, --run-dir or --set"
-            )
+            raise UsageError("--resume continues a run as it was begun: give no recipe, --config, --run-dir or --set")
         runs.check_run(resume, resume=True)
-        config = read_config(Path(resume) / "config.json")
+        config = read_config_to_train(Path(resume) / "config.json")
         if (Path(resume) / "metrics.json").exists():
-            say(f"{resume} has ended already; nothing to train")
+            say(f"{resume} has ended already; there is nothing to train")
             return _kept(resume, runs.read_metrics(resume), results, say)
-        source = corpus or config.experiment.corpus
+        source = lasting_source(corpus or config.experiment.corpus)
     else:
-        if recipe and config_file:
-            raise UsageError("give a recipe or --config, not both")
-        if config_file:
-            config = read_config(config_file)
-        elif recipe or not values.get("model.start_from"):
-            config = find_recipe(recipe or DEFAULT_RECIPE).config
-        else:
-            commandline.import_tensorflow()
-            from emokeras.training.start import config_of_start
-
-            config = config_of_start(Path(values["model.start_from"]))
-        source = corpus or config.experiment.corpus
-        if not source:
-            source = default_source()
-            if source == "demo":
-                say(
-                    "corpus: demo, the embedded synthetic one (RAVDESS is not prepared on this machine: "
-                    "python -m emokeras.prepare --corpus ravdess, or give --corpus FOLDER)"
-                )
-            else:
-                say("corpus: ravdess, as prepared on this machine (--corpus demo for the embedded one)")
-    config = configure(config, {"experiment.corpus": lasting_source(source)} | values)
+        config = _configuration(recipe, config_file, values)
+        source = lasting_source(corpus or config.experiment.corpus or _default_source(say))
+        config = configure(config, {"experiment.corpus": source} | values)
     if results and config.experiment.protocol == "all":
         raise UsageError("protocol all measures nothing, there are no figures to keep: leave --results out")
 
     commandline.import_tensorflow()
-    from emokeras.training.members import train_with_members
+    from emokeras.training import run
 
-    loaded = load_corpus(config.experiment.corpus)
-    say(f"corpus {loaded.name}: {len(loaded.clips)} clips, {len({clip.speaker for clip in loaded.clips})} speakers")
+    loaded = load_corpus(source, config.sample_rate_hz if config.takes_audio else None)
+    say(f"corpus {loaded.name}: {len(loaded.clips)} clips, {len(loaded.speakers)} speakers")
     for note in loaded.notes:
         say(f"  {note}")
     folder = Path(resume or run_dir or runs.default_run_dir(config, loaded.name))
     say(f"run folder: {folder}")
     try:
-        metrics = train_with_members(config, loaded, folder, bool(resume), say, members_at_once)
+        if resume:
+            metrics = run.continue_run(folder, loaded, source, say, members_at_once)
+        else:
+            metrics = run.train(config, loaded, folder, say, members_at_once)
     except KeyboardInterrupt:
-        say(f"\nto go on with this run: python -m emokeras.train --resume {folder}")
+        say(f"\nto continue this run: python -m emokeras.train --resume {folder}")
         raise
     return _kept(folder, metrics, results, say)
 
 
+def _configuration(recipe: str | None, config_file: Path | None, values: dict):
+    """Return the configuration that a recipe, a file, or the model that the network starts from gives."""
+    from emokeras.config import read_config_to_train
+    from emokeras.errors import UsageError
+    from emokeras.recipes import DEFAULT_RECIPE, find_recipe
+    from emokeras.training.resolve import config_of_start
+
+    for key, mend in (("corpus", "give --corpus instead"), ("emotions", "leave it out, they are the corpus's")):
+        if f"experiment.{key}" in values:
+            raise UsageError(f"--set experiment.{key}: {mend}")
+    if recipe and config_file:
+        raise UsageError("give a recipe or --config, not both")
+    if config_file:
+        return read_config_to_train(config_file)
+    if not recipe and values.get("model.start_from"):
+        return config_of_start(Path(values["model.start_from"]))
+    return find_recipe(recipe or DEFAULT_RECIPE).config
+
+
+def _default_source(say) -> str:
+    from emokeras.data.corpora import default_source
+
+    source = default_source()
+    if source == "demo":
+        say(
+            "corpus: demo, the embedded synthetic one (RAVDESS is not prepared on this machine: "
+            "python -m emokeras.prepare --corpus ravdess, or give --corpus FOLDER)"
+        )
+    else:
+        say("corpus: ravdess, as prepared on this machine (--corpus demo for the embedded one)")
+    return source
+
+
 def _kept(folder: Path, metrics: dict, results: Path | None, say) -> dict:
-    """Keep a copy of an ended run's figures where that was asked for; return the metrics."""
+    """Keep a copy of an ended run's figures under `results`, where given; return the metrics."""
     if results:
-        from emokeras.reporting import runs
+        from emokeras import runs
 
         say(f"figures kept in {runs.keep_results(folder, results)}")
     return metrics
@@ -167,13 +181,13 @@ def _work(arguments: argparse.Namespace) -> None:
     given = {path: getattr(arguments, name) for name, path in FLAGS.items() if getattr(arguments, name) is not None}
     metrics = train(
         arguments.recipe,
-        arguments.corpus,
-        arguments.run_dir,
-        arguments.resume,
-        arguments.config,
-        commandline.parse_settings(arguments.set) | given,
-        arguments.results,
-        arguments.members_at_once,
+        corpus=arguments.corpus,
+        run_dir=arguments.run_dir,
+        resume=arguments.resume,
+        config_file=arguments.config,
+        values=commandline.parse_settings(arguments.set) | given,
+        results=arguments.results,
+        members_at_once=arguments.members_at_once,
     )
     screen.print_metrics(metrics)
 

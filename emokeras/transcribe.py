@@ -14,7 +14,7 @@ from emokeras.config import DEFAULT_WHISPER
 from emokeras.errors import UsageError
 
 if TYPE_CHECKING:
-    from emokeras.data.corpus import Corpus
+    from emokeras.data.corpora import Corpus
 
 
 def transcribe(corpus: str, model: str = DEFAULT_WHISPER, batch_size: int = 8, language: str = "en", say=print) -> Path:
@@ -37,7 +37,7 @@ def transcribe(corpus: str, model: str = DEFAULT_WHISPER, batch_size: int = 8, l
     be used. EmokerasError: the model cannot be fetched or is no Whisper.
     """
     from emokeras.data import transcripts
-    from emokeras.data.corpus import load_corpus
+    from emokeras.data.corpora import load_corpus
 
     if batch_size < 1:
         raise UsageError(f"--batch-size {batch_size}: a batch is of 1 clip or more")
@@ -55,7 +55,7 @@ def transcribe(corpus: str, model: str = DEFAULT_WHISPER, batch_size: int = 8, l
 def describe(corpus: "Corpus") -> str:
     """Return lines: clips and model, the word error rate against the scripts, and which transcripts are empty."""
     from emokeras.data import transcripts
-    from emokeras.data.corpus import count_and_name
+    from emokeras.data.corpora import count_and_name
 
     texts = transcripts.read_transcripts(corpus.clips)
     num_recordings = len({clip.content for clip in corpus.clips})

@@ -120,7 +120,7 @@ def speech_model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def demo_corpus(demo_folder):
     """Return it loaded."""
-    from emokeras.data.corpus import load_corpus
+    from emokeras.data.corpora import load_corpus
 
     return load_corpus(demo_folder)
 

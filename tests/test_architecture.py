@@ -159,7 +159,7 @@ def test_every_way_to_import_is_seen():
         ("emokeras.data.pipeline", "emokeras.models.layers"),
         ("emokeras.data.audio", "emokeras.data.pipeline"),
         ("emokeras.reporting.metrics", "emokeras.data.splits"),
-        ("emokeras.reporting.runs", "emokeras.training.fit"),
+        ("emokeras.runs", "emokeras.training.fit"),
         ("emokeras.recognizer", "emokeras.training.score"),
         ("emokeras.training.score", "emokeras.recognizer"),
         ("emokeras.predict", "emokeras.train"),

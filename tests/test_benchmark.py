@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import tiny_arguments
 
-from emokeras import benchmark, commandline
-from emokeras.reporting import runs
+from emokeras import benchmark, commandline, runs
 
 ROOT = Path(__file__).parents[1]
 

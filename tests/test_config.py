@@ -325,7 +325,7 @@ def test_the_settings_of_an_ensemble_are_those_of_its_members():
 
 def test_an_ensemble_hears_at_one_rate_and_reads_what_its_members_read():
     assert ENSEMBLE.audio_inputs == ("spectrogram", "mfcc")
-    assert (ENSEMBLE.sample_rate_hz, ENSEMBLE.reads_transcripts) == (16000, False)
+    assert (ENSEMBLE.sample_rate_hz, ENSEMBLE.takes_transcripts) == (16000, False)
     said = refusal(lambda: override(ENSEMBLE, {"members.a.audio.sample_rate_hz": 22050}))
     assert "one audio.sample_rate_hz" in said
     assert "a 22050" in said

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from emokeras import ensemble, evaluate, export, predict, train
+from emokeras import ensemble, evaluate, export, predict, runs, train
 from emokeras.config import EnsembleConfig, override, read_config, to_json
 from emokeras.data.audio import load_waveform
 from emokeras.models.late import combine, read_combination
 from emokeras.recipes import RECIPES
 from emokeras.recognizer import load_recognizer
-from emokeras.reporting import runs
 from emokeras.reporting.metrics import cross_entropy
 from emokeras.training import members
 

@@ -16,9 +16,8 @@ import pytest
 import soundfile
 
 from emokeras import prepare
-from emokeras.data import download, ravdess
-from emokeras.data.corpus import load_corpus, prepared_path
-from emokeras.data.download import Archive
+from emokeras.data.corpora import download, load_corpus, prepared_path, ravdess
+from emokeras.data.corpora.download import Archive
 from emokeras.errors import CorpusError, DownloadError, EmokerasError, UsageError
 
 

@@ -9,13 +9,12 @@ import soundfile
 import tensorflow as tf
 from conftest import tiny, tiny_arguments
 
-from emokeras import export, train
+from emokeras import export, runs, train
 from emokeras.config import override, read_config, to_json
 from emokeras.data.audio import load_waveforms
-from emokeras.data.corpus import load_corpus
+from emokeras.data.corpora import load_corpus
 from emokeras.recipes import RECIPES, configure
 from emokeras.recognizer import load_recognizer
-from emokeras.reporting import runs
 
 # What tf.data does stays a graph, and TensorFlow says so each time.
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
@@ -95,9 +94,9 @@ def test_every_recipe_trains_saves_loads_and_exports(recipe, demo_folder, pretra
     # ... and takes what the recipe hears and reads.
     signature = tf.saved_model.load(str(target / "1")).signatures["serving_default"].structured_input_signature[1]
     takes = {"waveform"} if config.audio_inputs else set()
-    if config.hears_pretrained:
+    if config.has_speech_encoder:
         takes |= {"speech", "speech_mask"}
-    if config.reads_transcripts:
+    if config.takes_transcripts:
         takes.add("tokens" if recipe == "text-bert" else "transcript")
     assert set(signature) == takes
 

@@ -12,10 +12,9 @@ import pytest
 import soundfile
 from conftest import REAL_CLIPS
 
-from emokeras import evaluate, export, predict, recognizer
+from emokeras import evaluate, export, predict, recognizer, runs
 from emokeras.config import override, read_config
-from emokeras.data.ravdess import EMOTIONS as RAVDESS_EMOTIONS
-from emokeras.reporting import runs
+from emokeras.data.corpora.ravdess import EMOTIONS as RAVDESS_EMOTIONS
 
 ROOT = Path(__file__).parents[1]
 

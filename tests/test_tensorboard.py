@@ -11,8 +11,8 @@ import urllib.request
 
 import pytest
 
+from emokeras import runs
 from emokeras.config import read_config, settings
-from emokeras.reporting import runs
 
 pytestmark = pytest.mark.slow
 

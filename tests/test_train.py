@@ -13,10 +13,9 @@ import pytest
 import sklearn.metrics
 from conftest import tiny_arguments, tiny_settings
 
-from emokeras import predict, train
+from emokeras import predict, runs, train
 from emokeras.config import override, read_config, to_json, with_experiment
 from emokeras.files import write_text
-from emokeras.reporting import runs
 from emokeras.training.epochs import with_epochs_beside
 
 FILES = {
@@ -242,7 +241,7 @@ def test_a_test_subset_without_an_emotion_is_told(demo_folder, tmp_path, capsys)
 
 def _split(rows, demo_folder, tmp_path):
     """Return a folder with the split.csv of the whole corpus."""
-    from emokeras.data.corpus import load_corpus
+    from emokeras.data.corpora import load_corpus
     from emokeras.data.splits import split
 
     corpus = load_corpus(write_manifest(tmp_path / "whole", demo_folder, rows))

@@ -17,7 +17,7 @@ import pytest
 from emokeras import predict, transcribe
 from emokeras.data import transcripts
 from emokeras.data.audio import load_waveforms
-from emokeras.data.corpus import load_corpus
+from emokeras.data.corpora import load_corpus
 from emokeras.errors import EmokerasError, UsageError
 
 SECONDS = 4  # What the small Whisper hears at once; the six clips are shorter.

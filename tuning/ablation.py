@@ -23,15 +23,15 @@ import numpy as np
 from emokeras import commandline
 from emokeras.config import Config, ExperimentConfig, override, settings, with_experiment
 from emokeras.errors import EmokerasError, RunError, UsageError, first_line
-from emokeras.reporting.runs import run_folder_name
 from emokeras.reporting.texts import percent, short
+from emokeras.runs import run_folder_name
 from tuning.ideas import IDEAS
 from tuning.recipe import add_split_options, configuration_of, folds_and_seeds, given_settings, settings_told
 from tuning.spaces import applies
 from tuning.tried import KEYS, PLAIN, Row, add_row, is_kept, read_rows
 
 if TYPE_CHECKING:
-    from emokeras.data.corpus import Corpus
+    from emokeras.data.corpora import Corpus
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def measure(trial: Attempt, corpus: "Corpus", runs_dir: Path) -> Row:
     """Train, or go on; return the row that is kept."""
     import keras
 
-    from emokeras.reporting.runs import read_split
+    from emokeras.runs import read_split
     from emokeras.training.fit import validate_run
 
     folder = run_folder(trial.config, corpus.name, runs_dir)
@@ -179,7 +179,7 @@ def _work(arguments: argparse.Namespace) -> None:
     if not arguments.recipe:
         raise UsageError("name a recipe; `python -m emokeras.train --list` shows them")
     commandline.import_tensorflow()
-    from emokeras.data.corpus import default_source, load_corpus
+    from emokeras.data.corpora import default_source, load_corpus
     from emokeras.training.subsets import split_corpus
 
     given = given_settings(arguments.set)

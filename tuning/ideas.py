@@ -5,8 +5,6 @@ Most are what others found to help with few clips; "no ..." takes away what the 
 
 from typing import Any
 
-from emokeras.recipes import BREATH
-
 IDEAS: dict[str, dict[str, Any]] = {
     # What is heard
     "a spectrum every 10 ms": {"spectrogram.hop_seconds": 0.010},
@@ -21,7 +19,7 @@ IDEAS: dict[str, dict[str, Any]] = {
     },
     "windows of 2 s": {"audio.window_seconds": 2.0},
     "windows of 3.2 s": {"audio.window_seconds": 3.2},
-    "breath before and after the words": BREATH,
+    "breath before and after the words": LONG_WINDOW,
     # Augmentation
     "no change of speed": {"augment.speed_change": 0.0},
     "more change of speed": {"augment.speed_change": 0.2},
@@ -31,14 +29,13 @@ IDEAS: dict[str, dict[str, Any]] = {
     "pitch and tempo variants": {"augment.variants": ["pitch-up", "pitch-down", "slow", "fast"]},
     "more change of loudness": {"augment.gain_decibels": 12.0},
     "no noise": {"augment.noise_probability": 0.0},
-    "equalisation": {"augment.equalisation_decibels": 6.0},
+    "equalisation": {"augment.equalization_decibels": 6.0},
     "reverberation": {"augment.reverberation_probability": 0.3},
     "random parts stretched": {"augment.crop_share": 0.3},
     "no SpecAugment": {"augment.num_time_masks": 0, "augment.num_band_masks": 0},
     "no mixup": {"augment.mixup_alpha": 0.0},
     "mixing of styles": {"augment.style_mixing_probability": 0.5},
     "mixup of all clips": {"augment.mixup_probability": 1.0},
-    "mixup's labels as heard": {"augment.mixup_labels": "heard"},
     # The network
     "slopes over time too": {"encoder.deltas": 2},
     "less each clip's mean": {"encoder.centered": True},
@@ -55,14 +52,4 @@ IDEAS: dict[str, dict[str, Any]] = {
     "a longer moving average": {"training.ema_momentum": 0.998},
     "emotions weigh alike": {"training.class_weights": False},
     "batches of 16": {"training.batch_size": 16},
-    "tells sex and intensity and statement too": {
-        "training.auxiliaries": {"sex": 0.2, "intensity": 0.2, "statement": 0.2}
-    },
-    "labels as sure as who has not heard the clips": {"training.crossfit_parts": 3},
-    "labels as sure as three who have not heard the clips": {
-        "training.crossfit_parts": 3,
-        "training.crossfit_by": ["mel-resnet-muon", "mfcc-resnet-muon", "prosody-tcn-muon"],
-    },
-    "hides the speaker": {"training.auxiliaries": {"speaker": -0.1}},
-    "hides the statement": {"training.auxiliaries": {"statement": -0.1}},
 }

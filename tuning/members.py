@@ -24,7 +24,7 @@ from tuning.recipe import add_split_options, configuration_of, folds_and_seeds, 
 from tuning.tried import KEYS, PLAIN, Row, add_row, is_kept, read_rows
 
 if TYPE_CHECKING:
-    from emokeras.data.corpus import Corpus
+    from emokeras.data.corpora import Corpus
 
 
 class Answer(NamedTuple):
@@ -68,7 +68,7 @@ def answer(config: Config, corpus: "Corpus", runs_dir: Path) -> Answer:
     """Train a member, or go on with it; return what it says of the validation clips."""
     import keras
 
-    from emokeras.reporting.runs import read_history
+    from emokeras.runs import read_history
     from emokeras.training.fit import train_unscored
     from emokeras.training.score import predict_logits
     from emokeras.training.subsets import evaluation_inputs
@@ -135,9 +135,10 @@ def _work(arguments: argparse.Namespace) -> None:
     configs = _configurations(arguments)
     numbers = folds_and_seeds(arguments, next(iter(configs.values())).experiment.protocol)
     commandline.import_tensorflow()
-    from emokeras.data.corpus import default_source, load_corpus
-    from emokeras.reporting.runs import run_folder_name
     from emokeras.training.members import share_tellers
+
+    from emokeras.data.corpora import default_source, load_corpus
+    from emokeras.runs import run_folder_name
     from emokeras.training.subsets import split_corpus
 
     corpus = load_corpus(arguments.corpus or default_source())

@@ -12,10 +12,10 @@ from typing import Any
 
 from emokeras import commandline
 from emokeras.config import MAX_SEED, Config, settings
-from emokeras.data.corpus import default_source, lasting_source
+from emokeras.data.corpora import default_source, lasting_source
 from emokeras.errors import RunError, UsageError
 from emokeras.files import write_text
-from emokeras.reporting.runs import run_folder_name
+from emokeras.runs import run_folder_name
 from tuning.recipe import configuration_of
 from tuning.spaces import Space, space_of
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from emokeras.config import to_json
 from emokeras.files import write_text
-from emokeras.reporting import figures
-from emokeras.reporting.beside import SUFFIX
+from emokeras.reporting import plots
+from emokeras.results.other_settings import SUFFIX
 from tuning.plan import Plan
 from tuning.spaces import Between, to_config
 
@@ -63,7 +63,7 @@ def write_report(plan: Plan, trials: Sequence[Trial]) -> None:
         return
     config = to_config(plan.config, best.values, plan.space)
     write_text(plan.folder / "best.json", to_json(replace(config, recipe=f"{config.recipe}{SUFFIX}")))
-    figures.save(draw_scores(plan, trials), plan.folder / "scores.png")
+    plots.save(draw_scores(plan, trials), plan.folder / "scores.png")
 
 
 def _table(plan: Plan, trials: Sequence[Trial]) -> str:
@@ -87,9 +87,9 @@ def draw_scores(plan: Plan, trials: Sequence[Trial]):
     for path, own in plan.space.items():
         drawn = [trial.values[path] for trial in completed]
         if isinstance(own, Between):
-            panels[path] = figures.Panel(drawn, (own.low, own.high), own.log)
+            panels[path] = plots.Panel(drawn, (own.low, own.high), own.log)
         else:
-            panels[path] = figures.Panel(drawn, choices=own.values)
+            panels[path] = plots.Panel(drawn, choices=own.values)
     scores = np.array([trial.score for trial in completed])
     epochs = np.array([trial.values.get("tuner/epochs", plan.epochs) for trial in completed])
-    return figures.scores_by_setting(panels, scores, completed.index(best), plan.objective, epochs)
+    return plots.scores_by_setting(panels, scores, completed.index(best), plan.objective, epochs)

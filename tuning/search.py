@@ -33,7 +33,7 @@ def search(plan: "Plan", say: Callable = print, supervised: str = "") -> None:
     `supervised` says what `workers.supervise` does with this process: it is begun, or it died and is begun again.
     Raises RunError when another search lies in its folder; what the corpus cannot be split for, as `train` does.
     """
-    from emokeras.data.corpus import load_corpus
+    from emokeras.data.corpora import load_corpus
     from emokeras.training.subsets import corpus_digest
     from tuning import workers
     from tuning.plan import begin, check_same, held, told_of
@@ -130,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace, given: list[str]) -> int | None:
-    from emokeras.data.corpus import load_corpus
+    from emokeras.data.corpora import load_corpus
     from emokeras.data.splits import split
     from tuning import workers
     from tuning.plan import PROJECT, plan_search

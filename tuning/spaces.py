@@ -82,7 +82,7 @@ AUGMENTATION: Space = {
     "augment.vocal_tract_change": Between(0.02, 0.2),
     "augment.gain_decibels": Between(0.0, 18.0),
     "augment.noise_probability": Between(0.0, 0.6),
-    "augment.equalisation_decibels": Between(1.0, 12.0),
+    "augment.equalization_decibels": Between(1.0, 12.0),
     "augment.reverberation_probability": Between(0.0, 0.6),
     "augment.crop_share": Between(0.0, 0.5),
     "augment.mixup_alpha": Between(0.1, 0.8),
@@ -146,7 +146,7 @@ def applies(path: str, config: Config) -> bool:
             if starts:  # Its bodies are as they were trained, but for what a network that goes on has of its own.
                 return bool(config.model.start_from) and name in ("dropout", "l2")
             has = any(hasattr(body, name) for body in config.encoders.values())
-            return has and (config.hears or name not in ("centered", "leveled", "deltas"))
+            return has and (config.takes_audio or name not in ("centered", "leveled", "deltas"))
         case "augment":
             return _augments(name, config)
         case "model" if config.model.start_from:
@@ -164,14 +164,14 @@ def _augments(name: str, config: Config) -> bool:
     if name in ("mixup_probability", "mixup_labels"):
         return config.augment.mixup_alpha > 0
     if name == "style_mixing_alpha":
-        return config.hears and config.augment.style_mixing_probability > 0
+        return config.takes_audio and config.augment.style_mixing_probability > 0
     if name == "band_shift_bands":
         return "spectrogram" in config.encoders
     if name == "vocal_tract_change":
         return not config.encoders.keys().isdisjoint({"spectrogram", "mfcc"})
     # What a speech model hears is the clip as it is: only its frames are mixed and masked.
     of_features = name.startswith(("crop_", "mixup_", "num_", "time_mask_", "band_mask_", "style_mixing_"))
-    return config.hears if of_features else bool(config.audio_inputs)
+    return config.takes_audio if of_features else bool(config.audio_inputs)
 
 
 def _body_path(name: InputName, key: str, config: Config) -> str:

@@ -21,7 +21,7 @@ from keras_tuner.errors import FailedTrialError, FatalError
 from keras_tuner.src import config as keras_tuner_config
 
 from emokeras.config import Config, read_config, settings, with_experiment
-from emokeras.data.corpus import Corpus
+from emokeras.data.corpora import Corpus
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.files import replacing, write_text
 from emokeras.training.callbacks import best_epoch

@@ -18,9 +18,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from emokeras.config import home
 from emokeras.errors import AudioError, EmokerasError
-from emokeras.files import UNREADABLE_ARCHIVE, replacing
+from emokeras.files import UNREADABLE_ARCHIVE, home, replacing
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus", ".caf", ".w64"})
 CACHE_VERSION = 1

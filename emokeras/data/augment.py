@@ -160,9 +160,9 @@ def recolour_waveform(
 ) -> tf.Tensor:
     """Apply what leaves the sound where it is, to a waveform [samples]: equalisation, reverberation, noise, gain."""
     fold_in = tf.random.experimental.stateless_fold_in
-    if config.equalisation_decibels:
+    if config.equalization_decibels:
         number = tf.random.stateless_uniform([EQUALISED_OCTAVES + 1], fold_in(seed, 2), -1.0, 1.0)
-        waveform = equalise(waveform, config.equalisation_decibels * number)
+        waveform = equalise(waveform, config.equalization_decibels * number)
     if config.reverberation_probability:
         decay = sample_rate_hz * _between(config.reverberation_seconds, draws["decay"])
         ratio_decibels = _between(config.reverberation_ratio_decibels, draws["distance"])
@@ -238,15 +238,13 @@ def mixup_share(draws: dict[str, tf.Tensor], seed: tf.Tensor, config: AugmentCon
     return tf.where(draws["mixup"] < config.mixup_probability, own / (own + other), 1.0)
 
 
-def mix(
-    inputs: dict[str, tf.Tensor], labels: dict[str, tf.Tensor], shares: tf.Tensor, as_heard: bool = False
-) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+def mix(inputs: dict[str, tf.Tensor], labels: tf.Tensor, shares: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """Mix each clip of a batch with the one before it (mixup, Zhang et al. 2018): `shares` [batch] stay its own.
 
-    Where only one of the two has a frame, that one stands unmixed. So does what has no mask, as words have none. With
-    `as_heard` labels are mixed by the mean share of the frames, else by `shares`.
+    Labels are [batch, emotions]. Where only one of the two has a valid frame, it is kept unmixed. Inputs without a
+    mask, such as tokens, are kept unmixed too.
     """
-    mixed, heard = dict(inputs), []
+    mixed = dict(inputs)
     for name in _masked(inputs):
         mask = inputs[f"{name}_mask"]  # [batch, windows, frames]
         own = shares[:, tf.newaxis, tf.newaxis] * mask
@@ -255,9 +253,5 @@ def mix(
         mixed_mask = tf.cast(own + other > 0, tf.float32)
         values = own_share * inputs[name] + (1.0 - own_share) * tf.roll(inputs[name], 1, 0)
         mixed |= {name: values * mixed_mask[..., tf.newaxis], f"{name}_mask": mixed_mask}
-        total = tf.reduce_sum(own_share[..., 0] * mixed_mask, [1, 2])
-        heard.append(tf.math.divide_no_nan(total, tf.reduce_sum(mixed_mask, [1, 2])))
-    if as_heard and heard:
-        shares = tf.add_n(heard) / len(heard)
     own, other = shares[:, tf.newaxis], (1.0 - shares)[:, tf.newaxis]
-    return mixed, {name: own * label + other * tf.roll(label, 1, 0) for name, label in labels.items()}
+    return mixed, own * labels + other * tf.roll(labels, 1, 0)

@@ -51,7 +51,7 @@ def epoch_order(num_clips: int, epoch: tf.Tensor | int, config: Config) -> tf.Te
 
 def training_dataset(
     waveforms: list[np.ndarray],
-    labels: Mapping[str, np.ndarray],
+    labels: np.ndarray,
     config: Config,
     weights: np.ndarray,
     first_epoch: int = 0,
@@ -63,7 +63,7 @@ def training_dataset(
     Parameters
     ----------
     waveforms: [samples] each, float32 at the configuration's rate; none where the configuration hears none.
-    labels: what each clip should give, {"emotion": [clips, emotions]}, and likewise what else is learned.
+    labels: one-hot, or soft, float32 [clips, emotions].
     weights: float [emotions], the weight of each emotion's clips in the loss.
     ready: the inputs that are made of each clip before, {"tokens": int [clips, words]} where the configuration reads
         transcripts, {"speech": [clips, frames, units], "speech_mask": [clips, frames]} where it has a speech model.
@@ -72,11 +72,11 @@ def training_dataset(
     Yields
     ------
     ({"spectrogram": [batch, frames, bands], "spectrogram_mask": [batch, frames], "tokens": [batch, words]},
-    {"emotion": labels, mixed or not, [batch, emotions]}, {"emotion": weights [batch]}); what else is learned weighs 1
+    {"emotion": labels, mixed or not, [batch, emotions]}, {"emotion": weights [batch]})
     """
     ready = _as_tensors(ready)
-    labels = {name: tf.constant(label, tf.float32) for name, label in labels.items()}
-    num_clips = len(labels["emotion"])
+    labels = tf.constant(labels, tf.float32)
+    num_clips = len(labels)
     weights = tf.constant(weights, tf.float32)[:, tf.newaxis]
     seed, rate = config.experiment.seed, config.audio.sample_rate_hz
     batch_size = min(config.training.batch_size, num_clips)
@@ -113,8 +113,7 @@ def training_dataset(
             # One clip at a time: a batch's frames are some 30 MB, and memory so large is asked for anew each time.
             inputs = features.extract(waveform[tf.newaxis], config, position, span[tf.newaxis], tracts)
             inputs = {name: tf.squeeze(value, 0) for name, value in inputs.items()}
-        own_labels = {name: label[clip] for name, label in labels.items()}
-        return {"inputs": inputs, "labels": own_labels, "draws": draws} | _take(ready, clip)
+        return {"inputs": inputs, "labels": labels[clip], "draws": draws} | _take(ready, clip)
 
     def assemble(example):
         inputs = example["inputs"] | features.each_window(example, config.encoders, 1)
@@ -125,10 +124,9 @@ def training_dataset(
         if config.augment.crop_share:
             inputs = augment.crop(inputs, draws, config.augment.crop_share)
         if config.augment.mixup_alpha:
-            inputs, labels = augment.mix(inputs, labels, draws["share"], config.augment.mixup_labels == "heard")
+            inputs, labels = augment.mix(inputs, labels, draws["share"])
         inputs = {name: tf.squeeze(value, 1) for name, value in inputs.items()}
-        even = tf.ones(tf.shape(labels["emotion"])[:1])  # What else is learned has other classes.
-        return inputs, labels, dict.fromkeys(labels, even) | {"emotion": tf.squeeze(labels["emotion"] @ weights, 1)}
+        return inputs, {"emotion": labels}, {"emotion": tf.squeeze(labels @ weights, 1)}
 
     dataset = tf.data.Dataset.range(first_epoch, config.training.epochs).flat_map(order)
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from emokeras.config import GIVE_SPEECH_MODEL, Config
+from emokeras.config import GIVE_SPEECH_ENCODER, Config
 from emokeras.data.audio import cache_path, read_cache, write_cache
-from emokeras.data.hub import quiet_transformers
 from emokeras.errors import UsageError, first_line
+from emokeras.hub import quiet_transformers
 
 SPEECH_VERSION = 1
 SAMPLE_RATE_HZ = 16000  # What all of these models hear.
@@ -39,11 +39,11 @@ def load_speech_model(name: str, layer: int) -> Represent:
             network = AutoModel.from_pretrained(name, dtype=torch.float32).eval()
         except Exception as error:  # transformers, safetensors and json each have their own for a folder that is none.
             reason = f"cannot be had ({first_line(error)})"
-            raise UsageError(f"{name or repr(name)} {reason}: {GIVE_SPEECH_MODEL}") from error
+            raise UsageError(f"{name or repr(name)} {reason}: {GIVE_SPEECH_ENCODER}") from error
     network = network.get_encoder() if network.config.model_type == "whisper" else network
     (key,) = extractor.model_input_names[:1]
     if key not in ("input_values", "input_features"):
-        raise UsageError(f"{name} is a {network.config.model_type}, which hears nothing: {GIVE_SPEECH_MODEL}")
+        raise UsageError(f"{name} is a {network.config.model_type}, which hears nothing: {GIVE_SPEECH_ENCODER}")
     network.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def represent(waveform: np.ndarray) -> np.ndarray:

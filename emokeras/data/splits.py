@@ -1,6 +1,8 @@
-"""Who trains, validates and tests: the protocols of splits. Identical recordings never straddle a split."""
+"""Splits: the subset of each clip (train, validation, test) by protocol. Identical recordings share a subset."""
 
 import difflib
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import KFold, train_test_split
 
-from emokeras.config import MAX_SEED
-from emokeras.data.corpus import Corpus
+from emokeras.config import MAX_SEED, ExperimentConfig
+from emokeras.data.corpora import Corpus
 from emokeras.errors import CorpusError, UsageError
 
 SUBSETS = ("train", "validation", "test")
@@ -19,8 +21,21 @@ TIMNET_SEED = 46
 
 
 @dataclass(frozen=True)
+class Split:
+    """The subset of each clip of a corpus, text [clips]. `digest` identifies the split by names, contents and subsets:
+    runs of one digest were trained, validated and tested on the same clips."""
+
+    subsets: np.ndarray
+    digest: str
+
+    def numbers(self, subset: str) -> np.ndarray:
+        """Return the indices of a subset's clips."""
+        return np.flatnonzero(self.subsets == subset)
+
+
+@dataclass(frozen=True)
 class Protocol:
-    """How many folds a protocol has, and what it is, in a line."""
+    """The number of folds of a protocol, and a line that describes it."""
 
     num_folds: int
     description: str
@@ -50,6 +65,18 @@ EMOBOX_TEST_ACTORS = (
     (6, 13, 17, 22),
 )
 EMOBOX_VALIDATION_ACTORS = tuple(actors[:2] for actors in (*EMOBOX_TEST_ACTORS[1:], EMOBOX_TEST_ACTORS[0]))
+
+
+def draw_split(corpus: Corpus, experiment: ExperimentConfig) -> Split:
+    """Return the split of a corpus that an experiment names. Raises as `split` does."""
+    subsets = split(corpus, experiment.protocol, experiment.fold, experiment.split_seed)
+    return Split(subsets, split_digest(corpus.clips, subsets))
+
+
+def split_digest(clips: Sequence, subsets: Sequence[str]) -> str:
+    """Return the SHA-256 of the name, content and subset of each clip, in any order."""
+    rows = sorted((clip.name, clip.content, str(subset)) for clip, subset in zip(clips, subsets, strict=True))
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def split(corpus: Corpus, protocol: str, fold: int = 0, split_seed: int = 0) -> np.ndarray:

@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from emokeras.config import GIVE_BERT, Config, TokensConfig
-from emokeras.data.hub import quiet_transformers
 from emokeras.errors import CorpusError, RunError, UsageError, first_line
 from emokeras.files import replacing, write_text
+from emokeras.hub import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -16,12 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from emokeras.config import home
 from emokeras.data.audio import load_waveforms
-from emokeras.data.corpus import Clip, count_and_name
-from emokeras.data.hub import quiet_transformers
+from emokeras.data.corpora import Clip, count_and_name
 from emokeras.errors import CorpusError, EmokerasError, UsageError, first_line
-from emokeras.files import replacing
+from emokeras.files import home, replacing
+from emokeras.hub import quiet_transformers
 
 SAMPLE_RATE_HZ = 16000  # What every Whisper hears.
 COLUMNS = ("clip", "content", "script", "transcript", "model", "language")

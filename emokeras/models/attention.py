@@ -1,10 +1,10 @@
-"""Self-attention: the transformer's block, the body that reads a spectrogram as patches, and the conformer."""
+"""Self-attention: the transformer's block, and the encoder that takes a spectrogram as patches."""
 
 import keras
 
-from emokeras.config import ConformerConfig, TransformerConfig
+from emokeras.config import TransformerConfig
 from emokeras.errors import UsageError
-from emokeras.models.layers import MOMENTUM, BatchNormalization, PositionEmbedding, shorten
+from emokeras.models.layers import PositionEmbedding
 
 
 def transformer(features, mask, config: TransformerConfig):
@@ -48,47 +48,13 @@ def _self_attention(frames, mask, num_heads: int, dropout: float, l2: float):
     return keras.layers.Add()([frames, keras.layers.Dropout(dropout)(attended)])
 
 
-def conformer(features, mask, config: ConformerConfig):
-    """A conformer (Gulati et al. 2020): each block has self-attention, which sees the whole clip, and a depthwise
-    convolution, which sees the frames around, between two halves of dense layers. Two convolutions before them halve
-    the steps twice. Positions are not told to it: the convolutions feel them."""
-    l2 = keras.regularizers.L2(config.l2)
-    frames = features
-    for _ in range(2):
-        frames = keras.layers.Conv1D(config.units, 5, 2, "same", activation="silu", kernel_regularizer=l2)(frames)
-        mask = shorten(mask)
-        frames = keras.layers.Multiply()([frames, mask])
-    for _ in range(config.num_blocks):
-        frames = feed_forward(frames, config.dropout, config.l2, share=0.5)
-        frames = _self_attention(frames, mask, config.num_heads, config.dropout, config.l2)
-        frames = keras.layers.Add()([frames, _convolution_module(frames, mask, config)])
-        frames = feed_forward(frames, config.dropout, config.l2, share=0.5)
-        frames = keras.layers.LayerNormalization(epsilon=1e-6)(frames)
-    return keras.layers.Multiply()([frames, mask]), mask
-
-
-def _convolution_module(frames, mask, config: ConformerConfig):
-    """Return what the convolution of a conformer's block adds to frames [steps, units]: gated, depthwise, normalised;
-    padding is 0 in it, so that a clip is heard alike in any company."""
-    l2 = keras.regularizers.L2(config.l2)
-    hidden = keras.layers.LayerNormalization(epsilon=1e-6)(frames)
-    value = keras.layers.Dense(config.units, kernel_regularizer=l2)(hidden)
-    gate = keras.layers.Dense(config.units, activation="sigmoid", kernel_regularizer=l2)(hidden)
-    hidden = keras.layers.Multiply()([value, gate, mask])
-    hidden = keras.layers.DepthwiseConv1D(config.kernel_size, padding="same", depthwise_regularizer=l2)(hidden)
-    if config.batch_normalization:
-        hidden = BatchNormalization(momentum=MOMENTUM)(hidden)
-    hidden = keras.layers.Dense(config.units, kernel_regularizer=l2)(keras.layers.Activation("silu")(hidden))
-    return keras.layers.Dropout(config.dropout)(hidden)
-
-
-def feed_forward(frames, dropout: float, l2: float, share: float = 1.0):
-    """Add to each step of frames [steps, units] `share` of what two dense layers make of it, normalised."""
+def feed_forward(frames, dropout: float, l2: float):
+    """Add to each step of frames [steps, units] what two dense layers make of it, normalised."""
     units, regularizer = frames.shape[-1], keras.regularizers.L2(l2)
     hidden = keras.layers.LayerNormalization(epsilon=1e-6)(frames)
     hidden = keras.layers.Dense(4 * units, activation="gelu", kernel_regularizer=regularizer)(hidden)
     hidden = keras.layers.Dense(units, kernel_regularizer=regularizer)(hidden)
-    return keras.layers.Add()([frames, share * keras.layers.Dropout(dropout)(hidden)])
+    return keras.layers.Add()([frames, keras.layers.Dropout(dropout)(hidden)])
 
 
 def attend(frames, mask, num_heads: int, dropout: float, name: str | None = None, **options):

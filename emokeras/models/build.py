@@ -40,8 +40,8 @@ def read_frames(name: InputName, config: Config) -> tuple[dict, keras.KerasTenso
     frames = keras.layers.Multiply(dtype="float32")([frames, mask])
     if config.encoders[name].centered:
         frames = (frames - keras.ops.expand_dims(masked_mean(frames, mask), 1)) * mask
-    if config.encoders[name].leveled and settings.loud_features:
-        loud = settings.loud_features
+    if config.encoders[name].leveled and settings.level_features:
+        loud = settings.level_features
         frames = Leveling(loud.start, loud.stop, dtype="float32", name=f"{name}_leveling")([frames, mask])
     heard = [frames]
     for _ in range(config.encoders[name].deltas):

@@ -8,7 +8,7 @@ import keras
 
 from emokeras.config import CnnConfig, CrnnConfig, EncoderConfig, RecurrentConfig, ResnetConfig, TcnConfig
 from emokeras.errors import UsageError
-from emokeras.models.attention import conformer, transformer
+from emokeras.models.attention import transformer
 from emokeras.models.layers import (
     MOMENTUM,
     BatchNormalization,
@@ -187,6 +187,5 @@ def _fold_bands(frames):
 
 
 ENCODERS = {
-    function.__name__: function
-    for function in (cnn, crnn, resnet, tcn, transformer, conformer, imagenet, recurrent, bert)
+    function.__name__: function for function in (cnn, crnn, resnet, tcn, transformer, imagenet, recurrent, bert)
 }

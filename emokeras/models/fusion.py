@@ -76,7 +76,8 @@ def embed(branches: Branches, config: Config) -> dict[InputName, keras.KerasTens
         encoder = config.encoders[name]
         embedding = keras.layers.Identity(name=f"{name}_pooled")(pool(frames, mask, config.pooling_of(name)))
         if encoder.embedding_units:
-            embedding = _dense(embedding, encoder.embedding_units, encoder.batch_normalization, config)
+            normalize = getattr(encoder, "batch_normalization", False)
+            embedding = _dense(embedding, encoder.embedding_units, normalize, config)
         embeddings[name] = embedding
     return embeddings
 
@@ -97,7 +98,7 @@ def pool(frames, mask, pooling: Pooling):
 def head(embeddings: list, config: Config, name: str):
     """Dense layers with dropout over the embeddings, then logits [emotions]."""
     embedding = _side_by_side(embeddings, axis=-1)
-    if any(encoder.batch_normalization for encoder in config.encoders.values()):
+    if config.model.normalize_embedding:
         embedding = keras.layers.BatchNormalization()(embedding)
     embedding = keras.layers.Identity(name=EMBEDDING)(embedding)
     embedding = keras.layers.Dropout(config.model.dropout)(embedding)

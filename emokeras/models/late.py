@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from emokeras.config import FusionMethod
+from emokeras.config import EnsembleMethod
 from emokeras.errors import RunError, first_line
 
 SMALLEST_PROBABILITY = 1e-7  # A network that is quite sure has logits like no other: 16 nats below is as good as none.
@@ -22,7 +22,7 @@ class Combination:
     """How answers become one. "weighted" has a weight for each member, "stacking" a logistic regression: `kernel`
     [members × emotions, emotions] and `bias` [emotions]."""
 
-    method: FusionMethod
+    method: EnsembleMethod
     weights: tuple[float, ...] = ()
     kernel: tuple[tuple[float, ...], ...] = ()
     bias: tuple[float, ...] = ()
@@ -59,7 +59,7 @@ def combine(probabilities, combination: Combination, ops=np):
             return _softmax(scores, ops)
 
 
-def fit_combination(method: FusionMethod, probabilities: np.ndarray, labels: np.ndarray) -> Combination:
+def fit_combination(method: EnsembleMethod, probabilities: np.ndarray, labels: np.ndarray) -> Combination:
     """Return the combination of members that say probabilities [members, clips, emotions] of the validation clips whose
     emotions are `labels`, int [clips]. Raises RunError where stacking lacks a clip of some emotion."""
     match method:

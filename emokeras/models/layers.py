@@ -84,14 +84,6 @@ class StyleMixing(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("emokeras")
-class ReverseGradient(keras.layers.Layer):
-    """Give out what comes in; its gradient comes back with the other sign."""
-
-    def call(self, inputs):
-        return ops.stop_gradient(2.0 * inputs) - inputs
-
-
-@keras.saving.register_keras_serializable("emokeras")
 class Leveling(keras.layers.Layer):
     """Take from frames [batch, steps, features] how loud their clip is: the mean, over the valid steps, of the features
     from `start` to before `stop`, which are those that grow with it.

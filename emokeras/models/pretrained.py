@@ -1,27 +1,17 @@
 """Bodies that start from the weights of others: a ResNet trained on photographs, a BERT trained on text."""
 
-import json
-import logging
-from dataclasses import replace
 from pathlib import Path
 
 import keras
 
-from emokeras.config import GIVE_BERT, GIVE_SPEECH_MODEL, BertConfig, Config, ImagenetConfig
+from emokeras.config import GIVE_BERT, BertConfig, Config, ImagenetConfig
 from emokeras.errors import UsageError, first_line
+from emokeras.hub import model_file
 from emokeras.models.attention import attend
 
 BACKBONE = "backbone"  # The names of their layers begin so.
 PIXEL_DEVIATION = 58.0  # of ImageNet's pixels about their mean, where white is 255
 GIVE_FILE = "give a .weights.h5 file by --set model.weights=FILE"
-BERT_SIZES = {
-    "vocabulary_size": "vocab_size",
-    "num_positions": "max_position_embeddings",
-    "units": "hidden_size",
-    "num_heads": "num_attention_heads",
-    "num_blocks": "num_hidden_layers",
-    "hidden_units": "intermediate_size",
-}
 
 
 def imagenet(features, mask, config: ImagenetConfig):
@@ -79,20 +69,6 @@ def _norm(name: str):
 # Weights
 
 
-def with_pretrained_sizes(config: Config) -> Config:
-    """Return the configuration with the sizes of the BERT in `model.weights` and of the speech model in
-    `model.pretrained`, where it has one."""
-    encoders = dict(config.encoders)
-    for name, encoder in encoders.items():
-        if encoder.kind == "bert":
-            sizes = bert_settings(config.model.weights)
-            encoders[name] = replace(encoder, **{ours: sizes[theirs] for ours, theirs in BERT_SIZES.items()})
-    speech = config.speech
-    if config.hears_pretrained:
-        speech = replace(speech, units=speech_units(config.model.pretrained))
-    return replace(config, encoders=encoders, speech=speech)
-
-
 def load_pretrained(model: keras.Model, config: Config) -> None:
     """Give the pretrained bodies of a network, if it has any, the weights that `model.weights` names.
 
@@ -134,7 +110,7 @@ def _load_imagenet(body: keras.Model, backbone: str, weights: str) -> None:
 def _load_bert(model: keras.Model, config: BertConfig, weights: str) -> None:
     from safetensors.numpy import load_file
 
-    file = _file_of(weights, "model.safetensors", GIVE_BERT)
+    file = model_file(weights, "model.safetensors", GIVE_BERT)
     try:
         tensors = load_file(file)
     except Exception as error:  # safetensors' own is derived from nothing else.
@@ -169,44 +145,3 @@ def _load_bert(model: keras.Model, config: BertConfig, weights: str) -> None:
             give(f"{number}_output_norm", *both(f"{block}.output.LayerNorm", False))
     except (KeyError, ValueError) as error:
         raise UsageError(f"model.weights={weights} is no BERT of these sizes ({first_line(error)})") from error
-
-
-def speech_units(name: str) -> int:
-    """Return how many units the hidden states of a speech model have, wav2vec 2.0's kin or Whisper."""
-    settings = _settings_of(name, GIVE_SPEECH_MODEL)
-    units = settings.get("hidden_size", settings.get("d_model"))
-    if not isinstance(units, int):
-        raise UsageError(f"{name} is no speech model: {GIVE_SPEECH_MODEL}")
-    return units
-
-
-def bert_settings(weights: str) -> dict:
-    """Return the config.json of the BERT that `model.weights` names, a folder or a name of the Hugging Face hub."""
-    settings = _settings_of(weights, GIVE_BERT)
-    sizes = set(BERT_SIZES.values())
-    wanted = {"model_type": "bert", "type_vocab_size": 2, "hidden_act": "gelu"}
-    if any(settings.get(name) != value for name, value in wanted.items()) or not settings.keys() >= sizes:
-        raise UsageError(f"model.weights={weights} is no BERT as Google published it: {GIVE_BERT}")
-    return settings
-
-
-def _settings_of(name: str, advice: str) -> dict:
-    file = _file_of(name, "config.json", advice)
-    try:
-        return dict(json.loads(Path(file).read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{file} cannot be read ({first_line(error)}): {advice}") from error
-
-
-def _file_of(weights: str, name: str, advice: str) -> str:
-    from transformers.utils import cached_file
-
-    logging.disable(logging.WARNING)  # The hub's client tells of each of its retries.
-    try:
-        if file := cached_file(weights, name):
-            return file
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{name} of {weights} cannot be had ({first_line(error)}): {advice}") from error
-    finally:
-        logging.disable(logging.NOTSET)
-    raise UsageError(f"{weights or repr(weights)} has no {name}: {advice}")

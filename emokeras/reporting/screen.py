@@ -8,12 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from emokeras import recipes
+from emokeras import recipes, runs
 from emokeras.errors import RunError
-from emokeras.reporting import runs
-from emokeras.reporting.averages import by_accuracy, figures_row
-from emokeras.reporting.rows import Run
 from emokeras.reporting.texts import percent, with_interval
+from emokeras.results.averages import by_accuracy, figures_row
+from emokeras.results.rows import Run
 
 
 def print_metrics(metrics: Mapping[str, Any], subset: str = "test", console: Console | None = None) -> None:
@@ -94,7 +93,7 @@ def print_recipes(console: Console | None = None) -> None:
     for column in table.columns[1:]:
         column.justify = "left"
     for name, recipe in recipes.RECIPES.items():
-        table.add_row(escape(name), escape(recipe.source), escape(recipe.seed_figure or "-"))
+        table.add_row(escape(name), escape(recipe.source), escape(recipe.reported or "-"))
     console.print(table)
 
 

@@ -1,48 +1,40 @@
 """Many trainings, one after another: recipe × fold × seed.
 
-Each is a child process of its own: TensorFlow gives back its memory with it, and what ends one does not end the others.
-What is done is read from the disk alone, so that the same jobs, given again after a kill, go on where they were:
+Each is a child process: its memory is freed with it, and a failure does not end the others. The state of a job is read
+from the disk alone, so that the same jobs continue after a kill:
 
-    done    its figures lie under results/
-    ended   its run folder holds figures that are not kept there yet
-    begun   its run folder holds a run to go on with
-    new     nothing of it is there
+    done    its figures are under results/
+    ended   its run folder has figures that are not kept there yet
+    begun   its run folder has a run to continue
+    new     there is nothing of it
 """
 
-import ctypes
 import itertools
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from emokeras import recipes
-from emokeras.config import MAX_SEED, AnyConfig, EnsembleConfig, override, read_config
-from emokeras.data.corpus import lasting_source, load_corpus
-from emokeras.data.splits import PROTOCOLS, check_fold, split
+from emokeras import recipes, runs
+from emokeras.config import MAX_SEED, AnyConfig, EnsembleConfig, override, read_config_to_train
+from emokeras.data.corpora import lasting_source, load_corpus
+from emokeras.data.splits import PROTOCOLS, check_fold, draw_split
 from emokeras.errors import RunError, UsageError
-from emokeras.reporting import runs
-from emokeras.reporting.differences import differing_settings
+from emokeras.processes import how_ended, python, run
+from emokeras.runs.differences import differing_settings
+from emokeras.training.resolve import with_start
 
 State = Literal["done", "ended", "begun", "new"]
-# What a job itself says; a setting that says otherwise would be lost without a word.
+# Settings that have an option of their own here.
 SET_BY_JOBS = {"corpus": "--corpus", "protocol": "--protocol", "fold": "--folds", "seed": "--seeds"}
-CTRL_C_SECONDS, TERMINATE_SECONDS = 5, 10  # how long a child has to end
-SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training. `config` says what is trained, `what` the recipe or file it is from, `values` what in it was asked
-    for beside that.
-
-    `corpus` is what `--corpus` takes, `split_sha256` tells its split by content. The run lies in `run_folder`; `row` is
-    where its figures are kept under `results_root`.
-    """
+    """One training: its configuration, the recipe or file it is from (`what`) and the settings given beside that
+    (`values`); what `--corpus` takes, and the digest of the split; the run's folder, and the folder (`row`) where its
+    figures are kept under `results_root`."""
 
     what: str
     config: AnyConfig
@@ -102,11 +94,13 @@ def plan_jobs(
 
     corpus = lasting_source(corpus)
     loaded = load_corpus(corpus)
-    split_seeds = dict.fromkeys(config.experiment.split_seed for config in configs.values())
-    digests = {
-        (fold, split_seed): runs.split_digest(loaded.clips, split(loaded, protocol, fold, split_seed))
-        for fold, split_seed in itertools.product(folds, split_seeds)
-    }
+    digests: dict[tuple[int, int], str] = {}
+
+    def digest_of(config: AnyConfig) -> str:
+        key = config.experiment.fold, config.experiment.split_seed
+        if key not in digests:
+            digests[key] = draw_split(loaded, config.experiment).digest
+        return digests[key]
 
     jobs = []
     rows: dict[Path, str] = {}
@@ -119,20 +113,19 @@ def plan_jobs(
             both = f"{rows[row]} and {name}"
             raise UsageError(f"{both} are both called {config.recipe}: give one of them another `recipe`")
         run_folder = Path(runs_root) / config.recipe / runs.run_folder_name(config.experiment, loaded.name)
-        digest = digests[fold, config.experiment.split_seed]
-        jobs.append(Job(name, config, values, corpus, digest, run_folder, Path(results_root), row))
+        jobs.append(Job(name, config, values, corpus, digest_of(config), run_folder, Path(results_root), row))
     return jobs
 
 
 def _named(name: str) -> AnyConfig:
-    """Return what is trained: a recipe's configuration, or a file's, such as the best.json of a search."""
-    return read_config(Path(name)) if name.endswith(".json") else recipes.find_recipe(name).config
+    """Return a recipe's configuration, or a file's, such as the best.json of a search."""
+    return read_config_to_train(Path(name)) if name.endswith(".json") else recipes.find_recipe(name).config
 
 
 def job_state(job: Job, again: bool = False) -> State:
-    """Return how far a job is, as it lies on the disk.
+    """Return the state of a job on the disk.
 
-    Raises RunError where its place holds a run of other settings; with `again` that run counts as nothing.
+    Raises RunError where its folder holds a run of other settings; with `again` such a run is ignored.
     """
     if all((job.row / name).is_file() for name in runs.RESULT_FILES) and _is_of(job, job.row, again):
         return "done"
@@ -147,35 +140,31 @@ def _is_of(job: Job, folder: Path, again: bool) -> bool:
     split_seeds = settings.get("experiment", {}).get("split_seed"), job.config.experiment.split_seed
     if split_seeds[0] != split_seeds[1]:
         differing["experiment.split_seed"] = split_seeds
-    told = ""
+    reason = ""
     if differing:
         (key, (there, here)), *others = differing.items()
         more = f", and {len(others)} more" if others else ""
-        told = f"with other settings ({key} is {json.dumps(there)}, here {json.dumps(here)}{more})"
+        reason = f"with other settings ({key} is {json.dumps(there)}, here {json.dumps(here)}{more})"
     elif (folder / "metrics.json").is_file() and runs.read_metrics(folder).get("split_sha256") != job.split_sha256:
-        told = f"on other clips than those of {job.corpus}"
-    if told and not again:
+        reason = f"on other clips than those of {job.corpus}"
+    if reason and not again:
         raise RunError(
-            f"{folder} was trained {told}: "
-            "give --again to train it anew, or other --results and --runs-dir to keep both"
+            f"{folder} was trained {reason}: "
+            "give --again to train it again, or other --results and --runs-dir to keep both"
         )
-    return not told
+    return not reason
 
 
 def _as_begun(config: AnyConfig) -> AnyConfig:
     """Return a configuration as its run has it: with the network of the model that it starts from."""
     if isinstance(config, EnsembleConfig):
         return replace(config, members={name: _as_begun(member) for name, member in config.members.items()})
-    if not config.model.start_from:
-        return config
-    from emokeras.training.start import with_start  # It needs TensorFlow.
-
-    return with_start(config)
+    return with_start(config) if config.model.start_from else config
 
 
 def train_command(job: Job, state: State) -> list[str]:
-    """Return the arguments that train a new job, go on with one that was begun, or keep the figures of an ended one."""
-    words = [sys.executable, "-m", "emokeras.train"]
+    """Return the arguments that train a new job, continue one that was begun, or keep the figures of an ended one."""
+    words = python("emokeras.train")
     if state == "new":
         experiment = job.config.experiment
         words += ["--config", job.what] if job.what.endswith(".json") else [job.what]
@@ -195,17 +184,23 @@ def run_jobs(
     ended: Callable[[Job], None] = lambda job: None,
     command: Callable[[Job, State], list[str]] = train_command,
 ) -> dict[str, str]:
-    """Do what is left to do, job after job; one that fails does not keep the others from their turn.
+    """Run the jobs that are not done, one after another; the failure of one does not stop the others.
 
     Parameters
     ----------
-    again: train anew what was trained with other settings; its run folder is set aside.
-    say: where lines for the reader go. What the children write goes where this process's output goes.
+    again: train again what was trained with other settings; its run folder is renamed.
+    say: gets lines for the reader. The children's output goes where this process's output goes.
     ended: called with each job that has just ended.
-    command: the arguments that do a job in a given state.
+    command: the arguments that run a job in a given state.
 
-    Returns the names of the jobs that failed, and why. Raises RunError, before anything is trained, for runs of other
-    settings, and KeyboardInterrupt on Ctrl-C or SIGTERM, after the child has ended too.
+    Returns
+    -------
+    The names of the jobs that failed, and why.
+
+    Raises
+    ------
+    RunError: there are runs of other settings; nothing has been trained then. KeyboardInterrupt: Ctrl-C or SIGTERM, after
+    the child has ended too.
     """
     states = [job_state(job, again) for job in jobs]
     say(_plan_line(jobs, states))
@@ -214,66 +209,25 @@ def run_jobs(
     try:
         for number, job in enumerate(jobs, start=1):
             where = f"[{number}/{len(jobs)}] {job.name}"
-            state = job_state(job, again)  # Another benchmark may have come to it meanwhile.
+            state = job_state(job, again)  # Another benchmark may have done it meanwhile.
             if state == "done":
                 say(f"{where}: done already, {job.row}")
                 continue
-            purpose = {"ended": "keeps the figures of the run that ended", "begun": "goes on", "new": "begins"}[state]
+            purpose = {"ended": "keeps the figures of the ended run", "begun": "continues", "new": "begins"}[state]
             say(f"{where}: {purpose} in {job.run_folder}")
             if state == "new":
                 _set_aside(job.run_folder, say)
-            status = run_child(command(job, state))
+            status = run(command(job, state))
             if status:
                 failed[job.name] = how_ended(status)
-                say(f"{where}: failed, {failed[job.name]}; what it said stands above")
+                say(f"{where}: failed, {failed[job.name]}; its messages are above")
             else:
                 num_done += 1
                 ended(job)
     except KeyboardInterrupt:
-        say(f"\n{num_done} of {len(jobs)} jobs are done; to go on, give the same command again")
+        say(f"\n{num_done} of {len(jobs)} jobs are done; give the same command again to continue")
         raise
     return failed
-
-
-def run_child(command: Sequence[str]) -> int:
-    """Run a command to its end, its output and its progress bar where ours are; return its exit status.
-
-    It does not outlive us: Ctrl-C and SIGTERM end it, then raise KeyboardInterrupt; on Linux it ends by our kill too.
-    """
-    sys.stdout.flush()
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=END_WITH_PARENT)
-
-    def on_terminate(*_):
-        child.terminate()
-        raise KeyboardInterrupt
-
-    earlier = signal.signal(signal.SIGTERM, on_terminate)
-    try:
-        return child.wait()
-    except KeyboardInterrupt:
-        # On a terminal Ctrl-C has reached the child as well, which then ends in its own way.
-        for seconds, end in ((CTRL_C_SECONDS, child.terminate), (TERMINATE_SECONDS, child.kill)):
-            try:
-                child.wait(seconds)
-                break
-            except subprocess.TimeoutExpired:
-                end()
-        child.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
-
-
-# Loaded here: between fork and exec there should be no import.
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _end_with_parent() -> None:
-    _LIBC.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
-
-
-# For subprocess's `preexec_fn`: a child gets SIGTERM when its parent ends, even by a kill. None where that cannot be.
-END_WITH_PARENT = _end_with_parent if _LIBC else None
 
 
 def _plan_line(jobs: Sequence[Job], states: Sequence[State]) -> str:
@@ -295,15 +249,10 @@ def _plan_line(jobs: Sequence[Job], states: Sequence[State]) -> str:
 
 
 def _set_aside(folder: Path, say: Callable) -> None:
-    """Make room for a new run: what lies in its folder is renamed, not lost."""
+    """Make room for a new run: the folder of another one is renamed, not lost."""
     if not folder.exists():
         return
     names = (folder.with_name(f"{folder.name}-aside-{number}") for number in itertools.count(1))
     aside = next(name for name in names if not name.exists())
     folder.rename(aside)
-    say(f"what lay in {folder} lies in {aside.name} now")
-
-
-def how_ended(status: int) -> str:
-    """Say how a child process ended that did not end well."""
-    return f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    say(f"{folder} was renamed to {aside.name}")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from scipy.special import softmax
 
-from emokeras.data.corpus import Clip
+from emokeras.data.corpora import Clip
 from emokeras.reporting import metrics
 
 WINDOWS_PER_BATCH = 96
@@ -15,7 +15,7 @@ WINDOWS_PER_BATCH = 96
 def predict_logits(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return each clip's logits [clips, emotions], the mean over its windows.
 
-    `inputs` are those of `data.pipeline.stack`: [clips, windows, ...] each.
+    inputs: those of `data.pipeline.stack`, [clips, windows, ...] each.
     """
     num_clips, num_windows = next(iter(inputs.values())).shape[:2]
     windows = {name: value.reshape(num_clips * num_windows, *value.shape[2:]) for name, value in inputs.items()}

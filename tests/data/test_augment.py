@@ -218,7 +218,7 @@ def test_an_echo_decays_by_60_decibels_and_has_its_share_of_the_energy(seconds, 
 
 
 def test_equalisation_stays_within_its_decibels_and_depends_on_the_clip():
-    config = AugmentConfig(equalisation_decibels=6.0)
+    config = AugmentConfig(equalization_decibels=6.0)
     impulse = np.zeros(RATE, np.float32)
     impulse[RATE // 2] = 1.0
     responses = []

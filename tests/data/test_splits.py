@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from emokeras.config import MeasuredProtocol
-from emokeras.data import ravdess
-from emokeras.data.corpus import Clip, Corpus
+from emokeras.data.corpora import Clip, Corpus, ravdess
 from emokeras.data.splits import PROTOCOLS, SUBSETS, missing_emotions, split
 from emokeras.errors import CorpusError, UsageError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emokeras.data import transcripts
-from emokeras.data.corpus import load_corpus
+from emokeras.data.corpora import load_corpus
 from emokeras.errors import CorpusError, UsageError
 
 MODEL = "openai/whisper-tiny"

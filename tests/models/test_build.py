@@ -90,7 +90,7 @@ def test_every_recipe_builds_as_it_stands(recipe):
     if recipe == "text-bert":  # BERT base takes half a gigabyte.
         config = override(config, {f"encoder.{key}": value for key, value in SMALL_BODIES["bert"].items()})
     model = build_model(config)
-    expected = {"tokens": (None, config.tokens.max_words)} if config.reads_transcripts else {}
+    expected = {"tokens": (None, config.tokens.max_words)} if config.takes_transcripts else {}
     for name in config.encoders.keys() - {"tokens"}:
         settings = getattr(config, name)
         frames = round(config.seconds_of(name) / settings.hop_seconds)
@@ -230,7 +230,7 @@ def test_the_loud_features_are_those_that_change_when_a_waveform_is_louder(name,
     heard = {"mfcc": mfcc, "prosody": prosody}[name]
     softer, louder = (np.array(heard(scale * waveform, settings, 16000))[0, 5:-5] for scale in (1, 4))
     changed = np.abs(louder - softer).max(axis=0) > 0.01
-    assert list(np.flatnonzero(changed)) == list(settings.loud_features)
+    assert list(np.flatnonzero(changed)) == list(settings.level_features)
 
 
 def test_masks_of_spec_augment_are_the_configurations_and_come_in_training_alone():

@@ -5,9 +5,11 @@ import pytest
 from kept_runs import cells_of, keep_run, written
 from rich.console import Console
 
+from emokeras import runs
 from emokeras.errors import RunError
 from emokeras.recipes import RECIPES
-from emokeras.reporting import rows, runs, screen
+from emokeras.reporting import screen
+from emokeras.results import rows
 
 
 @pytest.fixture
@@ -70,4 +72,4 @@ def test_the_list_of_recipes():
     text = shown(screen.print_recipes)
     for name, recipe in RECIPES.items():
         assert name in text
-        assert set(recipe.seed_figure.split()) <= set(text.split())
+        assert set(recipe.reported.split()) <= set(text.split())

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from conftest import tiny_arguments
 
-from emokeras import evaluate
-from emokeras.reporting import runs
+from emokeras import evaluate, runs
 
 ROOT = Path(__file__).parents[2]
 

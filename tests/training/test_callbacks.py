@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from emokeras import runs
 from emokeras.config import TrainingConfig
 from emokeras.errors import RunError
-from emokeras.reporting import runs
 from emokeras.training import callbacks
 
 

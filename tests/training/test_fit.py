@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from emokeras import evaluate
+from emokeras import evaluate, runs
 from emokeras.config import CnnConfig, Config, TrainingConfig, override, read_config
 from emokeras.errors import CorpusError, RunError
 from emokeras.models import pretrained
-from emokeras.reporting import runs
 from emokeras.training import callbacks, fit
 from emokeras.training.branches import check_splits
 from emokeras.training.subsets import take_subsets, with_validation
@@ -189,7 +188,7 @@ def test_a_refit_begins_at_the_rate_of_the_last_stage_and_has_a_seed_of_its_own(
 
 
 def test_what_was_heard_in_the_end_is_no_validation_any_more(refit_run, demo_folder, demo_corpus):
-    assert {row["subset"] for row in runs.made_with(refit_run)} == {"train", "test"}
+    assert {row["subset"] for row in runs.clips_used(refit_run)} == {"train", "test"}
     assert {row["subset"] for row in runs.read_split(refit_run)} == {"train", "validation", "test"}
     with pytest.raises(CorpusError, match=r"none is of its validation subset: .* another --subset: test, train$"):
         evaluate.evaluate(refit_run, str(demo_folder), "validation", say=lambda line: None)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from emokeras import runs
 from emokeras.config import override, to_json
 from emokeras.errors import CorpusError, RunError, UsageError
 from emokeras.recipes import RECIPES
-from emokeras.reporting import runs
 from emokeras.training import jobs
 
 # What a training leaves under results/, after it has said which job it does.

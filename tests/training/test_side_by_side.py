@@ -10,10 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from emokeras import train
+from emokeras import runs, train
 from emokeras.config import EnsembleConfig, read_config, to_json
 from emokeras.files import write_text
-from emokeras.reporting import runs
 from emokeras.training import side_by_side
 from emokeras.training.side_by_side import Lines, Training, default_at_once, train_side_by_side
 

@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 from conftest import TINY
 
-from emokeras import evaluate, export, train
+from emokeras import evaluate, export, runs, train
 from emokeras.config import ExperimentConfig, TcnConfig, override, read_config, with_experiment
 from emokeras.data.audio import load_waveforms
-from emokeras.data.corpus import load_corpus
+from emokeras.data.corpora import load_corpus
 from emokeras.data.demo import make_demo_corpus
 from emokeras.errors import RunError, UsageError
 from emokeras.models import encoders
 from emokeras.models.build import build_model
 from emokeras.recipes import RECIPES
 from emokeras.recognizer import load_recognizer
-from emokeras.reporting import runs
 from emokeras.training import callbacks, fit, start
 from emokeras.training.subsets import split_corpus
 
@@ -120,7 +119,7 @@ def test_a_shipped_model_goes_on_on_another_corpus(exported, demo_folder, other_
     np.testing.assert_allclose(load_recognizer(tmp_path / "run").predict(waveforms), said, atol=1e-5)
     # ... and of the clips that its start was made with, those that tested it are a test for this one too.
     exported_again = export.export(tmp_path / "run", tmp_path / "again", lambda line: None)
-    subsets = [row["subset"] for row in runs.made_with(start.start_folder(Path(config.model.start_from)))]
+    subsets = [row["subset"] for row in runs.clips_used(start.start_folder(Path(config.model.start_from)))]
     for model in (tmp_path / "run", exported_again):
         assert evaluate.main([str(model), "--corpus", str(demo_folder), "--subset", "test"]) == 0
         others = len(subsets) - subsets.count("test")
@@ -131,7 +130,7 @@ def test_what_a_branch_had_heard_and_how_is_not_forgotten(trained_run, demo_corp
     branch = tmp_path / "branch"
     shutil.copytree(trained_run, branch)
     heard = [{"clip": "other", "content": "1", "speaker": "7", "emotion": "sad", "subset": "train"}]
-    runs.write_heard(branch, heard)
+    runs.write_earlier_splits(branch, heard)
     config = read_config(branch / "config.json")
     both = override(replace(config, encoders=config.encoders | {"mfcc": TcnConfig(filters=8)}), {"training.epochs": 1})
     network = keras.saving.load_model(branch / "model.keras")
@@ -139,7 +138,7 @@ def test_what_a_branch_had_heard_and_how_is_not_forgotten(trained_run, demo_corp
     normalization.set_weights([weight + 1 for weight in normalization.get_weights()])
     network.save(branch / "model.keras")
     begun = fit.prepare(both, demo_corpus, tmp_path / "run", False, lambda line: None, [branch])
-    assert runs.read_heard([tmp_path / "run"]) == heard
+    assert runs.read_earlier_splits([tmp_path / "run"]) == heard
     # Nor by what it normalises, which may be of another corpus; the other branch does as the training clips are.
     own = begun.model.get_layer("spectrogram_normalization")
     np.testing.assert_array_equal(own.mean, np.reshape(normalization.get_weights()[0], own.mean.shape))

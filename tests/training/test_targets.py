@@ -9,12 +9,12 @@ import pytest
 import scipy.special
 from conftest import tiny
 
+from emokeras import runs
 from emokeras.config import Config, override, with_experiment
 from emokeras.data.audio import load_waveforms
 from emokeras.errors import RunError, UsageError
 from emokeras.recipes import RECIPES, configure
 from emokeras.recognizer import load_recognizer
-from emokeras.reporting import runs
 from emokeras.training import fit, targets
 from emokeras.training.members import train_with_members
 from emokeras.training.subsets import split_corpus, take_subsets
@@ -108,8 +108,8 @@ def test_the_teacher_of_a_part_lies_beside_the_whole(demo_corpus, tmp_path):
 def test_what_its_teacher_was_made_with_is_no_test_for_it(config, demo_corpus, trained_run, tmp_path):
     taught_all = with_experiment(taught(config, teacher=str(trained_run)), protocol="all")
     fit.keep_heard(taught_all, [], [], tmp_path)
-    heard = {row["content"]: row["subset"] for row in runs.read_heard([tmp_path])}
-    assert heard == {row["content"]: row["subset"] for row in runs.made_with(trained_run)}
+    heard = {row["content"]: row["subset"] for row in runs.read_earlier_splits([tmp_path])}
+    assert heard == {row["content"]: row["subset"] for row in runs.clips_used(trained_run)}
 
 
 def test_a_network_that_was_taught_more_is_a_network_like_any_other(config, demo_corpus, trained_run, tmp_path):

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from conftest import tiny_arguments
 
+from emokeras import runs
 from emokeras.config import ExperimentConfig, override
 from emokeras.errors import UsageError
 from emokeras.recipes import RECIPES
-from emokeras.reporting import runs
 from tuning import ablation, tried
 from tuning.ideas import IDEAS
 

@@ -5,9 +5,9 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
+from emokeras import runs
 from emokeras.config import read_config
-from emokeras.data.corpus import load_corpus
-from emokeras.reporting import runs
+from emokeras.data.corpora import load_corpus
 from tuning import members, tried
 
 

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from emokeras import train
+from emokeras import runs, train
 from emokeras.config import override, read_config, to_json
 from emokeras.recipes import RECIPES
-from emokeras.reporting import runs
 from tuning import search, workers
 from tuning.plan import PROJECT, held, plan_search
 from tuning.report import best_of, read_trials

@@ -1,0 +1,1 @@
+"""What is claimed: rows under results/ to RESULTS.md and results/<protocol>.md."""

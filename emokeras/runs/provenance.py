@@ -1,0 +1,78 @@
+"""Where a run comes from: the clips that made it, and its configuration without paths of this machine."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config, with_experiment
+from emokeras.data.splits import SUBSETS
+from emokeras.files import write_csv
+from emokeras.runs.content import SPLIT_COLUMNS, read_metrics, read_split
+
+EARLIER_FILE = "earlier_splits.csv"
+EARLIER_FILES = (EARLIER_FILE, "heard_before.csv")  # the second is its name in earlier versions
+
+
+def write_earlier_splits(folder: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write how clips were used by the models that a network started from: rows as of split.csv."""
+    write_csv(Path(folder) / EARLIER_FILE, SPLIT_COLUMNS, [[row[key] for key in SPLIT_COLUMNS] for row in rows])
+
+
+def read_earlier_splits(folders: Iterable[Path]) -> list[dict[str, str]]:
+    """Read how clips were used before the own training of the networks in these folders, if at all. Of a clip that one
+    network trained on and another did not, the row that says "train" comes last."""
+    rows = [
+        row
+        for folder in folders
+        for file in EARLIER_FILES
+        if (Path(folder) / file).is_file()
+        for row in read_split(folder, file)
+    ]
+    return sorted(rows, key=lambda row: SUBSETS.index(row["subset"]), reverse=True)
+
+
+def clips_used(folder: Path) -> list[dict[str, str]]:
+    """Read how clips were used to make a run or an export: rows as of split.csv.
+
+    Its own rows come after those of what it started from, so that the last row of a clip is the valid one. Validation
+    clips that it was refitted on count as training clips.
+    """
+    own = read_split(folder)
+    if was_refit(folder):
+        own = [row | {"subset": "train"} if row["subset"] == "validation" else row for row in own]
+    return [*read_earlier_splits([folder, *sorted(Path(folder).glob("members/*"))]), *own]
+
+
+def was_refit(folder: Path) -> bool:
+    """Return whether the network of a run or an export, or one of its members, was trained on its validation clips."""
+    networks = read_config(Path(folder) / "config.json").networks
+    return any(network.training.refit_epochs for network in networks.values())
+
+
+def shareable_config(run_folder: Path) -> AnyConfig:
+    """Return a run's configuration with names in place of paths, for the corpus and for what the network started from.
+    The path of a speech encoder stays: the network cannot be served without it."""
+    config = read_config(Path(run_folder) / "config.json")
+    if isinstance(config, EnsembleConfig):
+        members = {name: _without_paths(member) for name, member in config.members.items()}
+        config = replace(config, members=members)
+    else:
+        config = _without_paths(config)
+    return with_experiment(config, corpus=read_metrics(run_folder)["corpus"])
+
+
+def _without_paths(config: Config) -> Config:
+    weights, start_from = map(shareable_name, (config.model.weights, config.model.start_from))
+    branches = tuple(map(shareable_name, config.model.branches))
+    return replace(config, model=replace(config.model, weights=weights, branches=branches, start_from=start_from))
+
+
+def shareable_name(path: str) -> str:
+    """Return a name that identifies a run, file or folder on any machine: of a run its recipe, of a version of a model
+    its name and number, else the last part of the path. What is no path, such as a recipe's name, stays."""
+    if not path or not (Path(path).exists() or Path(path).is_absolute()):
+        return path
+    if (Path(path) / "config.json").is_file() and (Path(path) / "split.csv").is_file():
+        return read_config(Path(path) / "config.json").recipe
+    *_, parent, name = ("", *Path(path).parts)
+    return f"{parent}/{name}" if name.isdigit() else name

@@ -1,0 +1,74 @@
+"""Runs under results/ whose figures are known, and the page that is written of them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from emokeras import runs
+from emokeras.config import override, to_json
+from emokeras.files import write_text
+from emokeras.recipes import RECIPES
+from emokeras.reporting import metrics
+from emokeras.results import pages
+
+EMOTIONS = ("neutral", "calm", "happy", "sad")
+FLOAT32 = np.float32
+
+
+@dataclass(frozen=True)
+class Clip:
+    name: str
+    speaker: str
+    emotion: str
+    content: str = ""
+
+
+def predictions(num_clips, num_correct):
+    """Labels in turn; the first `num_correct` clips get their own emotion, the others the next one."""
+    labels = np.arange(num_clips) % len(EMOTIONS)
+    predicted = np.where(np.arange(num_clips) < num_correct, labels, (labels + 1) % len(EMOTIONS))
+    probabilities = np.full([num_clips, len(EMOTIONS)], 0.1, dtype=FLOAT32)
+    probabilities[np.arange(num_clips), predicted] = 0.7
+    return labels, probabilities
+
+
+def keep_run(results, num_correct, protocol="random", recipe="mel-resnet", corpus="ravdess", num_clips=40, **changes):
+    """Put a run under results/ as training does: `changes` are fold, seed, split_seed, or settings by dotted path."""
+    cpu_seconds = changes.pop("cpu_seconds", {"train_cpu_seconds": 1110.0})
+    numbers = {key: changes.pop(key, 0) for key in ("fold", "seed", "split_seed")}
+    folder = results.parent / "run"
+    folder.mkdir(exist_ok=True)
+    values = {f"experiment.{key}": value for key, value in numbers.items()}
+    config = replace(RECIPES[recipe if recipe.startswith("text-") else "mel-resnet"].config, recipe=recipe)
+    config = override(config, values | {"experiment.protocol": protocol} | changes)
+    write_text(folder / "config.json", to_json(config))
+    scores = {}
+    for subset, file in (("test", "predictions.csv"), ("validation", "validation_predictions.csv")):
+        labels, probabilities = predictions(num_clips, num_correct)
+        first = numbers["fold"] * num_clips
+        clips = [Clip(f"{subset}-{first + index}", "01", EMOTIONS[label]) for index, label in enumerate(labels)]
+        runs.write_predictions(folder / file, clips, EMOTIONS, probabilities)
+        scores[subset] = metrics.score(labels, probabilities, EMOTIONS, speakers=[clip.speaker for clip in clips])
+    counts = {"num_train": 99, "num_validation": num_clips, "num_test": num_clips}
+    trained = {"epochs_run": 5, "best_epoch": 4, "num_parameters": 1234567, "train_seconds": 630.0} | cpu_seconds
+    runs.write_json(
+        folder / "metrics.json",
+        {"recipe": recipe, "corpus": corpus, "protocol": protocol, **numbers, **counts}
+        | {"emotions": list(EMOTIONS), **scores, **trained},
+    )
+    return runs.keep_results(folder, results)
+
+
+def written(results):
+    path = results.parent / "RESULTS.md"
+    pages.write_results(results, path)
+    return path.read_text(encoding="utf-8")
+
+
+def cells_of(text, recipe):
+    """The cells of a recipe's row by the names of the columns."""
+    lines = text.splitlines()
+    row = next(index for index, line in enumerate(lines) if line.startswith(f"| `{recipe}`"))
+    header = max(index for index, line in enumerate(lines[:row]) if line.startswith("| recipe"))
+    split = [[cell.strip() for cell in lines[index].strip("|").split(" | ")] for index in (header, row)]
+    return dict(zip(*split, strict=True))
