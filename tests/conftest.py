@@ -1,4 +1,4 @@
-"""What tests share: a home of their own, a small demo corpus, one trained run. TensorFlow stays quiet."""
+"""What tests share: a cache folder of their own, a small demo corpus, tiny settings, and a few trained runs."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import soundfile
 
 from emokeras.commandline import import_tensorflow
 
-import_tensorflow()  # as the commands do: a run here and one in a process of its own then give the same bits
+import_tensorflow()  # As the commands do: a run here and one in another process then give the same bits.
 
 REAL_CLIPS = Path(__file__).parents[1].parent / "shared" / "ravdess"
 
@@ -28,7 +28,7 @@ TINY = {
     "training.warmup_epochs": 1,
     "training.batch_size": 8,
 }
-# Of wav2vec 2.0 and its kin: the strides are theirs, 320 samples in all, so that there are 50 frames a second.
+# A speech encoder of the wav2vec 2.0 family, with its strides: 320 samples in all, 50 frames a second.
 TINY_SPEECH = {
     "hidden_size": 12,
     "num_hidden_layers": 2,
@@ -38,23 +38,22 @@ TINY_SPEECH = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 2,
 }
-TINY_BODIES = {
+TINY_ENCODERS = {
     "cnn": {"filters": [4, 8, 16]},
     "crnn": {"filters": [4, 8], "recurrent_units": [6]},
     "resnet": {"filters": [4, 8, 8]},
     "tcn": {"filters": 8, "dilations": [1, 4]},
     "transformer": {"patch_frames": 8, "patch_bands": 10, "units": 8, "num_heads": 2, "num_blocks": 1},
-    "conformer": {"units": 8, "num_heads": 2, "num_blocks": 1, "kernel_size": 3},
     "recurrent": {"units": [6]},
     "imagenet": {},
     "bert": {},
 }
-# A picture of 20 bands is too low for a ResNet that halves five times.
+# An image of 20 bands is too small for a ResNet that halves five times.
 TINY_RECIPES = {"mel-resnet-imagenet": {"spectrogram.num_bands": 32}}
 
 
 def tiny_settings(recipe: str = "mel-cnn3") -> dict:
-    """Return the settings that shrink a recipe until it trains in a second an epoch; branches start from scratch."""
+    """Return settings that shrink a recipe until an epoch takes a second; branches start from random weights."""
     from emokeras.config import EnsembleConfig
     from emokeras.recipes import RECIPES
 
@@ -63,32 +62,30 @@ def tiny_settings(recipe: str = "mel-cnn3") -> dict:
     for name, network in config.networks.items():
         member = f"members.{name}." if isinstance(config, EnsembleConfig) else ""
         for branch, encoder in network.encoders.items():
-            body = TINY_BODIES[encoder.kind]
-            settings |= {f"{member}encoders.{branch}.{key}": value for key, value in body.items()}
+            tiny_encoder = TINY_ENCODERS[encoder.kind]
+            settings |= {f"{member}encoders.{branch}.{key}": value for key, value in tiny_encoder.items()}
         if network.training.refit_epochs:
             settings |= {f"{member}training.refit_epochs": 1}
-        if network.training.crossfit_parts:
-            settings |= {f"{member}training.crossfit_epochs": 1, f"{member}training.crossfit_by": []}
         if len(network.encoders) > 1:
             settings |= {"model.branches": [], "model.attention_units": 8, "model.attention_heads": 2}
     return settings
 
 
 def tiny(config):
-    """Shrink a recipe's configuration."""
+    """Return a recipe's configuration, shrunken."""
     from emokeras.config import override
 
     return override(config, tiny_settings(config.recipe))
 
 
 def tiny_arguments(recipe: str = "mel-cnn3") -> list[str]:
-    """Return the same as arguments of a command."""
+    """Return `tiny_settings` as arguments of a command."""
     return [part for path, value in tiny_settings(recipe).items() for part in ("--set", f"{path}={json.dumps(value)}")]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory):
-    """Keep every cache of the tests out of the reader's own."""
+    """Give the tests a cache folder of their own."""
     folder = tmp_path_factory.mktemp("home")
     os.environ["EMOKERAS_HOME"] = str(folder)
     return folder
@@ -106,8 +103,8 @@ def demo_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def speech_model(tmp_path_factory):
-    """Return the folder of a tiny HuBERT of chance, with what prepares its input."""
-    torch = pytest.importorskip("torch", reason="the extra pretrained brings torch, with which this HuBERT is made")
+    """Return the folder of a tiny HuBERT with random weights, and of its feature extractor's settings."""
+    torch = pytest.importorskip("torch", reason="this HuBERT is made with torch, of the extra asr")
     from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
     torch.manual_seed(0)
@@ -119,7 +116,7 @@ def speech_model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def demo_corpus(demo_folder):
-    """Return it loaded."""
+    """Return the demo corpus, loaded."""
     from emokeras.data.corpora import load_corpus
 
     return load_corpus(demo_folder)
@@ -127,7 +124,7 @@ def demo_corpus(demo_folder):
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory, demo_folder):
-    """Return the folder of one shrunken run of mel-cnn3, made by the command itself."""
+    """Return the folder of a run of the shrunken mel-cnn3, made by the command: three epochs."""
     from emokeras import train
 
     folder = tmp_path_factory.mktemp("runs") / "mel-cnn3"
@@ -138,13 +135,13 @@ def trained_run(tmp_path_factory, demo_folder):
 
 @pytest.fixture(scope="session")
 def mfcc_run(tmp_path_factory, demo_folder):
-    """Return the same of mfcc-cnn2, for one epoch: on the very clips of `trained_run`."""
+    """Return the folder of a run of the shrunken mfcc-cnn2: one epoch, the split of `trained_run`."""
     return short_run("mfcc-cnn2", tmp_path_factory, demo_folder)
 
 
 @pytest.fixture(scope="session")
 def text_run(tmp_path_factory, demo_folder):
-    """Return the same of text-gru."""
+    """Return the folder of a run of the shrunken text-gru: one epoch, the split of `trained_run`."""
     return short_run("text-gru", tmp_path_factory, demo_folder)
 
 
@@ -159,7 +156,7 @@ def short_run(recipe: str, tmp_path_factory, demo_folder) -> Path:
 
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory):
-    """Return WAV files of 1 s, 3.7 s and 10 s at 48 kHz: noise that swells and fades."""
+    """Return WAV files of 1, 3.7 and 10 s at 48 kHz: noise whose level rises and falls."""
     folder = tmp_path_factory.mktemp("recordings")
     files = []
     for number, seconds in enumerate((1.0, 3.7, 10.0)):
