@@ -1,23 +1,29 @@
-"""emokeras: speech emotion recognisers in TensorFlow/Keras, trained, tuned, fused, evaluated and shipped.
+"""emokeras: speech emotion recognizers in TensorFlow/Keras, trained, tuned, fused, evaluated and exported.
 
-A clip's way from file to emotion, and where each step stands:
+A clip from file to metrics, in the order in which `python -m emokeras.train` calls these modules:
 
-    data.corpus      which clips there are, who speaks, which emotion
-    data.splits      which of them train, validate and test
-    data.audio       file -> waveform
-    data.augment     what happens to a training waveform
-    data.features    waveform -> log-mel, MFCC and prosody frames
-    data.transcripts speech -> text
-    data.text        text -> tokens
-    data.pipeline    all of it as a tf.data.Dataset
-    models.build     config -> keras.Model: features in, logits out; models.fusion joins its branches
-    models.late      what several networks say -> one answer
-    training.fit     one config -> one run folder
-    training.members what a run is made of, found or trained first
-    reporting        metrics, pictures, tables
-    training.jobs    many configs, one after another
-    recognizer       a trained run -> waveform and transcript in, probabilities out
+    config, recipes        the settings of an experiment; the named experiments
+    data.corpora           files -> clips: who speaks, which emotion; each file is decoded once
+    training.run           the course of one run, from here to its metrics:
+      training.resolve       a configuration, as asked for -> the whole configuration that is trained
+      data.splits            which clips train, validate and test
+      models.build           configuration -> keras.Model: encoders -> fusion -> logits
+      training.subsets       the clips, waveforms and labels of each subset
+        data.audio             file -> waveform (cached)
+        data.transcripts,      speech -> text -> tokens
+        data.text
+        data.speech            waveform -> frames of a frozen speech encoder (cached)
+      training.fit           stages of training; data.pipeline feeds it:
+        data.augment           waveform -> augmented waveform
+        data.features          waveform -> log-mel, MFCC and prosody frames
+      training.outcome       predictions -> metrics, pictures, model.keras in the run folder
+    training.ensemble      several runs -> one ensemble, by models.late
+    runs                   the run folder: create, read, write, provenance
+    reporting              metrics, plots, tables on the screen
+    results                committed rows -> RESULTS.md and results/<protocol>.md
+    recognizer             a run or an export -> waveform and transcript in, probabilities out
 
+Below all of these: errors, files, commandline, processes (child processes), hub (models of transformers).
 The commands (`python -m emokeras` lists them) are thin functions over these. Importing this package imports none of it.
 """
 
