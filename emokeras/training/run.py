@@ -103,7 +103,10 @@ def train_unscored(config: Config, corpus: Corpus, folder: Path, stop_epoch: int
     runs.check_run(folder, resume=begun)
     resolved = resolve_again(folder, corpus, config.experiment.corpus) if begun else resolve(config, corpus, folder)
     split = draw_split(corpus, resolved.config.experiment)
-    _check_same_split(folder, corpus, split) if begun else _check(resolved, corpus, split)
+    if begun:
+        _check_same_split(folder, corpus, split)
+    else:
+        _check(resolved, corpus, split)
     branches = [Path(branch) for branch in resolved.config.model.branches]
     setup = _set_up(resolved.config, corpus, split, folder, branches, silent)
     # The graph and pictures of each of many trials take time, and nobody looks at them.
@@ -288,7 +291,7 @@ def _train_members(
             _begin(members[name], corpus, split, own)
     at_once = min(members_at_once or default_members_at_once(), len(missing))
     for name in missing:
-        say(f"{name}: trains in {folders[name]}{', beside the others' if at_once > 1 else ''}")
+        say(f"member {name}: training in {folders[name]}")
         if at_once == 1:
             source = members[name].experiment.corpus
             continue_run(folders[name], corpus, source, lambda line: say(f"  {line}"), members_at_once)
