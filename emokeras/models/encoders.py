@@ -1,7 +1,7 @@
-"""The body of one branch: features [frames, bands] and mask [frames, 1] -> frames [steps, channels] and their mask.
+"""The encoders of branches: features [frames, bands] and mask [frames, 1] -> frames [steps, channels] and their mask.
 
-One function a kind; `ENCODERS` finds them by the name a configuration gives. Those that attend are in `attention`,
-those that start from weights of others in `pretrained`.
+There is one function for each `kind` of a configuration, in `ENCODERS`. The transformer is in `attention`, encoders
+with pretrained weights are in `pretrained`. Shapes in this module leave out the batch axis.
 """
 
 import keras
@@ -9,39 +9,35 @@ import keras
 from emokeras.config import CnnConfig, CrnnConfig, EncoderConfig, RecurrentConfig, ResnetConfig, TcnConfig
 from emokeras.errors import UsageError
 from emokeras.models.attention import transformer
-from emokeras.models.layers import (
-    MOMENTUM,
-    BatchNormalization,
-    NormalizedConvolution,
-    SqueezeExcitation,
-    WeightedSum,
-    shorten,
-)
+from emokeras.models.layers import SqueezeExcitation, WeightedSum, halve_mask
+from emokeras.models.normalization import MOMENTUM, BatchNormalization, NormalizedConvolution
 from emokeras.models.pretrained import bert, imagenet
 
 
 def cnn(features, mask, config: CnnConfig | CrnnConfig):
-    """Stack blocks of convolution, batch normalisation, ReLU, 2 × 2 max-pooling and dropout; one block a filter count.
+    """Blocks of convolution, batch normalization, ReLU, 2 × 2 max-pooling and dropout; one block per filter count.
 
-    What is left of the bands is folded into the channels: [steps, bands / 2^blocks × filters].
+    The remaining bands are folded into the channels: [steps, bands / 2^blocks × filters]. Raises UsageError when the
+    blocks leave no frames or bands.
     """
     if 2 ** len(config.filters) > min(features.shape[1:]):
         frames, bands = features.shape[1:]
         raise UsageError(
-            f"encoder.filters: {len(config.filters)} halvings leave nothing of {frames} frames, {bands} bands"
+            f"encoder.filters: {len(config.filters)} halvings of {frames} frames × {bands} bands leave nothing: "
+            "give fewer filter counts"
         )
     frames = keras.layers.Reshape((*features.shape[1:], 1))(features)
     for filters in config.filters:
         frames = _convolution(frames, filters, config.kernel_size, config)
         frames = keras.layers.MaxPooling2D(2)(frames)
-        frames = keras.layers.ReLU()(frames)  # What comes out is the same before the pooling, of four times as much.
+        frames = keras.layers.ReLU()(frames)  # Before the pooling the result is the same, with four times the work.
         frames = keras.layers.SpatialDropout2D(config.dropout)(frames)
         mask = keras.layers.MaxPooling1D(2)(mask)
     return _fold_bands(frames), mask
 
 
 def crnn(features, mask, config: CrnnConfig):
-    """Stack the blocks of `cnn`, then bidirectional GRUs over the steps that they leave (Choi et al. 2017)."""
+    """The blocks of `cnn`, then bidirectional GRUs over their steps (Choi et al. 2017)."""
     frames, mask = cnn(features, mask, config)
     for units in config.recurrent_units:
         layer = _recurrent_layer("gru", units, config)
@@ -51,7 +47,7 @@ def crnn(features, mask, config: CrnnConfig):
 
 
 def recurrent(features, mask, config: RecurrentConfig):
-    """Stack LSTMs or GRUs over frames, of words or of sound; the steps stay as many."""
+    """LSTMs or GRUs over words or frames; the number of steps is unchanged."""
     frames = keras.layers.Dropout(config.dropout)(features)
     for units in config.units:
         layer = _recurrent_layer(config.cell, units, config)
@@ -63,33 +59,33 @@ def recurrent(features, mask, config: RecurrentConfig):
 
 def _recurrent_layer(cell: str, units: int, config: EncoderConfig):
     layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[cell]
-    # cuDNN wants what is valid at the start of each clip, and would make an export that only a GPU can run.
+    # cuDNN needs the valid steps at the start of each clip, and its exports run on GPUs only.
     return layer(units, return_sequences=True, use_cudnn=False, kernel_regularizer=keras.regularizers.L2(config.l2))
 
 
 def _steps_of(mask):
-    """Return a mask [steps, 1] as recurrent layers want it: bool [steps]."""
+    """Return a mask [steps, 1] as recurrent layers take it: bool [steps]."""
     return keras.ops.squeeze(mask, -1) > 0
 
 
 def tcn(features, mask, config: TcnConfig):
-    """A bidirectional temporal convolutional network: what TIM-Net (Ye et al. 2023) does with the residual blocks of
-    Bai et al. (2018).
+    """A bidirectional temporal convolutional network: TIM-Net (Ye et al. 2023) with the residual blocks of Bai et al.
+    (2018).
 
-    The first convolution halves the steps. Each direction is a chain of blocks of two dilated causal convolutions; what
-    the two directions give at one dilation is added, and the dilations are summed by learned weights.
+    The first convolution halves the steps. Each direction is a chain of blocks of two dilated causal convolutions; the
+    outputs of both directions are added per dilation, then summed over the dilations with learned weights.
     """
     frames = keras.layers.ReLU()(_convolution(features, config.filters, 5, config, strides=2))
-    mask = shorten(mask)
+    mask = halve_mask(mask)
     frames = keras.layers.Multiply()([frames, mask])
-    ahead = _dilated_chain(frames, mask, config)
-    back = _dilated_chain(keras.ops.flip(frames, 1), keras.ops.flip(mask, 1), config)
-    scales = [keras.layers.Add()([one, keras.ops.flip(other, 1)]) for one, other in zip(ahead, back, strict=True)]
+    forward = _dilated_chain(frames, mask, config)
+    backward = _dilated_chain(keras.ops.flip(frames, 1), keras.ops.flip(mask, 1), config)
+    scales = [keras.layers.Add()([one, keras.ops.flip(two, 1)]) for one, two in zip(forward, backward, strict=True)]
     return WeightedSum()(scales) if len(scales) > 1 else scales[0], mask
 
 
 def _dilated_chain(frames, mask, config):
-    """Return the frames after each block, all [steps, filters]."""
+    """Return the frames [steps, filters] after each block."""
     scales = []
     for dilation in config.dilations:
         shortcut = frames
@@ -102,14 +98,12 @@ def _dilated_chain(frames, mask, config):
 
 
 def _causal_convolution(frames, dilation, config):
-    """Convolve [steps, channels] with what is 0, 1, 2 ... dilations before each step.
-
-    Written as one dense layer over shifted copies: dilated Conv1D is several times slower on a CPU.
-    """
+    """A dilated causal convolution of frames [steps, channels], as a 1 × 1 convolution of shifted copies: on a CPU a
+    dilated Conv1D is several times slower."""
     copies = [frames]
     for tap in range(1, config.kernel_size):
         steps = min(tap * dilation, frames.shape[1])
-        kept, _ = keras.ops.split(frames, [frames.shape[1] - steps], axis=1)  # learns faster than cropping on a CPU
+        kept, _ = keras.ops.split(frames, [frames.shape[1] - steps], axis=1)  # trains faster than cropping on a CPU
         copies.append(keras.layers.ZeroPadding1D((steps, 0))(kept))
     return _convolution(keras.layers.Concatenate()(copies), config.filters, 1, config)
 
@@ -117,18 +111,18 @@ def _causal_convolution(frames, dilation, config):
 def resnet(features, mask, config: ResnetConfig):
     """A residual network over time (He et al. 2016): a stem of two 2-D convolutions, then 1-D residual blocks.
 
-    The first of `filters` is the stem's, the others one block each; where a count is larger than the one before, the
-    block halves the steps. With `squeeze_excitation` each block weighs its channels (Hu et al. 2018).
+    The first of `filters` is the stem's, each other a block's; a block with more filters than channels halves the
+    steps. Raises UsageError without a block.
     """
     if len(config.filters) < 2:
-        raise UsageError(f"encoder.filters={list(config.filters)}: a resnet needs the stem's filters and a block's")
+        raise UsageError(f"encoder.filters={list(config.filters)}: give the stem's and a block's at least")
     stem_filters, *block_filters = config.filters
     frames = keras.layers.Reshape((*features.shape[1:], 1))(features)
     for place in ("first", "second"):
         strides = (2 if place == config.stem_halves_steps else 1, 2)  # of steps and bands
         frames = _convolution(frames, stem_filters, config.kernel_size, config, strides)
         frames = keras.layers.ReLU()(frames)
-    mask = shorten(mask)
+    mask = halve_mask(mask)
     frames = _convolution(_fold_bands(frames), block_filters[0], 1, config)
     frames = keras.layers.ReLU()(frames)
     for filters in block_filters:
@@ -141,7 +135,7 @@ def _residual_block(frames, mask, filters, config):
     shortcut = frames
     if strides == 2:
         shortcut = keras.layers.AveragePooling1D(2, padding="same")(frames)
-        mask = shorten(mask)
+        mask = halve_mask(mask)
     if filters != frames.shape[-1]:
         shortcut = _convolution(shortcut, filters, 1, config)
     frames = _convolution(frames, filters, config.kernel_size, config, strides)
@@ -154,7 +148,7 @@ def _residual_block(frames, mask, filters, config):
 
 
 def _end_of_block(frames, mask, config: ResnetConfig | TcnConfig):
-    """Normalise each step's channels where the configuration says, and leave padding 0, whatever that adds."""
+    """Layer normalization where it is set, then ReLU; padding is 0 again after that."""
     if config.layer_normalization:
         frames = keras.layers.LayerNormalization()(frames)
     frames = keras.layers.ReLU()(frames)
@@ -162,7 +156,7 @@ def _end_of_block(frames, mask, config: ResnetConfig | TcnConfig):
 
 
 def _convolution(frames, filters, kernel_size, config, strides=1):
-    """Convolve [steps, channels] or [steps, bands, channels], and normalise the batch where the configuration says."""
+    """Convolution of [steps, channels] or [steps, bands, channels], and batch normalization where it is set."""
     regularizer = keras.regularizers.L2(config.l2)
     if config.batch_normalization and len(frames.shape) == 4 and frames.shape[-1] == 1:
         layer = NormalizedConvolution(filters, kernel_size, strides, MOMENTUM, kernel_regularizer=regularizer)

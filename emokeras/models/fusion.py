@@ -1,7 +1,7 @@
-"""From the frames of one branch or several to logits: how time is pooled, how branches meet, and the dense head.
+"""From the frames of one or several branches to logits: pooling over time, fusion of branches, and the dense head.
 
-What a branch's body gives is marked by a layer INPUT_frames, what pooling makes of it by INPUT_pooled: a network can
-start from another's branch up to there.
+The layers INPUT_frames and INPUT_pooled mark a branch's frames before and after pooling: up to there the weights of
+another network's branch can be loaded. Shapes in this module leave out the batch axis.
 """
 
 from collections.abc import Mapping
@@ -12,39 +12,37 @@ from emokeras.config import Config, InputName, Pooling
 from emokeras.models.attention import feed_forward
 from emokeras.models.layers import AttentionPooling, CrossAttention, MaskedPooling, PositionEmbedding, WeightedAverage
 
-EMBEDDING = "shared_embedding"  # the layer that marks what the head of a network sees
-
 Branches = Mapping[InputName, tuple[keras.KerasTensor, keras.KerasTensor]]  # [steps, channels], their mask [steps, 1]
 
 
 def fuse(branches: Branches, config: Config) -> keras.KerasTensor:
-    """Return the logits [emotions] of a network with these branches. A single one has nothing to meet."""
+    """Return the logits [emotions] of a network with these branches; with a single one `model.fusion` has no effect."""
     match config.model.fusion if len(branches) > 1 else "early":
         case "early":
             return early(branches, config)
         case "attention":
-            return early(attend_across(branches, config), config)
+            return early(cross_attend(branches, config), config)
         case "hybrid":
             return hybrid(branches, config)
 
 
 def early(branches: Branches, config: Config):
-    """Early fusion: the branches' embeddings side by side, and one head over them."""
+    """Early fusion: one head over the concatenated embeddings of the branches."""
     return head(list(embed(branches, config).values()), config, "emotion")
 
 
 def hybrid(branches: Branches, config: Config):
-    """Early and late fusion together: the logits of the head over all embeddings and those of each embedding alone,
-    averaged by weights that are learned with them."""
+    """Hybrid fusion, early and late: the logits of a head over all embeddings and of one dense layer per branch,
+    averaged with learned weights."""
     embeddings = embed(branches, config)
     together = head(list(embeddings.values()), config, "all_emotion")
     alone = [_logits(embedding, config, f"{name}_emotion") for name, embedding in embeddings.items()]
     return WeightedAverage(dtype="float32", name="emotion")([together, *alone])
 
 
-def attend_across(branches: Branches, config: Config) -> Branches:
-    """Attention fusion: let the steps of each branch look at all valid steps of the others, as the cross-modal
-    transformer does (Tsai et al. 2019), in blocks of `attention_units` channels."""
+def cross_attend(branches: Branches, config: Config) -> Branches:
+    """Attention fusion: cross-attention from the steps of each branch to all valid steps of the others, as in the
+    cross-modal transformer (Tsai et al. 2019), in blocks of `attention_units` channels."""
     units, heads = config.model.attention_units, config.model.attention_heads
     regularizer = keras.regularizers.L2(_l2(config))
     branches = {
@@ -52,25 +50,25 @@ def attend_across(branches: Branches, config: Config) -> Branches:
         for name, (frames, mask) in branches.items()
     }
     for block in range(config.model.attention_blocks):
-        met = {}
+        fused = {}
         for name, (frames, mask) in branches.items():
             others = [branch for other, branch in branches.items() if other != name]
-            other_frames, other_masks = (_side_by_side(parts, axis=1) for parts in zip(*others, strict=True))
-            layer = CrossAttention(heads, config.model.dropout, name=attention_layer(name, block))
+            other_frames, other_masks = (_concatenate(parts, axis=1) for parts in zip(*others, strict=True))
+            layer = CrossAttention(heads, config.model.dropout, name=attention_layer_name(name, block))
             frames = layer([frames, other_frames, other_masks])
-            met[name] = feed_forward(frames, config.model.dropout, _l2(config)), mask
-        branches = met
+            fused[name] = feed_forward(frames, config.model.dropout, _l2(config)), mask
+        branches = fused
     return branches
 
 
-def attention_layer(name: InputName, block: int) -> str:
-    """Return the name of the layer in which a branch looks at the others."""
+def attention_layer_name(name: InputName, block: int) -> str:
+    """Return the name of a branch's cross-attention layer."""
     return f"{name}_attention_{block}"
 
 
 def embed(branches: Branches, config: Config) -> dict[InputName, keras.KerasTensor]:
-    """Return the embedding of each branch: its frames pooled over time and, where the configuration says so, a dense
-    layer over that."""
+    """Return the embedding of each branch: its frames pooled over time, then the dense layer of
+    `encoder.embedding_units`, if any, with batch normalization where the encoder has it."""
     embeddings = {}
     for name, (frames, mask) in branches.items():
         encoder = config.encoders[name]
@@ -96,11 +94,10 @@ def pool(frames, mask, pooling: Pooling):
 
 
 def head(embeddings: list, config: Config, name: str):
-    """Dense layers with dropout over the embeddings, then logits [emotions]."""
-    embedding = _side_by_side(embeddings, axis=-1)
+    """Dense layers with dropout over the concatenated embeddings, then logits [emotions]."""
+    embedding = _concatenate(embeddings, axis=-1)
     if config.model.normalize_embedding:
         embedding = keras.layers.BatchNormalization()(embedding)
-    embedding = keras.layers.Identity(name=EMBEDDING)(embedding)
     embedding = keras.layers.Dropout(config.model.dropout)(embedding)
     for units in config.model.hidden_units:
         embedding = _dense(embedding, units, config.model.batch_normalization, config)
@@ -116,7 +113,7 @@ def _dense(embedding, units: int, batch_normalization: bool, config: Config):
 
 
 def _logits(embedding, config: Config, name: str):
-    """In float32, whatever the precision of the layers before."""
+    """Logits [emotions], in float32 whatever the precision of the layers before."""
     regularizer = keras.regularizers.L2(_l2(config))
     emotions = len(config.experiment.emotions)
     return keras.layers.Dense(emotions, kernel_regularizer=regularizer, dtype="float32", name=name)(embedding)
@@ -126,6 +123,6 @@ def _l2(config: Config) -> float:
     return max(encoder.l2 for encoder in config.encoders.values())
 
 
-def _side_by_side(tensors, axis: int):
+def _concatenate(tensors, axis: int):
     tensors = list(tensors)
     return keras.layers.Concatenate(axis)(tensors) if len(tensors) > 1 else tensors[0]

@@ -1,7 +1,7 @@
-"""Late fusion: what several networks say of a clip, made one answer, and the weights of that, fitted on validation.
+"""Late fusion: combine the probabilities of several networks, with parameters that are fitted on validation.
 
-Written with what NumPy and keras.ops have in common, so that a table, a recogniser and an export compute the same.
-All of it works on probabilities: their logarithms are logits, up to what softmax does not see.
+`combine` uses what NumPy and keras.ops have in common, so that a table, a recognizer and an export compute the same.
+The logarithms of probabilities serve as logits: they differ by a constant, which softmax removes.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from pydantic import TypeAdapter, ValidationError
 from emokeras.config import EnsembleMethod
 from emokeras.errors import RunError, first_line
 
-SMALLEST_PROBABILITY = 1e-7  # A network that is quite sure has logits like no other: 16 nats below is as good as none.
-TIE_BREAK = 1e-3  # how much of a vote the mean probability counts
+SMALLEST_PROBABILITY = 1e-7  # 16 nats below certainty; it limits the weight of one very confident network
+TIE_BREAK = 1e-3  # weight of the mean probability against a vote
 
 
 @dataclass(frozen=True)
 class Combination:
-    """How answers become one. "weighted" has a weight for each member, "stacking" a logistic regression: `kernel`
+    """A method and its parameters: `weights` [members] of "weighted"; of "stacking" the logistic regression's `kernel`
     [members × emotions, emotions] and `bias` [emotions]."""
 
     method: EnsembleMethod
@@ -29,13 +29,17 @@ class Combination:
 
 
 def combine(probabilities, combination: Combination, ops=np):
-    """Return the probabilities [clips, emotions] of an ensemble whose members say probabilities [members, clips,
-    emotions]; `ops` is numpy, or keras.ops for tensors.
+    """Return the probabilities of an ensemble, float32 [clips, emotions].
 
-    mean-logits, weighted: the softmax of the mean of the logits, plain or by the weights. mean-probabilities: their
-    mean. vote: the share of the members whose likeliest emotion it is, where equals share a member's vote; among equal
-    shares the mean probability decides, which enters as a thousandth of a vote. stacking: multinomial logistic
-    regression over all members' logits.
+    "mean-logits", "weighted": softmax of the mean of the logits, plain or weighted. "mean-probabilities": the mean.
+    "vote": the share of the members whose most likely emotion it is; equally likely emotions share a member's vote, and
+    the mean probability, with the weight of a thousandth of a vote, breaks ties. "stacking": multinomial logistic
+    regression over the logits of all members.
+
+    Parameters
+    ----------
+    probabilities: float32 [members, clips, emotions].
+    ops: numpy, or keras.ops for tensors.
     """
     match combination.method:
         case "mean-probabilities":
@@ -60,8 +64,17 @@ def combine(probabilities, combination: Combination, ops=np):
 
 
 def fit_combination(method: EnsembleMethod, probabilities: np.ndarray, labels: np.ndarray) -> Combination:
-    """Return the combination of members that say probabilities [members, clips, emotions] of the validation clips whose
-    emotions are `labels`, int [clips]. Raises RunError where stacking lacks a clip of some emotion."""
+    """Fit a combination on validation clips.
+
+    Parameters
+    ----------
+    probabilities: float32 [members, clips, emotions].
+    labels: int [clips], the true emotions.
+
+    Raises
+    ------
+    RunError: an emotion has no clip, which stacking needs.
+    """
     match method:
         case "weighted":
             return Combination(method, weights=tuple(fit_weights(probabilities, labels).tolist()))
@@ -71,15 +84,15 @@ def fit_combination(method: EnsembleMethod, probabilities: np.ndarray, labels: n
 
 
 def fit_weights(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the weights [members], none negative, of sum 1, by which the mean of the members' logits has the least
-    cross-entropy.
+    """Return the non-negative weights [members], with sum 1, of the mean of logits with the least cross-entropy.
 
-    That is convex in the weights (a sum of log-sum-exps of linear functions less a linear one), so that SLSQP (Kraft
-    1988, by SciPy) finds the one minimum.
+    The cross-entropy is convex in the weights (log-sum-exps of linear functions minus a linear one), so SLSQP (Kraft
+    1988, in SciPy) finds its minimum.
 
     Parameters
     ----------
-    probabilities: [members, clips, emotions]; labels: int [clips].
+    probabilities: float32 [members, clips, emotions].
+    labels: int [clips], the true emotions.
     """
     from scipy.optimize import minimize
     from scipy.special import logsumexp, softmax
@@ -94,10 +107,10 @@ def fit_weights(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
         gradient = (softmax(mixed, axis=1) * logits).sum(axis=2) - of_truth
         return loss.mean(), gradient.mean(axis=1)
 
-    even = np.full(len(logits), 1 / len(logits))
+    equal = np.full(len(logits), 1 / len(logits))
     found = minimize(
         loss_and_gradient,
-        even,
+        equal,
         jac=True,
         method="SLSQP",
         bounds=[(0, 1)] * len(logits),
@@ -106,16 +119,16 @@ def fit_weights(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     )
     weights = np.clip(found.x, 0, None)
     weights /= weights.sum()
-    # Where the solver ends early for rounding, even weights may be better by less than it tells.
-    return min((weights, even), key=lambda each: loss_and_gradient(each)[0])
+    # Where rounding ends the solver early, equal weights may be slightly better.
+    return min((weights, equal), key=lambda each: loss_and_gradient(each)[0])
 
 
 def read_combination(path: Path) -> Combination:
-    """Read the file in which a run keeps its combination, as JSON. Raises RunError."""
+    """Read a run's ensemble.json. Raises RunError when it is missing or damaged."""
     try:
         return TypeAdapter(Combination).validate_json(Path(path).read_bytes())
     except (OSError, ValidationError) as error:
-        raise RunError(f"{path} cannot be read ({first_line(error)}): fuse the runs again") from error
+        raise RunError(f"{path} cannot be read ({first_line(error)}): combine the runs again") from error
 
 
 def _fit_stacking(probabilities: np.ndarray, labels: np.ndarray) -> Combination:
@@ -127,10 +140,10 @@ def _fit_stacking(probabilities: np.ndarray, labels: np.ndarray) -> Combination:
         raise RunError(f"stacking: {missing} of {emotions} emotions have no validation clip: take --method weighted")
     logits = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
     rows = np.moveaxis(logits, 0, 1).reshape(clips, members * emotions)
-    # 8 × 8 × members coefficients on some hundred clips: much regularised.
+    # 8 × 8 × members coefficients on a few hundred clips: strong regularization.
     fitted = LogisticRegression(C=0.01, max_iter=10_000).fit(rows, labels)
     kernel, bias = fitted.coef_.T, fitted.intercept_
-    if emotions == 2:  # scikit-learn has one score then, of the second beyond the first.
+    if emotions == 2:  # scikit-learn gives one score then, of the second against the first.
         kernel, bias = kernel * [-0.5, 0.5], bias * [-0.5, 0.5]
     return Combination("stacking", kernel=tuple(map(tuple, kernel.tolist())), bias=tuple(bias.tolist()))
 

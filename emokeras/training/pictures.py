@@ -10,9 +10,10 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from emokeras.config import Config
-from emokeras.data import features, pipeline
+from emokeras.data import pipeline
+from emokeras.data.spectrogram import band_centers_hz
 from emokeras.data.text import RESERVED, VOCABULARY_FILE, read_vocabulary
-from emokeras.models.fusion import attention_layer
+from emokeras.models.fusion import attention_layer_name
 from emokeras.reporting import plots
 from emokeras.training.subsets import Subset, evaluation_inputs
 
@@ -40,7 +41,7 @@ def draw_examples(model: keras.Model, config: Config, train: Subset, batches: tf
         hop_seconds=settings.hop_seconds,
         plain_masks=list(plain[mask] > 0),
         augmented_masks=list(augmented[mask] > 0),
-        band_centers_hz=features.band_centers_hz(settings) if name == "spectrogram" else None,
+        band_centers_hz=band_centers_hz(settings) if name == "spectrogram" else None,
         feature_name={"spectrogram": "band", "mfcc": "coefficient"}.get(name, "feature"),
         unit="standard deviations from the training mean",
     )
@@ -58,7 +59,7 @@ def draw_attention(model: keras.Model, config: Config, clip: Mapping[str, np.nda
     words = {name: _words(clip[name], config, run) if name == "tokens" else [] for name in config.encoders}
     maps = []
     for name in config.encoders:
-        layer = model.get_layer(attention_layer(name, config.model.attention_blocks - 1))
+        layer = model.get_layer(attention_layer_name(name, config.model.attention_blocks - 1))
         weights = layer.attention_map(keras.Model(model.inputs, layer.input)(batch))  # [1, steps, other steps]
         weights = keras.ops.convert_to_numpy(weights)[0]
         others = [other for other in config.encoders if other != name]
