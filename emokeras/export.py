@@ -2,9 +2,10 @@
 
     python -m emokeras.export runs/mel-resnet/ravdess-random-split-0-seed-0 saved_models/mel-resnet
 
-It is laid out as TensorFlow Serving wants it, saved_models/NAME/VERSION/, each export one version up. Its signature
-serving_default(waveform: float32 [batch, samples]) -> {probabilities, emotion} takes any length at the model's rate.
-A model with a text branch takes transcript: string [batch], or a pretrained tokenizer's tokens: int [batch, words].
+It is written to saved_models/NAME/VERSION/, as TensorFlow Serving expects, each export with the next version. Its
+signature serving_default(waveform: float32 [batch, samples]) -> {probabilities, emotion} takes any length at the
+model's sample rate. A model with a text branch takes transcript: string [batch], or tokens: int [batch, words] of a
+pretrained tokenizer.
 """
 
 import argparse
@@ -16,15 +17,22 @@ from emokeras import commandline
 from emokeras.errors import ExportError, RunError
 
 CHECKED_SECONDS = (0.05, 1.0, 3.7, 10.0)
-CHECKED_SENTENCES = ("Kids are talking by the door.", "", "What?!", "I never said that, and you know it very well")
+CHECKED_TRANSCRIPTS = ("Kids are talking by the door.", "", "What?!", "I never said that, and you know it very well")
 TOLERANCE = 1e-5
 
 
-def export(run: Path, target: Path | None = None, say=print) -> Path:
+def export(run: Path, target: Path | None = None, *, say=print) -> Path:
     """Export a run; return the folder of the new version.
 
-    Raises RunError for what is no run, ExportError when the written model does not give what the one in memory gives
-    (nothing is left behind then).
+    Parameters
+    ----------
+    target: the folder of the model's versions, by default saved_models/RECIPE.
+    say: called with each line to print.
+
+    Raises
+    ------
+    RunError: `run` is not the folder of a run that has ended.
+    ExportError: the written model does not compute what the one in memory computes; the new version is removed.
     """
     commandline.import_tensorflow()
     from emokeras.recognizer import load_recognizer
@@ -47,53 +55,54 @@ def export(run: Path, target: Path | None = None, say=print) -> Path:
 
 
 def write(recognizer, run: Path, folder: Path) -> None:
-    """Write the SavedModel, and in assets.extra/ beside it the run's configuration, split and tokenizer, and a single
-    network itself, for `model.start_from`."""
+    """Write the SavedModel, and to its assets.extra/ the run's configuration, split and tokenizer, and model.keras of a
+    single network, for `model.start_from`."""
     import keras
 
     from emokeras import runs
     from emokeras.config import to_json
     from emokeras.data.text import copy_tokenizer
     from emokeras.files import write_text
-    from emokeras.recognizer import serving_function, signature
+    from emokeras.recognizer import input_signature, serving_function
 
     archive = keras.export.ExportArchive()
     for member in recognizer.members:
-        if isinstance(member.tokenize, keras.Layer):
-            archive.track(member.tokenize)  # It holds the vocabulary's table.
+        if isinstance(member.tokenizer, keras.Layer):
+            archive.track(member.tokenizer)  # for its lookup table
     serve = serving_function(recognizer.config, recognizer.members, recognizer.combination)
-    archive.add_endpoint("serving_default", serve, input_signature=signature(recognizer.config))
+    archive.add_endpoint("serving_default", serve, input_signature=input_signature(recognizer.config))
     archive.write_out(str(folder), verbose=False)
-    (folder / "assets.extra").mkdir()
-    write_text(folder / "assets.extra" / "config.json", to_json(runs.shareable_config(run)))
-    shutil.copyfile(run / "split.csv", folder / "assets.extra" / "split.csv")
+    extra = folder / "assets.extra"
+    extra.mkdir()
+    write_text(extra / "config.json", to_json(runs.shareable_config(run)))
+    shutil.copyfile(run / "split.csv", extra / "split.csv")
     own = {row["content"] for row in runs.read_split(run)}
-    if before := [row for row in recognizer.split if row["content"] not in own]:
-        runs.write_earlier_splits(folder / "assets.extra", before)
+    if earlier := [row for row in recognizer.clips_used if row["content"] not in own]:
+        runs.write_earlier_splits(extra, earlier)
     if recognizer.combination is None:
-        shutil.copyfile(run / "model.keras", folder / "assets.extra" / "model.keras")
-    reading = [member for member in recognizer.members if member.config.takes_transcripts]
-    if reading:  # Words are looked up within the graph; a pretrained tokenizer is needed beside it.
-        needed = next((member for member in reading if member.config.has_pretrained_tokenizer), reading[0])
-        copy_tokenizer(needed.folder, folder / "assets.extra")
+        shutil.copyfile(run / "model.keras", extra / "model.keras")
+    with_text = [member for member in recognizer.members if member.config.takes_transcripts]
+    if with_text:  # A pretrained tokenizer is not part of the graph: callers need it.
+        needed = next((member for member in with_text if member.config.has_pretrained_tokenizer), with_text[0])
+        copy_tokenizer(needed.folder, extra)
 
 
 def check(recognizer, folder: Path) -> float:
-    """Return the largest difference of probabilities between the written and the living model, on noise of several
-    lengths and on sentences, alone and as a batch. Raises ExportError above TOLERANCE."""
+    """Return the largest difference of probabilities between the written model and the one in memory, for noise of
+    several lengths and transcripts, one by one and as a batch. Raises ExportError above TOLERANCE."""
     import numpy as np
 
     from emokeras.recognizer import load_recognizer
 
     generator = np.random.default_rng(0)
-    rate = recognizer.sample_rate_hz
-    sounds = [generator.normal(scale=0.1, size=round(seconds * rate)).astype(np.float32) for seconds in CHECKED_SECONDS]
+    lengths = [round(seconds * recognizer.sample_rate_hz) for seconds in CHECKED_SECONDS]
+    waveforms = [generator.normal(scale=0.1, size=length).astype(np.float32) for length in lengths]
     written = load_recognizer(folder)
-    examples = list(zip(sounds, CHECKED_SENTENCES, strict=True))
-    alone = np.concatenate([written.predict([sound], [sentence]) for sound, sentence in examples])
-    together = [model.predict(sounds, CHECKED_SENTENCES) for model in (recognizer, written)]
-    difference = max(np.abs(alone - probabilities).max() for probabilities in together)
-    if not difference <= TOLERANCE:  # NaN is no agreement either.
+    pairs = list(zip(waveforms, CHECKED_TRANSCRIPTS, strict=True))
+    alone = np.concatenate([written.predict([waveform], [transcript]) for waveform, transcript in pairs])
+    batched = [model.predict(waveforms, CHECKED_TRANSCRIPTS) for model in (recognizer, written)]
+    difference = max(np.abs(alone - probabilities).max() for probabilities in batched)
+    if not difference <= TOLERANCE:  # also true for NaN
         raise ExportError(f"the exported model differs by {difference:.1e} from the one in memory: nothing was written")
     return float(difference)
 

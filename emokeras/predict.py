@@ -1,9 +1,9 @@
-"""Say which emotion a recording expresses. Takes any file that libsndfile reads: WAV, FLAC, OGG, MP3, AIFF ...
+"""Recognize the emotions of recordings: WAV, FLAC, OGG, MP3, AIFF, and whatever else libsndfile reads.
 
     python -m emokeras.predict clip.wav
     python -m emokeras.predict clip.wav --model runs/mel-resnet/ravdess-random-split-0-seed-0
 
-With no model named it takes the one that comes with emokeras; saved_models/ravdess/README.md says what that is worth.
+The default model is the one that comes with emokeras; saved_models/ravdess/README.md describes it and its accuracy.
 """
 
 import argparse
@@ -24,24 +24,31 @@ SHIPPED = Path("saved_models") / "ravdess"
 def predict(
     files: Sequence[Path],
     model: Path,
+    *,
     transcripts: Sequence[str] | None = None,
     whisper: str = DEFAULT_WHISPER,
     language: str = "en",
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[dict], list[str]]:
-    """Recognise audio files, with what is said in them, with a run or an exported model.
+    """Recognize the emotions of audio files.
 
     Parameters
     ----------
-    transcripts: one a file, for a model that reads them; where there are none, Whisper writes them. A model that reads
-        alone needs no files.
-    whisper: the Whisper model that does, a name or a folder. It needs the extra `asr`.
-    language: what is spoken, its code or English name, for a Whisper that knows several.
-    say: where lines for the reader go.
+    files: the audio files; none for a model that takes transcripts only.
+    model: a run folder or an exported model.
+    transcripts: one for each file, for a model that takes them; by default Whisper transcribes the files.
+    whisper: the Whisper model, a name or a folder. It needs the extra `asr`.
+    language: the language spoken, its code or English name, for a multilingual Whisper.
+    say: called with each line to print.
 
     Returns
     -------
-    For each readable file {"file", "emotion", "probabilities": {emotion: float}}, and one line for each that is not.
+    For each readable file {"file", "emotion", "probabilities": {emotion: float}}, and one line for each unreadable one.
+
+    Raises
+    ------
+    UsageError: the model needs files or transcripts that are missing, or takes no transcripts.
+    RunError: `model` is no run and no exported model.
     """
     commandline.import_tensorflow()
     from emokeras.data.audio import load_waveform
@@ -49,37 +56,37 @@ def predict(
     from emokeras.recognizer import load_recognizer
 
     recognizer = load_recognizer(model)
-    hears, reads = recognizer.config.takes_audio, recognizer.config.takes_transcripts
+    takes_audio, takes_transcripts = recognizer.config.takes_audio, recognizer.config.takes_transcripts
     if files and transcripts and len(files) != len(transcripts):
-        raise UsageError(f"{len(files)} files and {len(transcripts)} transcripts: give one --transcript a file")
-    if transcripts and not reads:
-        raise UsageError(f"{model} does not read what is said: leave --transcript out")
-    if hears and not files:
-        raise UsageError(f"{model} hears: give audio files")
-    recognise = None
-    if reads and not transcripts:
+        raise UsageError(f"{len(files)} files and {len(transcripts)} transcripts: give one --transcript for each file")
+    if transcripts and not takes_transcripts:
+        raise UsageError(f"{model} takes no transcripts: leave out --transcript")
+    if takes_audio and not files:
+        raise UsageError(f"{model} needs audio files")
+    transcribe = None
+    if takes_transcripts and not transcripts:
         try:
-            recognise = load_whisper(whisper, language, say=say)
+            transcribe = load_whisper(whisper, language, say=say)
         except EmokerasError as error:
-            raise UsageError(f"{model} reads what is said: give --transcript TEXT, one a file ({error})") from error
+            raise UsageError(f"{model} needs transcripts: give --transcript TEXT for each file ({error})") from error
         say(f"transcripts by {whisper}")
-    names, waveforms, said, problems = [], [], [], []
-    for file, transcript in itertools.zip_longest(files, transcripts or []):
+    names, waveforms, texts, problems = [], [], [], []
+    for file, text in itertools.zip_longest(files, transcripts or []):
         try:
-            waveform = load_waveform(file, recognizer.sample_rate_hz) if hears else None
-            if recognise:
-                (transcript,) = recognise([load_waveform(file, SAMPLE_RATE_HZ)])
-                say(f"{file}: {transcript or '(no words)'}")
+            waveform = load_waveform(file, recognizer.sample_rate_hz) if takes_audio else None
+            if transcribe:
+                (text,) = transcribe([load_waveform(file, SAMPLE_RATE_HZ)])
+                say(f"{file}: {text or '(no words)'}")
         except AudioError as error:
             problems.append(str(error))
             continue
-        names.append(str(file or transcript))
+        names.append(str(file or text))
         waveforms.append(waveform)
-        said.append(transcript)
+        texts.append(text)
     if not names:
         return [], problems
     answers = []
-    for name, row in zip(names, recognizer.predict(waveforms, said), strict=True):
+    for name, row in zip(names, recognizer.predict(waveforms, texts), strict=True):
         probabilities = {emotion: float(value) for emotion, value in zip(recognizer.emotions, row, strict=True)}
         emotion = max(probabilities, key=probabilities.get)
         answers.append({"file": name, "emotion": emotion, "probabilities": probabilities})
@@ -87,14 +94,14 @@ def predict(
 
 
 def shipped_model() -> Path:
-    """Return the folder of the model that comes with emokeras: in the checkout, or where its wheel has put it. Raises
-    UsageError when it is at neither place."""
+    """Return the folder of the model that comes with emokeras, in a checkout or an installed wheel. Raises UsageError
+    when it is missing."""
     schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
     installed = [Path(sysconfig.get_path("data", scheme)) / "share" / "emokeras" for scheme in schemes]
-    for place in (Path(__file__).parents[1], *installed):
-        if (place / SHIPPED).is_dir():
-            return place / SHIPPED
-    raise UsageError("the model that comes with emokeras is not where it was installed: give --model RUN|MODEL")
+    for folder in (Path(__file__).parents[1], *installed):
+        if (folder / SHIPPED).is_dir():
+            return folder / SHIPPED
+    raise UsageError("the model that comes with emokeras is missing from its installation: give --model RUN|MODEL")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -102,23 +109,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = commandline.make_parser("emokeras.predict", __doc__)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio files")
     parser.add_argument(
-        "--transcript", action="append", metavar="TEXT", help="what is said, for a model that reads it; one a file"
+        "--transcript", action="append", metavar="TEXT", help="for a model that takes transcripts; once for each file"
     )
     parser.add_argument(
         "--whisper",
         default=DEFAULT_WHISPER,
         metavar="NAME|DIR",
-        help=f"what writes the transcripts that are not given (default: {DEFAULT_WHISPER})",
+        help=f"the Whisper model that transcribes where no --transcript is given (default: {DEFAULT_WHISPER})",
     )
-    parser.add_argument("--language", default="en", help="what is spoken, for Whisper: its code or name (default: en)")
-    parser.add_argument("--model", type=Path, help="a run folder or an exported model (default: the one shipped)")
-    parser.add_argument("--json", action="store_true", help="print JSON, one object a file")
+    parser.add_argument("--language", default="en", help="the language spoken, for Whisper: code or name (default: en)")
+    parser.add_argument("--model", type=Path, help="a run folder or an exported model (default: the shipped one)")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object for each file")
     return commandline.run_command(_work, parser.parse_args(argv))
 
 
 def _work(arguments: argparse.Namespace) -> int:
     if not arguments.files and not arguments.transcript:
-        raise UsageError("there is nothing to recognise: give audio files, or --transcript for a model that reads")
+        raise UsageError("nothing to recognize: give audio files, or --transcript for a model that takes transcripts")
     model = arguments.model
     if model is None:
         model = shipped_model()
@@ -126,10 +133,10 @@ def _work(arguments: argparse.Namespace) -> int:
     answers, problems = predict(
         arguments.files,
         model,
-        arguments.transcript,
-        arguments.whisper,
-        arguments.language,
-        lambda line: print(line, file=sys.stderr),
+        transcripts=arguments.transcript,
+        whisper=arguments.whisper,
+        language=arguments.language,
+        say=lambda line: print(line, file=sys.stderr),
     )
     if arguments.json:
         for answer in answers:
