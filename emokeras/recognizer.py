@@ -122,8 +122,8 @@ class Recognizer:
 
 
 def _batches(lengths: Sequence[int], max_samples: int) -> list[slice]:
-    """Divide clips of these lengths in samples, in their order, into batches: at most CLIPS_PER_BATCH clips, and at most
-    `max_samples` when padded to the longest."""
+    """Divide clips of these lengths in samples, in their order, into batches of at most CLIPS_PER_BATCH clips and at
+    most `max_samples` when padded to the longest."""
     starts, longest = [0], 0
     for number, length in enumerate(lengths):
         longest, count = max(longest, length), number - starts[-1] + 1

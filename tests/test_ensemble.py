@@ -102,7 +102,7 @@ def read_members(folder):
 
 def test_evaluate_gives_its_figures_again(fused, exported, demo_folder):
     for model in (fused, exported):
-        scores = evaluate.evaluate(model, str(demo_folder), say=lambda line: None)
+        scores = evaluate.evaluate(model, corpus=str(demo_folder), say=lambda line: None)
         assert scores["accuracy"] == pytest.approx(runs.read_metrics(fused)["test"]["accuracy"])
         assert scores["cross_entropy"] == pytest.approx(runs.read_metrics(fused)["test"]["cross_entropy"], abs=1e-4)
 
@@ -188,7 +188,7 @@ def test_rows_of_results_give_the_same_figures_and_no_model(fused, trained_run, 
     for file in FILES.values():
         assert (tmp_path / "rows" / file).read_bytes() == (tmp_path / "runs" / file).read_bytes()
     assert predict.main([str(recordings[0]), "--model", str(tmp_path / "rows")]) == 1
-    assert "a model needs the runs themselves" in capsys.readouterr().err
+    assert "make it of the runs themselves" in capsys.readouterr().err
 
 
 def test_an_ensemble_is_made_of_single_networks(fused, trained_run, tmp_path, capsys):

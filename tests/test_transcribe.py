@@ -472,5 +472,5 @@ def test_without_a_recogniser_a_missing_transcript_is_refused(text_run, corpus, 
     out, err = capfd.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert "reads what is said: give --transcript TEXT, one a file" in err
+    assert "needs transcripts: give --transcript TEXT for each file" in err
     assert "(transcribing needs torch: run `pip install 'emokeras[asr]'`)" in err

@@ -191,8 +191,8 @@ def test_what_was_heard_in_the_end_is_no_validation_any_more(refit_run, demo_fol
     assert {row["subset"] for row in runs.clips_used(refit_run)} == {"train", "test"}
     assert {row["subset"] for row in runs.read_split(refit_run)} == {"train", "validation", "test"}
     with pytest.raises(CorpusError, match=r"none is of its validation subset: .* another --subset: test, train$"):
-        evaluate.evaluate(refit_run, str(demo_folder), "validation", say=lambda line: None)
-    scores = evaluate.evaluate(refit_run, str(demo_folder), say=lambda line: None)
+        evaluate.evaluate(refit_run, corpus=str(demo_folder), subset="validation", say=lambda line: None)
+    scores = evaluate.evaluate(refit_run, corpus=str(demo_folder), say=lambda line: None)
     assert scores["accuracy"] == runs.read_metrics(refit_run)["test"]["accuracy"]
     with pytest.raises(RunError, match=r"training\.teacher: .* has trained on the validation clips too"):
         check_splits([refit_run], runs.read_metrics(refit_run)["split_sha256"], "training.teacher")

@@ -33,7 +33,7 @@ def other_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(trained_run, tmp_path_factory):
-    return export.export(trained_run, tmp_path_factory.mktemp("exports") / "mel-cnn3", lambda line: None).parent
+    return export.export(trained_run, tmp_path_factory.mktemp("exports") / "mel-cnn3", say=lambda line: None).parent
 
 
 def starting(model, **settings):
@@ -118,12 +118,12 @@ def test_a_shipped_model_goes_on_on_another_corpus(exported, demo_folder, other_
     waveforms = load_waveforms([clips[name] for name in names], 16000)
     np.testing.assert_allclose(load_recognizer(tmp_path / "run").predict(waveforms), said, atol=1e-5)
     # ... and of the clips that its start was made with, those that tested it are a test for this one too.
-    exported_again = export.export(tmp_path / "run", tmp_path / "again", lambda line: None)
+    exported_again = export.export(tmp_path / "run", tmp_path / "again", say=lambda line: None)
     subsets = [row["subset"] for row in runs.clips_used(start.start_folder(Path(config.model.start_from)))]
     for model in (tmp_path / "run", exported_again):
         assert evaluate.main([str(model), "--corpus", str(demo_folder), "--subset", "test"]) == 0
         others = len(subsets) - subsets.count("test")
-        assert f"{subsets.count('test')} clips of demo; its {others} others are not scored" in capsys.readouterr().out
+        assert f"{subsets.count('test')} clips of demo; the other {others} are not scored" in capsys.readouterr().out
 
 
 def test_what_a_branch_had_heard_and_how_is_not_forgotten(trained_run, demo_corpus, tmp_path):
