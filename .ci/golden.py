@@ -137,6 +137,9 @@ def make(folder: Path) -> None:
     corpus = _small_corpus(manifest, folder / "corpus")
     _make_weights(folder)
 
+    from emokeras.config import AugmentConfig
+
+    renames = hasattr(AugmentConfig, "equalization_decibels")
     runs = folder / "runs"
     only = os.environ.get("GOLDEN_ONLY", "").split(",") if os.environ.get("GOLDEN_ONLY") else None
     for name, (recipe, settings, arguments) in trainings(folder, runs).items():
@@ -146,6 +149,8 @@ def make(folder: Path) -> None:
         tiny = {key: value for key, value in TINY.items() if not (key == "model.hidden_units" and "branches" in name)}
         if recipe == "weighted-mel-mfcc" or name in ("resnet", "tcn", "recurrent-gru"):
             tiny["model.hidden_units"] = []
+        if renames:
+            settings = {key.replace("equalisation", "equalization"): value for key, value in settings.items()}
         words = [recipe, "--corpus", str(corpus), "--run-dir", str(runs / name), "--epochs", "2", *arguments]
         for key, value in (tiny | settings).items():
             words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
