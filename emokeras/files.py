@@ -1,4 +1,4 @@
-"""Files: where caches lie, writing in one step, CSV, and a lock on a folder."""
+"""Files: the folder of caches, writing in one step, CSV, and locks between processes."""
 
 import contextlib
 import csv
@@ -116,6 +116,6 @@ def locked(path: Path, message: str) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):  # Windows removes the file when it is released.
+            Path(path).unlink()  # While it is held: removed later, it could be another process's lock.
         lock.release()
-        with contextlib.suppress(OSError):
-            Path(path).unlink(missing_ok=True)

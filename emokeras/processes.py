@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from emokeras.errors import RunError
+from emokeras.errors import RunError, UsageError
 
 INTERRUPT_SECONDS, TERMINATE_SECONDS = 5.0, 10.0  # how long a child has to end by itself, and after SIGTERM
 SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
@@ -115,7 +115,8 @@ def run_side_by_side(commands: Mapping[str, Sequence[str]], at_once: int, say: C
 
     Raises
     ------
-    RunError: a command failed; the message is the one line that it printed, or how it ended.
+    RunError, UsageError: a command failed, the second where its exit status says that its arguments are wrong; the
+    message is the one line that it printed, or how it ended.
     """
     waiting = dict(commands)
     children: dict[str, subprocess.Popen] = {}
@@ -137,7 +138,8 @@ def run_side_by_side(commands: Mapping[str, Sequence[str]], at_once: int, say: C
                     continue
                 status = children.pop(name).wait()
                 if status:
-                    raise RunError(f"{name}: {errors.get(name) or f'{how_ended(status)}; continue it with --resume'}")
+                    error = UsageError if status == UsageError.exit_status else RunError
+                    raise error(f"{name}: {errors.get(name) or f'{how_ended(status)}; continue it with --resume'}")
         finally:
             stop(children.values())
 

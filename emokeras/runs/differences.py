@@ -19,7 +19,8 @@ def differing_settings(settings: Mapping[str, Any], config: AnyConfig) -> dict[s
     """Compare what a config.json holds with a configuration, except for recipe and experiment.
 
     Sizes that follow from `model.weights` or `model.pretrained` are not compared. Runs and files are compared by name,
-    not by path: results keep no paths.
+    not by path: results keep no paths. A setting of an earlier version that was removed while in use is a difference
+    from None.
 
     Returns
     -------
@@ -34,7 +35,8 @@ def differing_settings(settings: Mapping[str, Any], config: AnyConfig) -> dict[s
                 other.pop(f"{prefix}encoders.{name}.{key}", None)
         if network.has_speech_encoder:
             other.pop(f"{prefix}speech.units", None)
-    return differences(whole_settings(settings), other)
+    removed = {key: (value, None) for key, value in removed_settings(settings).items()}
+    return dict(sorted((differences(whole_settings(settings), other) | removed).items()))
 
 
 def differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

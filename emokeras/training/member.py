@@ -24,7 +24,8 @@ def _work(arguments: argparse.Namespace) -> None:
     from emokeras.training.run import continue_run
 
     source = config.experiment.corpus
-    continue_run(arguments.folder, load_corpus(source, config.sample_rate_hz), source)
+    corpus = load_corpus(source, config.sample_rate_hz if config.takes_audio else None)
+    continue_run(arguments.folder, corpus, source)
 
 
 if __name__ == "__main__":

@@ -52,11 +52,13 @@ def resolve(config: AnyConfig, corpus: Corpus, folder: Path) -> Resolved:
         return _resolve_ensemble(config, corpus, Path(folder))
     config = _with_absolute_paths(config)
     config = with_start(config) if config.model.start_from else _with_pretrained_sizes(config)
-    members = {}
+    members, notes = {}, []
     for branch in config.model.branches:
         if not _is_run(branch):
-            members[branch] = resolve(_member(branch, config), corpus, Path(folder) / "members" / branch).config
-    before, notes = settings(config), []
+            member = resolve(_member(branch, config), corpus, Path(folder) / "members" / branch)
+            members[branch] = member.config
+            notes += [f"{branch}: {note}" for note in member.notes]
+    before = settings(config)
     config = with_branches(
         config, {branch: members.get(branch) or _config_of(Path(branch)) for branch in config.model.branches}
     )
@@ -73,11 +75,12 @@ def _resolve_ensemble(config: EnsembleConfig, corpus: Corpus, folder: Path) -> R
         raise UsageError(
             f"protocol all leaves no validation clips to fuse the members of {config.recipe} by: train one network"
         )
-    members = {}
+    members, notes = {}, []
     for name, member in config.members.items():
-        members[name] = resolve(member, corpus, folder / "members" / name).config
-    config = replace(config, members=members)
-    return Resolved(config, members)
+        resolved = resolve(member, corpus, folder / "members" / name)
+        members[name] = resolved.config
+        notes += [f"{name}: {note}" for note in resolved.notes]
+    return Resolved(replace(config, members=members), members, tuple(notes))
 
 
 def _with_absolute_paths(config: Config) -> Config:
@@ -244,7 +247,7 @@ def resolve_again(folder: Path, corpus: Corpus, source: str) -> Resolved:
         if not _is_run(branch):
             begun = Path(folder) / "members" / branch
             if (begun / "config.json").is_file():
-                members[branch] = with_experiment(_config_of(begun), corpus=source)
+                members[branch] = with_experiment(read_config_to_train(begun / "config.json"), corpus=source)
             else:
                 members[branch] = resolve(_member(branch, config), corpus, begun).config
     return Resolved(config, members)

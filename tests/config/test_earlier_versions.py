@@ -1,0 +1,112 @@
+"""Configurations of earlier versions: their keys are renamed or dropped; what needs a removed setting is not trained."""
+
+import json
+from pathlib import Path
+
+import pytest
+from examples import ENSEMBLE, ONE_BRANCH, refusal
+
+from emokeras.config import from_json, override, read_config, read_config_to_train, to_json
+
+ROOT = Path(__file__).parents[2]
+# As the versions before wrote them, with the settings that these had at their defaults.
+OLD = {
+    "recipe": "old",
+    "encoders": {
+        "spectrogram": {"kind": "cnn", "batch_normalization": True, "squeeze_excitation": False},
+        "tokens": {"kind": "recurrent", "batch_normalization": False},
+    },
+    "augment": {"equalisation_decibels": 3.0, "mixup_labels": "drawn"},
+    "training": {
+        "epochs": 7,
+        "auxiliaries": {},
+        "teacher": "",
+        "teacher_share": 0.5,
+        "teacher_temperature": 2.0,
+        "crossfit_parts": 0,
+        "crossfit_epochs": 30,
+        "crossfit_share": 0.5,
+        "crossfit_by": [],
+    },
+}
+
+
+def with_value(tree: dict, path: str, value) -> dict:
+    """Return a copy of a configuration's JSON with one setting changed."""
+    tree = json.loads(json.dumps(tree))
+    *sections, key = path.split(".")
+    place = tree
+    for section in sections:
+        place = place[section]
+    place[key] = value
+    return tree
+
+
+def test_configurations_of_earlier_versions_are_read(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(OLD))
+    config = read_config(path)
+    assert config == read_config_to_train(path)
+    assert (config.training.epochs, config.augment.equalization_decibels) == (7, 3.0)
+    assert not {"teacher", "crossfit_parts", "mixup_labels"} & json.loads(to_json(config))["training"].keys()
+
+
+@pytest.mark.parametrize(("switches", "expected"), [((True, False), True), ((False, False), False)])
+def test_batch_normalization_of_any_encoder_used_to_be_that_of_the_head(switches, expected):
+    tree = OLD
+    for name, switch in zip(OLD["encoders"], switches, strict=True):
+        tree = with_value(tree, f"encoders.{name}.batch_normalization", switch)
+    config = from_json(json.dumps(tree))
+    assert config.model.normalize_embedding == expected
+    assert config.encoders["spectrogram"].batch_normalization == switches[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("training.teacher", "runs/flagship"),
+        ("training.auxiliaries", {"sex": 0.2}),
+        ("training.crossfit_parts", 4),
+        ("augment.mixup_labels", "heard"),
+        ("encoders.spectrogram.squeeze_excitation", True),
+    ],
+)
+def test_a_removed_setting_that_was_in_use_is_dropped_for_reading_and_refused_for_training(path, value, tmp_path):
+    file = tmp_path / "config.json"
+    for tree, prefix in ((OLD, ""), ({"recipe": "e", "method": "vote", "members": {"m": OLD}}, "members.m.")):
+        file.write_text(json.dumps(tree))
+        config = read_config(file)
+        file.write_text(json.dumps(with_value(tree, f"{prefix}{path}", value)))
+        assert read_config(file) == config
+        message = refusal(lambda: read_config_to_train(file))
+        assert message.startswith(f"{file}: {prefix}{path}={value!r} is a setting of an earlier version")
+
+
+def test_a_removed_encoder_is_refused_by_name(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(with_value(OLD, "encoders.spectrogram", {"kind": "conformer", "units": 8})))
+    for read in (read_config, read_config_to_train):
+        message = refusal(lambda read=read: read(file))
+        assert message == f"{file}: encoders.spectrogram: the encoder 'conformer' was removed"
+    assert "no encoder 'conformer'" in refusal(lambda: override(ONE_BRANCH, {"encoder.kind": "conformer"}))
+
+
+@pytest.mark.parametrize(("config", "prefix"), [(ONE_BRANCH, ""), (ENSEMBLE, ""), (ENSEMBLE, "members.a.")])
+def test_override_names_removed_and_renamed_settings(config, prefix):
+    for path in ("training.teacher", "augment.mixup_labels"):
+        message = refusal(lambda path=path: override(config, {f"{prefix}{path}": "1"}))
+        assert message == f"the setting '{prefix}{path}' was removed"
+    old, new = f"{prefix}augment.equalisation_decibels", f"{prefix}augment.equalization_decibels"
+    assert refusal(lambda: override(config, {old: "1"})) == f"the setting '{old}' is called '{new}' now"
+
+
+FILES = sorted(ROOT.glob("results/**/config.json")) + sorted(ROOT.glob("saved_models/*/*/assets.extra/config.json"))
+
+
+def test_every_configuration_under_results_and_saved_models_is_read():
+    assert any("saved_models" in path.parts for path in FILES)
+    assert any("results" in path.parts for path in FILES)
+    for path in FILES:
+        config = read_config(path)
+        assert config.networks
+        assert from_json(to_json(config)) == config
