@@ -14,7 +14,7 @@ import sklearn.metrics
 from conftest import tiny_arguments, tiny_settings
 
 from emokeras import predict, runs, train
-from emokeras.config import override, read_config, to_json, with_experiment
+from emokeras.config import ExperimentConfig, override, read_config, to_json, with_experiment
 from emokeras.files import write_text
 from emokeras.training.epochs import with_epochs_beside
 
@@ -242,10 +242,10 @@ def test_a_test_subset_without_an_emotion_is_told(demo_folder, tmp_path, capsys)
 def _split(rows, demo_folder, tmp_path):
     """Return a folder with the split.csv of the whole corpus."""
     from emokeras.data.corpora import load_corpus
-    from emokeras.data.splits import split
+    from emokeras.data.splits import draw_split
 
     corpus = load_corpus(write_manifest(tmp_path / "whole", demo_folder, rows))
-    runs.write_split(tmp_path, corpus.clips, split(corpus, "speaker"))
+    runs.write_split(tmp_path, corpus.clips, draw_split(corpus, ExperimentConfig(protocol="speaker")).subsets)
     return tmp_path
 
 

@@ -1,14 +1,14 @@
-"""Clips and a configuration to batches: the one place where a tf.data.Dataset is made.
+"""Waveforms, labels and a configuration to batches: the only place that makes a tf.data.Dataset.
 
-Training:   clip numbers, shuffled anew each epoch -> waveform, or a variant of it -> speed, shift -> where it is active
-            -> equalisation, reverberation, noise, gain -> features of a random window, by another vocal tract
+Training:   clip indices, shuffled for each epoch -> waveform, or one of its variants -> speed, shift -> active span
+            -> equalization, reverberation, noise, gain -> features of a random window, with VTLP
             -> batch -> band shift -> crop -> mixup -> (inputs, labels, weights)
-Evaluation: clip numbers in order -> waveform -> batch -> features, all windows of serving -> inputs
+Evaluation: clip indices in order -> waveform -> batch -> features of all windows -> inputs
 
-What is ready, the tokens of a transcript or the frames of a speech model, goes beside the waveform.
+Inputs that are `ready`, tokens or the frames of a speech encoder, are joined to the features when a batch is made.
 
-All that is random is drawn from (seed, epoch, clip), so that an epoch is the same whether it was reached in one go or
-after a kill, and however many threads made it.
+Every random number depends on (seed, epoch, clip) only, so that an epoch is the same in a run that was never stopped
+and in one that was resumed, with any number of threads.
 """
 
 from collections.abc import Mapping
@@ -18,12 +18,14 @@ import tensorflow as tf
 
 from emokeras.config import Config
 from emokeras.data import augment, features
+from emokeras.data.augment_features import crop, mix, mixup_share, shift_bands
+from emokeras.data.spectrogram import NUM_WARPS
 
 EVALUATION_BATCH = 32
 
 
 class Waveforms:
-    """Waveforms of many lengths as one tensor [all samples] and where each ends, so that a graph can pick one."""
+    """Waveforms of different lengths as one tensor [all samples] and the end of each, for indexing in a graph."""
 
     def __init__(self, waveforms: list[np.ndarray]):
         self.samples = tf.constant(np.concatenate(waveforms))
@@ -38,12 +40,12 @@ class Waveforms:
 
 
 def steps_per_epoch(num_clips: int, config: Config) -> int:
-    """Return the full batches of one training epoch; what is left over takes part in other epochs."""
+    """Return the number of full batches in a training epoch. The remaining clips differ from epoch to epoch."""
     return max(1, num_clips // config.training.batch_size)
 
 
 def epoch_order(num_clips: int, epoch: tf.Tensor | int, config: Config) -> tf.Tensor:
-    """Return the numbers of the clips that an epoch trains on, in their order: a shuffle drawn from seed and epoch."""
+    """Return the indices of the clips of an epoch, int64 [clips], shuffled by seed and epoch."""
     seed = tf.stack([tf.constant(config.experiment.seed, tf.int64), tf.cast(epoch, tf.int64)])
     shuffled = tf.random.experimental.stateless_shuffle(tf.range(num_clips, dtype=tf.int64), seed)
     return shuffled[: steps_per_epoch(num_clips, config) * config.training.batch_size]
@@ -58,21 +60,21 @@ def training_dataset(
     ready: Mapping[str, np.ndarray] | None = None,
     variants: list[list[np.ndarray]] | None = None,
 ) -> tf.data.Dataset:
-    """Return the batches of all epochs from `first_epoch` on, one epoch after the other.
+    """Return the training batches of all epochs from `first_epoch` on.
 
     Parameters
     ----------
-    waveforms: [samples] each, float32 at the configuration's rate; none where the configuration hears none.
-    labels: one-hot, or soft, float32 [clips, emotions].
+    waveforms: float32 [samples] each, at `audio.sample_rate_hz`; empty where the network takes none.
+    labels: float32 [clips, emotions], one-hot or soft.
     weights: float [emotions], the weight of each emotion's clips in the loss.
-    ready: the inputs that are made of each clip before, {"tokens": int [clips, words]} where the configuration reads
-        transcripts, {"speech": [clips, frames, units], "speech_mask": [clips, frames]} where it has a speech model.
-    variants: for each clip the waveforms that may stand for its own, equally many each.
+    ready: the inputs that are computed outside the graph: {"tokens": int [clips, words], "speech": float16 [clips,
+        frames, units], "speech_mask": float32 [clips, frames]}, those that the network takes.
+    variants: for each clip the same number of waveforms. Each epoch takes the clip or one of its variants.
 
     Yields
     ------
-    ({"spectrogram": [batch, frames, bands], "spectrogram_mask": [batch, frames], "tokens": [batch, words]},
-    {"emotion": labels, mixed or not, [batch, emotions]}, {"emotion": weights [batch]})
+    ({"spectrogram": float32 [batch, frames, features], "spectrogram_mask": float32 [batch, frames], ...},
+    {"emotion": labels after mixup, float32 [batch, emotions]}, {"emotion": weights, float32 [batch]})
     """
     ready = _as_tensors(ready)
     labels = tf.constant(labels, tf.float32)
@@ -90,41 +92,41 @@ def training_dataset(
         clips = epoch_order(num_clips, epoch, config)
         return tf.data.Dataset.from_tensor_slices((tf.repeat(epoch, tf.size(clips)), clips))
 
+    def audio_inputs(clip, draws, clip_seed):
+        def load_version(version):
+            return augment.augment_timing(store[clip * versions + version], draws, config.augment, rate)
+
+        version = tf.cast(draws["variant"] * versions, tf.int64)
+        clean = waveform = load_version(version)
+        if "noise" in config.augment.variants:  # In noise the active span cannot be found.
+            clean = tf.cond(is_noisy[version], lambda: load_version(0), lambda: waveform)
+        span = features.active_span(clean[tf.newaxis], config.audio)[0]
+        waveform = augment.augment_acoustics(waveform, draws, clip_seed, config.augment, rate)
+        waveform, span = features.cut_window(waveform, span, draws["window"], config)
+        warps = None
+        if config.augment.vocal_tract_change:
+            warps = tf.cast(draws["warp"] * NUM_WARPS, tf.int32)[tf.newaxis]
+        position = tf.reshape(draws["window"], [1, 1])
+        # One clip at a time: the frames of a batch are about 30 MB, which are allocated again for each batch.
+        inputs = features.extract(waveform[tf.newaxis], config, position, span[tf.newaxis], warps)
+        return {name: tf.squeeze(value, 0) for name, value in inputs.items()}
+
     def load(epoch, clip):
         draws, clip_seed = augment.draw(seed, epoch, clip)
-        draws["share"] = augment.mixup_share(draws, clip_seed, config.augment)
-        inputs = {}
-        if config.audio_inputs:
-
-            def moved(version):
-                return augment.reshape_waveform(store[clip * versions + version], draws, config.augment, rate)
-
-            version = tf.cast(draws["variant"] * versions, tf.int64)
-            quiet = waveform = moved(version)
-            if "noise" in config.augment.variants:  # Noise hides where a clip is silent.
-                quiet = tf.cond(is_noisy[version], lambda: moved(0), lambda: waveform)
-            span = features.active_span(quiet[tf.newaxis], config.audio)[0]
-            waveform = augment.recolour_waveform(waveform, draws, clip_seed, config.augment, rate)
-            waveform, span = features.cut_window(waveform, span, draws["crop"], config)
-            tracts = None
-            if config.augment.vocal_tract_change:
-                tracts = tf.cast(draws["tract"] * features.VOCAL_TRACTS, tf.int32)[tf.newaxis]
-            position = tf.reshape(draws["crop"], [1, 1])
-            # One clip at a time: a batch's frames are some 30 MB, and memory so large is asked for anew each time.
-            inputs = features.extract(waveform[tf.newaxis], config, position, span[tf.newaxis], tracts)
-            inputs = {name: tf.squeeze(value, 0) for name, value in inputs.items()}
+        draws["share"] = mixup_share(draws, clip_seed, config.augment)
+        inputs = audio_inputs(clip, draws, clip_seed) if config.audio_inputs else {}
         return {"inputs": inputs, "labels": labels[clip], "draws": draws} | _take(ready, clip)
 
     def assemble(example):
-        inputs = example["inputs"] | features.each_window(example, config.encoders, 1)
+        inputs = example["inputs"] | features.repeat_over_windows(example, config.encoders, 1)
         labels, draws = example["labels"], example["draws"]
         if config.augment.band_shift_bands and "spectrogram" in inputs:
-            shifted = augment.shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
-            inputs["spectrogram"] = shifted
+            spectrogram = shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
+            inputs = inputs | {"spectrogram": spectrogram}
         if config.augment.crop_share:
-            inputs = augment.crop(inputs, draws, config.augment.crop_share)
+            inputs = crop(inputs, draws, config.augment.crop_share)
         if config.augment.mixup_alpha:
-            inputs, labels = augment.mix(inputs, labels, draws["share"])
+            inputs, labels = mix(inputs, labels, draws["share"])
         inputs = {name: tf.squeeze(value, 1) for name, value in inputs.items()}
         return inputs, {"emotion": labels}, {"emotion": tf.squeeze(labels @ weights, 1)}
 
@@ -137,9 +139,10 @@ def training_dataset(
 def evaluation_dataset(
     waveforms: list[np.ndarray], config: Config, ready: Mapping[str, np.ndarray] | None = None
 ) -> tf.data.Dataset:
-    """Return batches of every clip's serving windows, in order, none lost: the network's inputs as
-    {"spectrogram": [batch, windows, frames, bands], "spectrogram_mask": [batch, windows, frames], "tokens": [batch,
-    windows, words]}. Arguments as for `training_dataset`."""
+    """Return batches of the inputs of all windows, float32 [batch, windows, ...] each, for every clip in order.
+
+    Parameters as for `training_dataset`.
+    """
     ready = _as_tensors(ready)
     store = Waveforms(waveforms) if config.audio_inputs else None
 
@@ -156,17 +159,17 @@ def evaluation_dataset(
 
 
 def _as_tensors(ready: Mapping[str, np.ndarray] | None) -> dict[str, tf.Tensor]:
-    """Tensors are captured by a graph, arrays would be written into it, 2 GB at most."""
+    """Return the arrays as tensors: a graph refers to these, but would contain the arrays, at most 2 GB."""
     return {name: tf.constant(value) for name, value in (ready or {}).items()}
 
 
 def _take(ready: Mapping[str, tf.Tensor], clip: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Return the inputs of one clip that are made already; what is kept in half precision in single."""
+    """Return the ready inputs of one clip; half precision becomes single."""
     taken = {name: tf.gather(value, clip) for name, value in ready.items()}
     return {name: tf.cast(value, tf.float32) if value.dtype == tf.float16 else value for name, value in taken.items()}
 
 
 def stack(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:
-    """Return all batches of an evaluation dataset as one array for each input, [clips, windows, ...]."""
+    """Return the batches of an evaluation dataset as one array per input, [clips, windows, ...]."""
     batches = list(dataset.as_numpy_iterator())
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}

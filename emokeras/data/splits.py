@@ -1,4 +1,4 @@
-"""Splits: the subset of each clip (train, validation, test) by protocol. Identical recordings share a subset."""
+"""Splits of a corpus into train, validation and test, by protocol. Identical recordings are in one subset."""
 
 import difflib
 import hashlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import KFold, train_test_split
 
-from emokeras.config import MAX_SEED, ExperimentConfig
+from emokeras.config import ExperimentConfig
 from emokeras.data.corpora import Corpus
 from emokeras.errors import CorpusError, UsageError
 
@@ -22,8 +22,7 @@ TIMNET_SEED = 46
 
 @dataclass(frozen=True)
 class Split:
-    """The subset of each clip of a corpus, text [clips]. `digest` identifies the split by names, contents and subsets:
-    runs of one digest were trained, validated and tested on the same clips."""
+    """The subset of each clip of a corpus, str [clips], and the `split_digest`."""
 
     subsets: np.ndarray
     digest: str
@@ -35,21 +34,22 @@ class Split:
 
 @dataclass(frozen=True)
 class Protocol:
-    """The number of folds of a protocol, and a line that describes it."""
+    """A protocol. With `whole_speakers` no test speaker is in training or validation."""
 
     num_folds: int
+    whole_speakers: bool
     description: str
 
 
 PROTOCOLS = {
     "random": Protocol(
-        1, "stratified by emotion: 20 % test, a tenth of the rest validation; speakers are on all sides"
+        1, False, "stratified by emotion: 20 % test, a tenth of the rest validation; not speaker-independent"
     ),
-    "random-10fold": Protocol(10, "ten shuffled folds (TIM-Net's, seed 46); speakers are on all sides"),
-    "luna": Protocol(5, "RAVDESS, five speaker-independent folds (Luna-Jiménez et al.)"),
-    "emobox": Protocol(6, "RAVDESS, six speaker-independent folds (EmoBox)"),
-    "speaker": Protocol(1, "any corpus: whole speakers, 60 % train, 20 % validation, 20 % test"),
-    "all": Protocol(1, "every clip trains, nothing is measured: for a model to ship"),
+    "random-10fold": Protocol(10, False, "ten shuffled folds (those of TIM-Net, seed 46); not speaker-independent"),
+    "luna": Protocol(5, True, "RAVDESS, five speaker-independent folds (Luna-Jiménez et al.)"),
+    "emobox": Protocol(6, True, "RAVDESS, six speaker-independent folds (EmoBox)"),
+    "speaker": Protocol(1, True, "any corpus: whole speakers, 60 % train, 20 % validation, 20 % test"),
+    "all": Protocol(1, False, "all clips are for training, without evaluation: for a model to deploy"),
 }
 
 # Luna-Jiménez et al., Applied Sciences 12(1): 327, 2022; validation actors as ResLSTM-SER published them.
@@ -68,55 +68,44 @@ EMOBOX_VALIDATION_ACTORS = tuple(actors[:2] for actors in (*EMOBOX_TEST_ACTORS[1
 
 
 def draw_split(corpus: Corpus, experiment: ExperimentConfig) -> Split:
-    """Return the split of a corpus that an experiment names. Raises as `split` does."""
-    subsets = split(corpus, experiment.protocol, experiment.fold, experiment.split_seed)
+    """Return the split of a corpus by the protocol, fold and split seed of an experiment.
+
+    The folds of luna and emobox are fixed; for the other protocols the split seed matters. Clips with the same
+    `content` are in one subset.
+
+    Raises
+    ------
+    UsageError: the protocol has no such fold.
+    CorpusError: the protocol cannot split this corpus.
+    """
+    check_fold(experiment.protocol, experiment.fold)
+    match experiment.protocol:
+        case "random":
+            subsets = _random(corpus, experiment)
+        case "random-10fold":
+            subsets = _random_10fold(corpus, experiment)
+        case "luna":
+            subsets = _fixed_actors(corpus, experiment, LUNA_TEST_ACTORS, LUNA_VALIDATION_ACTORS)
+        case "emobox":
+            subsets = _fixed_actors(corpus, experiment, EMOBOX_TEST_ACTORS, EMOBOX_VALIDATION_ACTORS)
+        case "speaker":
+            subsets = _speaker(corpus, experiment)
+        case "all":
+            subsets = np.full(len(corpus.clips), "train")
     return Split(subsets, split_digest(corpus.clips, subsets))
 
 
 def split_digest(clips: Sequence, subsets: Sequence[str]) -> str:
-    """Return the SHA-256 of the name, content and subset of each clip, in any order."""
+    """Return the SHA-256 of the name, content and subset of each clip, in any order.
+
+    Runs with the same digest were trained, validated and tested on the same clips.
+    """
     rows = sorted((clip.name, clip.content, str(subset)) for clip, subset in zip(clips, subsets, strict=True))
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def split(corpus: Corpus, protocol: str, fold: int = 0, split_seed: int = 0) -> np.ndarray:
-    """Say for each clip of a corpus whether it trains, validates or tests.
-
-    Parameters
-    ----------
-    corpus: the clips; those with the same `content` come to the same side.
-    protocol: one of PROTOCOLS.
-    fold: which of the protocol's folds is the test subset, from 0.
-    split_seed: draws the split; the actors of luna and emobox are fixed. random-10fold adds it to TIM-Net's seed.
-
-    Returns
-    -------
-    subsets [shape=(clips,)] of "train", "validation" and "test", in the order of `corpus.clips`.
-
-    Raises
-    ------
-    UsageError: no such protocol or fold. CorpusError: this corpus cannot be split so.
-    """
-    check_fold(protocol, fold)
-    if not 0 <= split_seed <= MAX_SEED:
-        raise UsageError(f"split seed {split_seed} is out of range: take one from 0 to {MAX_SEED}")
-    if protocol == "all":
-        return np.full(len(corpus.clips), "train")
-    if protocol == "random":
-        return _random(corpus, split_seed)
-    if protocol == "random-10fold":
-        return _random_10fold(corpus, fold, split_seed)
-    if protocol == "speaker":
-        return _speaker(corpus, split_seed)
-    test, validation = {
-        "luna": (LUNA_TEST_ACTORS, LUNA_VALIDATION_ACTORS),
-        "emobox": (EMOBOX_TEST_ACTORS, EMOBOX_VALIDATION_ACTORS),
-    }[protocol]
-    return _fixed_actors(corpus, protocol, test[fold], validation[fold])
-
-
 def check_fold(protocol: str, fold: int) -> None:
-    """Raise UsageError when there is no such protocol, or it has no such fold."""
+    """Raise UsageError when there is no such protocol or it has no such fold."""
     if protocol not in PROTOCOLS:
         near = difflib.get_close_matches(protocol, PROTOCOLS, 1, 0.0)[0]
         raise UsageError(f"there is no protocol '{protocol}'; did you mean '{near}'? There are {', '.join(PROTOCOLS)}")
@@ -127,7 +116,7 @@ def check_fold(protocol: str, fold: int) -> None:
 
 
 def missing_emotions(corpus: Corpus, subsets: np.ndarray) -> list[str]:
-    """Return one line for each subset that has no clip of some emotion of the corpus; none when all have all."""
+    """Return a warning for each subset without clips of some emotion of the corpus."""
     emotions = _emotions(corpus)
     lines = []
     for subset in SUBSETS:
@@ -135,13 +124,13 @@ def missing_emotions(corpus: Corpus, subsets: np.ndarray) -> list[str]:
         missing = [f"'{emotion}'" for emotion in corpus.emotions if emotion not in present]
         if missing and present:
             consequence = {
-                "train": "it cannot be learnt",
-                "validation": "it has no say in which epoch is kept",
-                "test": "how well it is recognised is not measured",
+                "train": "it cannot be recognized",
+                "validation": "it does not count in model selection",
+                "test": "it is not evaluated",
             }[subset]
             lines.append(
                 f"the {subset} subset has no clip of {', '.join(missing)}: {consequence}; "
-                "take another --split-seed, --fold or --protocol"
+                "choose another --split-seed, --fold or --protocol"
             )
     return lines
 
@@ -149,59 +138,61 @@ def missing_emotions(corpus: Corpus, subsets: np.ndarray) -> list[str]:
 # Protocols
 
 
-def _random(corpus: Corpus, split_seed: int) -> np.ndarray:
-    emotions = _emotions(corpus)
-    everything = np.arange(len(emotions))
-    test = _draw(corpus, "random", everything, TEST_FRACTION, split_seed)
-    is_test = np.isin(everything, test)
-    is_test = _keep_together(corpus, is_test, np.ones(len(emotions), bool), split_seed)
-    return _with_validation(corpus, "random", is_test, split_seed)
+def _random(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
+    everything = np.arange(len(corpus.clips))
+    test = _draw(corpus, experiment, everything, TEST_FRACTION)
+    is_test = _keep_together(corpus, np.isin(everything, test), np.ones(len(everything), bool), experiment.split_seed)
+    return _with_validation(corpus, experiment, is_test)
 
 
-def _random_10fold(corpus: Corpus, fold: int, split_seed: int) -> np.ndarray:
+def _random_10fold(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
     """TIM-Net shuffles with scikit-learn's KFold and seed 46; its own order of the clips is not published."""
     num_clips, num_folds = len(corpus.clips), PROTOCOLS["random-10fold"].num_folds
     if num_clips < num_folds:
         raise CorpusError(f"corpus '{corpus.name}' has {num_clips} clips, too few for ten folds: add clips")
     folds = np.empty(num_clips, int)
-    shuffled = KFold(num_folds, shuffle=True, random_state=TIMNET_SEED + split_seed)
+    shuffled = KFold(num_folds, shuffle=True, random_state=TIMNET_SEED + experiment.split_seed)
     for index, (_, test) in enumerate(shuffled.split(folds)):
         folds[test] = index
-    folds = _keep_together(corpus, folds, np.ones(num_clips, bool), split_seed)
-    return _with_validation(corpus, "random-10fold", folds == fold, split_seed)
+    folds = _keep_together(corpus, folds, np.ones(num_clips, bool), experiment.split_seed)
+    return _with_validation(corpus, experiment, folds == experiment.fold)
 
 
-def _with_validation(corpus: Corpus, protocol: str, is_test: np.ndarray, split_seed: int) -> np.ndarray:
-    """Draw a stratified tenth of what is not test as validation."""
-    validation = _draw(corpus, protocol, np.flatnonzero(~is_test), VALIDATION_FRACTION, split_seed)
+def _with_validation(corpus: Corpus, experiment: ExperimentConfig, is_test: np.ndarray) -> np.ndarray:
+    """Return the subsets with a stratified tenth of the clips that are not for test as validation."""
+    validation = _draw(corpus, experiment, np.flatnonzero(~is_test), VALIDATION_FRACTION)
     is_validation = np.isin(np.arange(len(is_test)), validation)
-    is_validation = _keep_together(corpus, is_validation, ~is_test, split_seed)
+    is_validation = _keep_together(corpus, is_validation, ~is_test, experiment.split_seed)
     return np.where(is_test, "test", np.where(is_validation, "validation", "train"))
 
 
-def _draw(corpus: Corpus, protocol: str, indices: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Draw a fraction of the clips at these indices, stratified by emotion; at least as many as there are emotions."""
+def _draw(corpus: Corpus, experiment: ExperimentConfig, indices: np.ndarray, fraction: float) -> np.ndarray:
+    """Return a random fraction of these indices, stratified by emotion; at least as many as there are emotions."""
     emotions = _emotions(corpus)[indices]
     names, counts = np.unique(emotions, return_counts=True)
     num_drawn = max(round(fraction * len(indices)), len(names))
     try:
-        _, drawn = train_test_split(indices, test_size=num_drawn, stratify=emotions, random_state=seed)
-    except ValueError as error:  # An emotion with one clip only, or as many to draw as there are.
+        _, drawn = train_test_split(indices, test_size=num_drawn, stratify=emotions, random_state=experiment.split_seed)
+    except ValueError as error:  # an emotion with one clip, or nothing left to train on
         rarest = names[np.argmin(counts)]
         raise CorpusError(
-            f"corpus '{corpus.name}' is too small for protocol '{protocol}': of its {len(corpus.clips)} clips "
-            f"{sum(clip.emotion == rarest for clip in corpus.clips)} are '{rarest}': "
+            f"corpus '{corpus.name}' is too small for protocol '{experiment.protocol}': "
+            f"{sum(_emotions(corpus) == rarest)} of its {len(corpus.clips)} clips are '{rarest}': "
             "give ten clips or more of each emotion, or leave that emotion out"
         ) from error
     return drawn
 
 
 def _keep_together(corpus: Corpus, sides: np.ndarray, among: np.ndarray, seed: int) -> np.ndarray:
-    """Bring clips of the same content to one side, and swap back clips of the same emotion, so that the sizes stay.
+    """Return `sides` with all clips of one recording on one side, and the sizes of the sides unchanged.
 
-    `sides` [clips] holds each clip's side, of any two or more; only clips where `among` [clips] is true are touched.
-    The clips of a torn recording go where most of them are (on a tie to the side of the first). Where no clip of the
-    same emotion is left to swap, one of another is; where no clip at all is left, the sizes change.
+    A recording goes to the side of most of its clips, on a tie to that of the first. In exchange a clip that is alone
+    changes sides, of the same emotion where there is one. Without such a clip the sizes change.
+
+    Parameters
+    ----------
+    sides: [clips], two or more values.
+    among: bool [clips], the clips that may change sides.
     """
     sides = sides.copy()
     emotions = _emotions(corpus)
@@ -225,20 +216,20 @@ def _keep_together(corpus: Corpus, sides: np.ndarray, among: np.ndarray, seed: i
     return sides
 
 
-def _fixed_actors(corpus: Corpus, protocol: str, test: Sequence[int], validation: Sequence[int]) -> np.ndarray:
+def _fixed_actors(corpus: Corpus, experiment: ExperimentConfig, tests: Sequence, validations: Sequence) -> np.ndarray:
+    """Return the subsets of a protocol that lists the test and validation actors of each fold."""
+    protocol = experiment.protocol
+    test, validation = ([f"{actor:02d}" for actor in actors[experiment.fold]] for actors in (tests, validations))
     speakers = _speakers(corpus, protocol)
-    missing = [f"{actor:02d}" for actor in (*test, *validation) if f"{actor:02d}" not in speakers]
+    missing = [actor for actor in (*test, *validation) if actor not in speakers]
     if missing:
-        fitting = (
-            "protocol 'speaker' fits any corpus" if len(set(speakers)) > 2 else "protocol 'random' needs no speakers"
-        )
         raise CorpusError(
-            f"protocol '{protocol}' is made of RAVDESS's actors, and corpus '{corpus.name}' has no speaker "
-            f"{', '.join(missing)} for this fold: {fitting}"
+            f"protocol '{protocol}' is for the actors of RAVDESS, and corpus '{corpus.name}' has no speaker "
+            f"{', '.join(missing)} for this fold: use protocol '{'speaker' if len(set(speakers)) > 2 else 'random'}'"
         )
     subsets = np.full(len(speakers), "train", dtype="<U10")
-    subsets[np.isin(speakers, [f"{actor:02d}" for actor in validation])] = "validation"
-    subsets[np.isin(speakers, [f"{actor:02d}" for actor in test])] = "test"
+    subsets[np.isin(speakers, validation)] = "validation"
+    subsets[np.isin(speakers, test)] = "test"
     if "train" not in subsets:
         raise CorpusError(
             f"corpus '{corpus.name}' has no speaker left to train on in protocol '{protocol}': add the other actors"
@@ -247,22 +238,22 @@ def _fixed_actors(corpus: Corpus, protocol: str, test: Sequence[int], validation
         if len(set(subsets[group])) > 1:
             names = " and ".join(corpus.clips[index].name for index in group[:2])
             raise CorpusError(
-                f"{names} are one recording of two speakers, and protocol '{protocol}' parts them: take one out, "
-                "or use protocol 'speaker'"
+                f"{names} are one recording with two speakers, which protocol '{protocol}' puts into two subsets: "
+                "remove one, or use protocol 'speaker'"
             )
     return subsets
 
 
-def _speaker(corpus: Corpus, split_seed: int) -> np.ndarray:
+def _speaker(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
     speakers = _speakers(corpus, "speaker")
     blocks = _inseparable_speakers(corpus)
     if len(blocks) < 3:
-        shared = " that share no recording" if len(blocks) < len(set(speakers)) else ""
+        shared = " without a shared recording" if len(blocks) < len(set(speakers)) else ""
         raise CorpusError(
             f"corpus '{corpus.name}' has {len(blocks)} speaker{'s' * (len(blocks) != 1)}{shared}, too few for protocol "
             "'speaker', which needs 3: add speakers, or use protocol 'random'"
         )
-    queue = _balanced_order(blocks, {clip.speaker: clip.sex for clip in corpus.clips}, split_seed)
+    queue = _balanced_order(blocks, {clip.speaker: clip.sex for clip in corpus.clips}, experiment.split_seed)
     wanted = max(1, round(TEST_FRACTION * len(set(speakers))))
     subsets = np.full(len(speakers), "train", dtype="<U10")
     for subset in ("test", "validation"):
@@ -271,7 +262,7 @@ def _speaker(corpus: Corpus, split_seed: int) -> np.ndarray:
 
 
 def _take(queue: list[tuple[str, ...]], wanted: int) -> list[str]:
-    """Take blocks off the queue while they fit into `wanted` speakers; at least one, the smallest if none fits."""
+    """Remove blocks of at most `wanted` speakers from the queue and return them; the smallest block if none fits."""
     taken = []
     for block in list(queue):
         if len(taken) + len(block) <= wanted:
@@ -285,7 +276,7 @@ def _take(queue: list[tuple[str, ...]], wanted: int) -> list[str]:
 
 
 def _inseparable_speakers(corpus: Corpus) -> list[tuple[str, ...]]:
-    """Return the speakers in blocks: those that share a recording, directly or through others, are one block."""
+    """Return blocks of speakers: those who share a recording, directly or through others, are in one block."""
     block_of = {clip.speaker: {clip.speaker} for clip in corpus.clips}
     for group in _same_content(corpus):
         joined = set().union(*(block_of[corpus.clips[index].speaker] for index in group))
@@ -295,7 +286,7 @@ def _inseparable_speakers(corpus: Corpus) -> list[tuple[str, ...]]:
 
 
 def _balanced_order(blocks: list[tuple[str, ...]], sexes: dict[str, str], seed: int) -> list[tuple[str, ...]]:
-    """Shuffle the blocks so that every stretch of them has the sexes in about the corpus's proportion."""
+    """Return the blocks shuffled, with about the corpus's proportion of the sexes in every part of the order."""
     generator = np.random.default_rng(seed)
     by_sex = defaultdict(list)
     for block in blocks:
@@ -312,22 +303,24 @@ def _balanced_order(blocks: list[tuple[str, ...]], sexes: dict[str, str], seed: 
 
 
 def _emotions(corpus: Corpus) -> np.ndarray:
+    """Return the emotion of each clip, str [clips]."""
     return np.array([clip.emotion for clip in corpus.clips])
 
 
 def _speakers(corpus: Corpus, protocol: str) -> np.ndarray:
+    """Return the speaker of each clip, str [clips]. Raises CorpusError when one is unknown."""
     unknown = [clip.name for clip in corpus.clips if not clip.speaker]
     if unknown:
         example = f"{len(unknown)} of {len(corpus.clips)} clips ({unknown[0]}{', ...' * (len(unknown) > 1)})"
         raise CorpusError(
-            f"protocol '{protocol}' needs speakers, and corpus '{corpus.name}' does not say who speaks in {example}: "
-            "name them in a manifest.csv, or use protocol 'random'"
+            f"protocol '{protocol}' needs speakers, which are unknown in corpus '{corpus.name}' for {example}: "
+            "give a manifest.csv with speakers, or use protocol 'random'"
         )
     return np.array([clip.speaker for clip in corpus.clips])
 
 
 def _same_content(corpus: Corpus) -> list[list[int]]:
-    """Return the indices of the clips that are one recording, for each recording that is there more than once."""
+    """Return the indices of the clips of each recording that has more than one."""
     by_content = defaultdict(list)
     for index, clip in enumerate(corpus.clips):
         by_content[clip.content or clip.name].append(index)

@@ -1,6 +1,6 @@
-"""Transcripts to tokens: one way to write them, words by the training clips' vocabulary or a pretrained tokenizer's.
+"""Transcripts to tokens, by a vocabulary of the training clips' words or by a pretrained tokenizer. 0 is padding.
 
-0 is padding. All that a network with words of its own needs is graph, so that an exported model takes transcripts.
+The tokenizer of words runs in graph, so an export takes transcripts; a pretrained one does not.
 """
 
 import functools
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 VOCABULARY_FILE, TOKENIZER_FOLDER = "vocabulary.txt", "tokenizer"
-RESERVED = 2  # tokens that are no words: padding (0) and the unknown word (1)
-AGAIN = "take the run's folder again, or train anew"
+RESERVED = 2  # tokens that are not words: padding (0) and the unknown word (1)
+AGAIN = "copy the run folder again, or train again"
 
 
 def normalize(texts: tf.Tensor) -> tf.Tensor:
-    """Return texts [any shape, UTF-8] in lower case: letters and digits of any script, each ! and ? a word of its own.
+    """Return texts in lower case, string [any shape]: words of letters and digits; each ! and ? is a word of its own.
 
-    "Don't stop!" becomes "dont stop !"; whatever else there is parts words, even bytes that are not UTF-8.
+    Apostrophes are removed; everything else, also bytes that are not UTF-8, separates words: "Don't stop!" becomes
+    "dont stop !".
     """
     texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", replacement_char=ord(" "))
     texts = tf.strings.regex_replace(texts, "['’‘ʼ＇]", "")
-    # Marks are the vowels of many scripts, and the accents of decomposed letters; without a letter they are nothing.
+    # Marks are the vowels of many scripts and the accents of decomposed letters; a mark without a letter is removed.
     texts = tf.strings.regex_replace(texts, r"[^\p{L}\p{M}\p{Nd}!?]", " ")
     texts = tf.strings.regex_replace(texts, r"(^|[ !?])\p{M}+", r"\1 ")
     texts = tf.strings.regex_replace(texts, "[!?]", r" \0 ")
@@ -42,87 +43,89 @@ def normalize(texts: tf.Tensor) -> tf.Tensor:
     return tf.strings.lower(tf.strings.strip(texts), encoding="utf-8")
 
 
-# A vocabulary of words
+# Vocabulary of words
 
 
 def fit_vocabulary(transcripts: Sequence[str], config: TokensConfig) -> list[str]:
-    """Return the most frequent words of the training clips' transcripts, so many that with padding and the unknown word
-    they are at most `vocabulary_size`; of words equally frequent the alphabet's first.
+    """Return the most frequent words of the training clips' transcripts, at most `vocabulary_size` - RESERVED.
 
-    Raises CorpusError when there is not a single word.
+    Words of the same frequency are in alphabetical order. Raises CorpusError when there is no word.
     """
     texts = normalize(tf.constant(list(transcripts), tf.string)).numpy()
     counts = Counter(word for text in texts for word in text.decode().split())
     if not counts:
         raise CorpusError(
-            "not one word is in the training clips' transcripts: give the corpus transcripts, "
-            "or train a recipe that reads none"
+            "the transcripts of the training clips have no word: give the corpus transcripts, "
+            "or train a recipe without them"
         )
     words = sorted(counts, key=lambda word: (-counts[word], word))
     return words[: config.vocabulary_size - RESERVED]
 
 
 def word_tokenizer(vocabulary: Sequence[str], config: TokensConfig) -> keras.layers.TextVectorization:
-    """Return the layer that turns texts [batch] into tokens, int64 [batch, max_words]: the first word of the vocabulary
-    is 2, an unknown one 1, and 0 stands where there is none. It works in a graph and in a SavedModel that tracks it."""
+    """Return a layer from texts, string [batch], to tokens, int64 [batch, max_words].
+
+    Padding is 0, an unknown word 1, the first word of the vocabulary 2. The layer runs in a graph and is saved with a
+    SavedModel that tracks it.
+    """
     layer = keras.layers.TextVectorization(
         standardize=normalize, output_sequence_length=config.max_words, vocabulary=list(vocabulary), name="words"
     )
-    layer.build((None,))  # An export tracks only what has been built.
+    layer.build((None,))  # An export tracks built layers only.
     return layer
 
 
 def write_vocabulary(path: Path, words: Sequence[str]) -> None:
-    """Write one word a line."""
+    """Write one word per line."""
     write_text(path, "".join(f"{word}\n" for word in words))
 
 
 def read_vocabulary(path: Path) -> list[str]:
-    """Read what `write_vocabulary` wrote. Raises RunError when that is not there, or damaged."""
+    """Return the words in the file. Raises RunError when it is missing or damaged."""
     try:
         words = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no UTF-8"
+        reason = getattr(error, "strerror", None) or "not UTF-8"
         raise RunError(f"{path} cannot be read ({reason}): {AGAIN}") from error
     if not all(words) or len(set(words)) < len(words):
-        raise RunError(f"{path} has an empty line or a word twice: {AGAIN}")
+        raise RunError(f"{path} has an empty line or a repeated word: {AGAIN}")
     return words
 
 
-# A pretrained tokenizer
+# Pretrained tokenizer
 
 
 def load_pretrained_tokenizer(name: str) -> "PreTrainedTokenizerBase":
     """Return the tokenizer of a transformers model, by its folder or its name on the Hugging Face hub.
 
-    Raises UsageError when it cannot be had, or when its padding is not 0, which the networks take for no word.
+    Raises UsageError when it cannot be loaded or does not pad with 0, the token that the networks mask.
     """
     with quiet_transformers():
         from transformers import AutoTokenizer
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(name)
-        except Exception as error:  # The library under it raises Exception itself for a file that it cannot read.
+        except Exception as error:  # tokenizers raises Exception itself.
             raise UsageError(
-                f"the tokenizer of {name or repr(name)} cannot be had ({first_line(error)}): {GIVE_BERT}"
+                f"the tokenizer of {name or repr(name)} cannot be loaded ({first_line(error)}): {GIVE_BERT}"
             ) from error
-    # Of a folder with a model alone transformers makes one that knows nothing but [PAD], [UNK] and their like.
+    # For a folder without a tokenizer transformers returns one that has special tokens only.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise UsageError(f"{name} holds no tokenizer: {GIVE_BERT}")
+        raise UsageError(f"{name} has no tokenizer: {GIVE_BERT}")
     if tokenizer.pad_token_id != 0:
         raise UsageError(f"the tokenizer of {name} pads with {tokenizer.pad_token_id}, not with 0: {GIVE_BERT}")
     return tokenizer
 
 
-def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], config: TokensConfig) -> np.ndarray:
-    """Return the tokens of texts, int32 [texts, max_words], with those for beginning and end; 0 where there is none.
+def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], config: TokensConfig) -> np.ndarray:
+    """Return the tokens of texts, int32 [texts, max_words], with the special tokens at beginning and end.
 
-    Raises UsageError when beginning and end leave no room.
+    Raises UsageError when these leave no room for a word.
     """
     special = tokenizer.num_special_tokens_to_add()
     if config.max_words <= special:
         raise UsageError(
-            f"tokens.max_words={config.max_words} leaves no room beside {special} special tokens: raise it"
+            f"tokens.max_words={config.max_words} leaves no room for words next to {special} special tokens: raise it"
         )
     if not len(texts):
         return np.zeros((0, config.max_words), np.int32)
@@ -137,12 +140,14 @@ def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], config: T
     return encoded["input_ids"].astype(np.int32)
 
 
-# What a run keeps
+# Files of a run
 
 
 def fit_tokenizer(transcripts: Sequence[str], config: Config, folder: Path) -> None:
-    """Put what turns transcripts into tokens into a run's folder: the vocabulary of these transcripts, which are the
-    training clips', or a copy of the pretrained tokenizer. Raises CorpusError or UsageError as its parts do."""
+    """Write the tokenizer into a run folder: the vocabulary of the training clips, or a copy of the pretrained one.
+
+    Raises as `fit_vocabulary` and `load_pretrained_tokenizer`.
+    """
     if config.tokens.tokenizer == "pretrained":
         tokenizer = load_pretrained_tokenizer(config.model.weights)
         with replacing(Path(folder) / TOKENIZER_FOLDER) as temporary:
@@ -152,15 +157,15 @@ def fit_tokenizer(transcripts: Sequence[str], config: Config, folder: Path) -> N
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Say whether `fit_tokenizer` has put something whole into a folder."""
+    """Return whether a folder has a tokenizer, which `fit_tokenizer` writes in one step."""
     return (Path(folder) / VOCABULARY_FILE).is_file() or (Path(folder) / TOKENIZER_FOLDER).is_dir()
 
 
 def load_tokenizer(folder: Path, config: Config) -> Callable:
-    """Return what turns texts [batch] into tokens, int [batch, max_words], as `fit_tokenizer` put it into a folder: the
-    layer of `word_tokenizer`, or a function from Sequence[str] to an array, for a pretrained one is no graph.
+    """Return the tokenizer of a run folder: from texts, string [batch], to tokens, int [batch, max_words].
 
-    Raises RunError when the folder lacks it.
+    It is the layer of `word_tokenizer`, or a function of a sequence of str for a pretrained tokenizer, which does not
+    run in graph. Raises RunError when the folder has none.
     """
     folder = Path(folder)
     if config.tokens.tokenizer == "words":
@@ -168,12 +173,12 @@ def load_tokenizer(folder: Path, config: Config) -> Callable:
     try:
         tokenizer = load_pretrained_tokenizer(str(folder / TOKENIZER_FOLDER))
     except UsageError as error:
-        raise RunError(f"{folder / TOKENIZER_FOLDER} holds no tokenizer: {AGAIN}") from error
-    return functools.partial(encode, tokenizer, config=config.tokens)
+        raise RunError(f"{folder / TOKENIZER_FOLDER} has no tokenizer: {AGAIN}") from error
+    return functools.partial(tokenize, tokenizer, config=config.tokens)
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy what `fit_tokenizer` put into one folder to another."""
+    """Copy the tokenizer from one folder to another."""
     if (Path(source) / VOCABULARY_FILE).is_file():
         shutil.copyfile(Path(source) / VOCABULARY_FILE, Path(target) / VOCABULARY_FILE)
     else:

@@ -1,7 +1,6 @@
-"""Pitch shift, time stretch and noise as the student reports ask for them: made of a waveform once, and kept.
+"""Variants of training clips: pitch shift, time stretch and noise, computed once per clip and cached.
 
-They cost milliseconds a clip, too much for every epoch. Only the clips that are given, the training subset, are varied.
-Each kind has a cache of its own, so that another choice of kinds finds those that are there.
+They take milliseconds a clip, too long to compute in every epoch. Each kind has a cache of its own.
 """
 
 import functools
@@ -16,7 +15,7 @@ from emokeras.config import AugmentConfig, Variant
 from emokeras.data.audio import cache_path, in_parallel, read_cache, write_cache
 
 VARIANTS_VERSION = 1
-# librosa's own 2048 samples are 43 ms of RAVDESS's 48 kHz, but 128 ms at 16 kHz, and smear speech there.
+# librosa's default of 2048 samples is 43 ms at 48 kHz, but 128 ms at 16 kHz, where it smears speech.
 FRAME_SECONDS = 0.032
 SETTINGS: dict[Variant, str] = {
     "pitch-up": "variant_semitones",
@@ -30,19 +29,20 @@ SETTINGS: dict[Variant, str] = {
 def make_variants(
     clips: Sequence, waveforms: Sequence[np.ndarray], config: AugmentConfig, sample_rate_hz: int
 ) -> list[list[np.ndarray]]:
-    """Return for each `data.corpus.Clip` its variants in the order of `config.variants`, kept as waveforms are kept.
+    """Return the variants of each clip in the order of `config.variants`, cached under EMOKERAS_HOME/waveforms.
 
     Parameters
     ----------
-    waveforms: those of the clips [samples], float32 in -1 to 1, as `audio.load_waveforms` gives them at this rate.
+    clips: sequence of `corpora.Clip`.
+    waveforms: float32 [samples] each, in -1 to 1, of these clips.
 
     Returns
     -------
-    for each clip a list of waveforms [samples], float32 in -1 to 1: pitch and noise keep the length, stretch does not.
+    For each clip a list of waveforms, float32 [samples], in -1 to 1. Pitch shift and noise keep the length.
 
     Raises
     ------
-    EmokerasError: the cache cannot be written (a full disk).
+    EmokerasError: the cache cannot be written.
     """
     kinds = [_variants_of_kind(kind, clips, waveforms, config, sample_rate_hz) for kind in config.variants if clips]
     return [[variants[number] for variants in kinds] for number in range(len(clips))]
@@ -51,6 +51,7 @@ def make_variants(
 def _variants_of_kind(
     kind: Variant, clips: Sequence, waveforms: Sequence[np.ndarray], config: AugmentConfig, sample_rate_hz: int
 ) -> list[np.ndarray]:
+    """Return one variant of each clip, from the cache where it is there."""
     cache = cache_path(clips, sample_rate_hz, f" {VARIANTS_VERSION} {kind} {getattr(config, SETTINGS[kind])!r}")
     variants = read_cache(cache)
     if variants is None:
@@ -63,7 +64,7 @@ def _variants_of_kind(
 def make_variant(
     kind: Variant, config: AugmentConfig, sample_rate_hz: int, waveform: np.ndarray, content: str
 ) -> np.ndarray:
-    """Return one variant of a waveform [samples], float32 in -1 to 1. Noise is drawn from the clip's `content`."""
+    """Return one variant of a waveform [samples], float32 in -1 to 1. `content` seeds the noise."""
     match kind:
         case "pitch-up":
             variant = shift_pitch(waveform, config.variant_semitones, sample_rate_hz)
@@ -79,21 +80,21 @@ def make_variant(
 
 
 def shift_pitch(waveform: np.ndarray, semitones: float, sample_rate_hz: int) -> np.ndarray:
-    """Raise the pitch of a waveform [samples] by so many semitones; the length stays."""
+    """Return a waveform [samples] with its pitch raised, in the same length."""
     padded, fft_size = _at_least_a_frame(waveform, sample_rate_hz)
     shifted = librosa.effects.pitch_shift(padded, sr=sample_rate_hz, n_steps=semitones, n_fft=fft_size)
     return shifted[: len(waveform)]
 
 
 def stretch(waveform: np.ndarray, rate: float, sample_rate_hz: int) -> np.ndarray:
-    """Play a waveform [samples] `rate` times as fast, [samples / rate]; the pitch stays."""
+    """Return a waveform [samples] played `rate` times as fast, [samples / rate], with the same pitch."""
     padded, fft_size = _at_least_a_frame(waveform, sample_rate_hz)
     stretched = librosa.effects.time_stretch(padded, rate=rate, n_fft=fft_size)
     return stretched[: max(1, round(len(waveform) / rate))]
 
 
 def add_noise(waveform: np.ndarray, snr_decibels: float, content: str) -> np.ndarray:
-    """Add white noise to a waveform [samples] at this ratio of their mean powers, always the same to a `content`."""
+    """Return a waveform [samples] with white noise, seeded by `content`, at a signal-to-noise ratio."""
     seed = int.from_bytes(hashlib.sha256(f"{VARIANTS_VERSION} {content}".encode()).digest())
     noise = np.random.default_rng(seed).standard_normal(len(waveform), dtype=np.float32)
     power = np.mean(np.square(waveform), dtype=np.float64)
@@ -101,6 +102,6 @@ def add_noise(waveform: np.ndarray, snr_decibels: float, content: str) -> np.nda
 
 
 def _at_least_a_frame(waveform: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, int]:
-    """Return the waveform, with zeros up to one frame's samples, and those: the next power of two of FRAME_SECONDS."""
+    """Return the waveform, zero-padded to one FFT or more, and the FFT size: FRAME_SECONDS up to a power of two."""
     fft_size = 2 ** math.ceil(math.log2(FRAME_SECONDS * sample_rate_hz))
     return np.pad(waveform, (0, max(0, fft_size - len(waveform)))), fft_size

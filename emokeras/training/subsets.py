@@ -10,7 +10,7 @@ from emokeras.config import Config
 from emokeras.data import pipeline
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpora import Clip, Corpus
-from emokeras.data.speech import represent_clips
+from emokeras.data.speech import encode_clips
 from emokeras.data.splits import SUBSETS, Split
 from emokeras.data.text import fit_tokenizer, has_tokenizer, load_tokenizer
 from emokeras.data.transcripts import read_transcripts, transcript_kind
@@ -73,7 +73,7 @@ def take_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say
     waveforms = load_waveforms(corpus.clips, config.audio.sample_rate_hz) if config.takes_audio else None
     ready = {}
     if config.has_speech_encoder:
-        ready |= represent_clips(corpus.clips, waveforms, config)
+        ready |= encode_clips(corpus.clips, waveforms, config)
     if config.takes_transcripts:
         ready["tokens"] = _take_tokens(config, corpus, chosen["train"], folder, say)
     subsets = {}

@@ -1,0 +1,84 @@
+"""Augmentation of the features of a training batch, in graph: crop, band shift and mixup."""
+
+import tensorflow as tf
+
+from emokeras.config import AugmentConfig
+
+
+def _masked(inputs: dict[str, tf.Tensor]) -> list[str]:
+    """Return the names of the inputs that have a mask. Tokens have none."""
+    return [name for name in inputs if f"{name}_mask" in inputs]
+
+
+def crop(inputs: dict[str, tf.Tensor], draws: dict[str, tf.Tensor], most: float) -> dict[str, tf.Tensor]:
+    """Return the inputs of a batch with a random part of each clip stretched over all of its frames.
+
+    Parameters
+    ----------
+    inputs: features float32 [batch, windows, frames, features] with their masks; inputs without a mask are not changed.
+    most: the largest share of a clip that is cut off.
+    """
+    kept = (1.0 - most * draws["crop"])[:, tf.newaxis]  # [batch, windows]
+    position = draws["crop_position"][:, tf.newaxis]
+    cropped = dict(inputs)
+    for name in _masked(inputs):
+        mask = inputs[f"{name}_mask"]
+        first = tf.cast(tf.argmax(mask, -1), tf.float32)
+        valid = tf.reduce_sum(mask, -1)
+        start = first + position * (1.0 - kept) * (valid - 1.0)
+        frames = tf.range(tf.shape(mask)[-1], dtype=tf.float32)
+        moments = start[..., tf.newaxis] + kept[..., tf.newaxis] * (frames - first[..., tf.newaxis])
+        below = tf.clip_by_value(tf.floor(moments), 0.0, frames[-1] - 1.0)  # [batch, windows, frames]
+        share = tf.clip_by_value(moments - below, 0.0, 1.0)[..., tf.newaxis]
+        index = tf.cast(below, tf.int32)
+        early, late = (tf.gather(inputs[name], index + step, axis=2, batch_dims=2) for step in (0, 1))
+        cropped[name] = ((1.0 - share) * early + share * late) * mask[..., tf.newaxis]
+    return cropped
+
+
+def shift_bands(features: tf.Tensor, draw: tf.Tensor, most: int) -> tf.Tensor:
+    """Return features moved by up to `most` bands up or down; the edge band is repeated.
+
+    Parameters
+    ----------
+    features: float32 [batch, windows, frames, bands].
+    draw: float32 [batch], in [0, 1), chooses the number of bands.
+    """
+    bands = features.shape[-1]
+    amount = tf.cast(tf.floor(draw * (2 * most + 1)), tf.int32) - most  # [batch]
+    index = tf.clip_by_value(tf.range(bands) + amount[:, tf.newaxis], 0, bands - 1)  # [batch, bands]
+    channels_first = tf.transpose(features, [0, 3, 1, 2])  # [batch, bands, windows, frames]
+    return tf.transpose(tf.gather(channels_first, index, batch_dims=1), [0, 2, 3, 1])
+
+
+def mixup_share(draws: dict[str, tf.Tensor], seed: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
+    """Return the mixup weight λ of the clip itself: from Beta(alpha, alpha), or 1 where the clip is not mixed."""
+    if not config.mixup_alpha:
+        return tf.constant(1.0)
+    seed = tf.random.experimental.stateless_fold_in(seed, 1)  # The seed itself is that of the noise.
+    own, other = tf.unstack(tf.random.stateless_gamma([2], seed, config.mixup_alpha))
+    return tf.where(draws["mixup"] < config.mixup_probability, own / (own + other), 1.0)
+
+
+def mix(inputs: dict[str, tf.Tensor], labels: tf.Tensor, shares: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Return inputs and labels of a batch, each clip mixed with the one before it (mixup, Zhang et al., ICLR 2018).
+
+    Where only one of the two clips has a valid frame, that frame is not mixed. Inputs without a mask are not mixed.
+
+    Parameters
+    ----------
+    inputs: features float32 [batch, windows, frames, features] with their masks.
+    labels: float32 [batch, emotions].
+    shares: float32 [batch], the weight λ of each clip itself.
+    """
+    mixed = dict(inputs)
+    for name in _masked(inputs):
+        mask = inputs[f"{name}_mask"]  # [batch, windows, frames]
+        own = shares[:, tf.newaxis, tf.newaxis] * mask
+        other = (1.0 - shares)[:, tf.newaxis, tf.newaxis] * tf.roll(mask, 1, 0)
+        own_share = tf.math.divide_no_nan(own, own + other)[..., tf.newaxis]
+        mixed_mask = tf.cast(own + other > 0, tf.float32)
+        values = own_share * inputs[name] + (1.0 - own_share) * tf.roll(inputs[name], 1, 0)
+        mixed |= {name: values * mixed_mask[..., tf.newaxis], f"{name}_mask": mixed_mask}
+    own, other = shares[:, tf.newaxis], (1.0 - shares)[:, tf.newaxis]
+    return mixed, own * labels + other * tf.roll(labels, 1, 0)
