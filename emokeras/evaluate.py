@@ -40,7 +40,8 @@ def evaluate(
     from emokeras.training.score import score_clips
 
     recognizer = load_recognizer(model)
-    loaded = load_corpus(corpus or recognizer.config.experiment.corpus)
+    rate = recognizer.sample_rate_hz if recognizer.config.takes_audio else None
+    loaded = load_corpus(corpus or recognizer.config.experiment.corpus, rate)
     for note in loaded.notes:
         say(f"  {note}")
     clips = choose_clips(loaded, recognizer.clips_used, subset)

@@ -132,7 +132,7 @@ def test_predict_reads_what_it_can_and_names_the_rest(trained_run, recordings, t
     for file, error, reason in zip(
         (empty, text, silent, broken, files[-1]),
         errors,
-        ("empty file", "no audio file", "no samples", "not finite", "No such file"),
+        ("empty file", "not an audio file", "no samples", "not finite", "No such file"),
         strict=True,
     ):
         assert error.startswith(f"error: {file}")

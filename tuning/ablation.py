@@ -1,42 +1,57 @@
-"""Measure what each idea gives a recipe, on validation clips: the recipe as it is, and with each change, trained alike.
+"""Measure the gain of single changes to a recipe on validation clips.
 
     python -m tuning.ablation mfcc-tcn --epochs 40 --protocol luna --folds 0,1
-    python -m tuning.ablation mfcc-tcn --epochs 40 --protocol luna --ideas "no mixup,equalisation"
+    python -m tuning.ablation mfcc-tcn --epochs 40 --protocol luna --ideas "equalization,style mixing"
     python -m tuning.ablation mfcc-tcn --epochs 40 --protocol luna --change encoder.filters=96
 
-The ideas are those of tuning/ideas.py, and each --change is one more; the test subset is not read. Stopped or killed,
-it goes on by the same command: what is measured stands in results/ablation.csv, and results/ablation.md is written from
-that after each training.
+The recipe is trained as it is and with each change: the ideas that `--list` shows, and each --change. The test subset
+is not read. A stopped or killed ablation continues with the same command. Figures are appended to results/ablation.csv,
+and results/ablation.md is written again after each training.
 """
 
 import argparse
-import hashlib
 import itertools
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from emokeras import commandline
-from emokeras.config import Config, ExperimentConfig, override, settings, with_experiment
+from emokeras.config import Config, override, settings, with_experiment
+from emokeras.data.corpora import Corpus
 from emokeras.errors import EmokerasError, RunError, UsageError, first_line
+from emokeras.recipes.ours import LONG_WINDOW
 from emokeras.reporting.texts import percent, short
-from emokeras.runs import run_folder_name
-from tuning.ideas import IDEAS
-from tuning.recipe import add_split_options, configuration_of, folds_and_seeds, given_settings, settings_told
-from tuning.spaces import applies
-from tuning.tried import KEYS, PLAIN, Row, add_row, is_kept, read_rows
+from tuning import measurements
+from tuning.measurements import UNCHANGED, Row
+from tuning.spaces import applies, recipe_config
 
-if TYPE_CHECKING:
-    from emokeras.data.corpora import Corpus
+# Measured ideas; in ablation.csv some have the name in the comment.
+IDEAS: dict[str, dict[str, Any]] = {
+    "long window, less trimming": LONG_WINDOW,  # breath before and after the words
+    "MFCCs up to 16 kHz": {  # MFCCs of what is above 8 kHz too
+        "audio.sample_rate_hz": 32000,
+        "mfcc.fft_size": 2048,
+        "mfcc.high_hz": 16000.0,
+    },
+    "cepstral mean normalization": {"encoder.centered": True},  # less each clip's mean
+    "vocal tract length perturbation": {"augment.vocal_tract_change": 0.1},  # other vocal tracts
+    "pitch and tempo variants": {"augment.variants": ["pitch-up", "pitch-down", "slow", "fast"]},
+    "larger gain changes": {"augment.gain_decibels": 12.0},  # more change of loudness
+    "equalization": {"augment.equalization_decibels": 6.0},  # equalisation
+    "style mixing": {"augment.style_mixing_probability": 0.5},  # mixing of styles
+    "layer normalization after blocks": {"encoder.layer_normalization": True},  # blocks end in layer normalisation
+    "Muon": {"training.optimizer": "muon"},
+    "longer moving average": {"training.ema_momentum": 0.998},  # a longer moving average
+}
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One training: a recipe's configuration with an idea in it. `changes` tells what the idea changes."""
+class Training:
+    """One training of an ablation: the idea, what it changes in words, the configuration, and the digest of the recipe
+    without it."""
 
     idea: str
     changes: str
@@ -44,117 +59,93 @@ class Attempt:
     plain: str
 
     def key(self, corpus: str) -> Row:
-        """Return what tells its row from others."""
-        own = {
-            **{key: getattr(self.config.experiment, key) for key in ("protocol", "fold", "seed", "split_seed")},
-            **{key: getattr(self, key) for key in ("plain", "idea", "changes")},
-            "corpus": corpus,
-            "recipe": self.config.recipe,
-            "epochs": self.config.training.epochs,
-            "config": digest(self.config),
-        }
-        return {key: str(own[key]) for key in KEYS}
+        """Return what identifies its row in ablation.csv."""
+        return measurements.row_key(
+            self.config.experiment,
+            corpus=corpus,
+            recipe=self.config.recipe,
+            plain=self.plain,
+            epochs=self.config.training.epochs,
+            idea=self.idea,
+            changes=self.changes,
+            config=measurements.digest(self.config),
+        )
 
 
-def digest(config: Config) -> str:
-    """Return eight characters that tell a configuration from others, but not which run it is of."""
-    told = json.dumps(_unusual(replace(config, experiment=ExperimentConfig())), sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
-
-
-def run_folder(config: Config, corpus: str, runs_dir: Path) -> Path:
-    """Return where a training lies."""
-    return Path(runs_dir) / config.recipe / f"{digest(config)}-{run_folder_name(config.experiment, corpus)}"
-
-
-def _unusual(value: Any) -> Any:
-    """Return what in a configuration is not at its default, so that settings that come later do not change it."""
-    if isinstance(value, dict):
-        return {key: _unusual(own) for key, own in value.items()}
-    if not is_dataclass(value):
-        return value
-    told = {}
-    for field in fields(value):
-        own = getattr(value, field.name)
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        if own != default or field.name == "kind":
-            told[field.name] = _unusual(own)
-    return told
-
-
-def chosen_ideas(names: str | None, changes: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """Return ideas by name: those named, with commas between, and one for each change, "section.key=value"; where
-    neither is given, all. Raises UsageError for a name that there is not."""
+def choose_ideas(names: str | None, changes: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Return the settings of ideas: of those named, "IDEA,IDEA", and one idea for each change, "section.key=value";
+    without either, all ideas. Raises UsageError for an unknown name."""
     if names is None and not changes:
         return dict(IDEAS)
     chosen = [name.strip() for name in names.split(",")] if names else []
     for name in chosen:
         if name not in IDEAS:
-            raise UsageError(f"there is no idea '{name}'; `--list` shows those of tuning/ideas.py")
+            raise UsageError(f"there is no idea '{name}'; `--list` shows them")
     return {name: IDEAS[name] for name in chosen} | {
         change: commandline.parse_settings([change], "--change") for change in changes
     }
 
 
-def plan_trials(
+def plan_trainings(
     config: Config,
     ideas: Mapping[str, Mapping[str, Any]],
     folds: Sequence[int],
     seeds: Sequence[int],
     say=print,
     given: str = "",
-) -> list[Attempt]:
-    """Return the recipe as it is and with each idea, {name: {dotted path: value}}, that changes something in it, for
-    each fold and seed. `given` tells what was set in the recipe before. Raises UsageError for a setting or a value that
-    there is not."""
-    variants = {PLAIN: (given, config)}
+) -> list[Training]:
+    """Return the trainings of an ablation: for each fold and seed the recipe, and the recipe with each idea that
+    changes it.
+
+    Parameters
+    ----------
+    ideas: {name: {dotted path: value}}; given: what was set in the recipe before, in words.
+
+    Raises
+    ------
+    UsageError: an unknown setting, or a value that does not fit.
+    """
+    configs = {UNCHANGED: (given, config)}
     for idea, values in ideas.items():
         if idea not in IDEAS:
-            override(config, values)  # Refuses a setting that there is not; of the named ideas not all fit all recipes.
+            override(config, values)  # Refuses a wrong setting of --change; not all IDEAS fit all recipes.
         if not all(applies(path, config) for path in values):
             say(f"{idea}: changes nothing in {config.recipe}")
             continue
         changed = override(config, values)
         if changed == config:
-            say(f"{idea}: {config.recipe} is so already")
+            say(f"{idea}: {config.recipe} has it already")
             continue
-        was, becomes = settings(config), settings(changed)
-        differing = [path for path in becomes if was.get(path) != becomes[path]]
-        told = ", ".join(f"{path} {short(was.get(path))} → {short(becomes[path])}" for path in differing)
-        variants[idea] = (told, changed)
-    plain = digest(config)
+        before, after = settings(config), settings(changed)
+        changes = [
+            f"{path} {short(before.get(path))} → {short(value)}"
+            for path, value in after.items()
+            if before.get(path) != value
+        ]
+        configs[idea] = (", ".join(changes), changed)
+    plain = measurements.digest(config)
     return [
-        Attempt(idea, changes, with_experiment(own, fold=fold, seed=seed), plain)
-        for fold, seed, (idea, (changes, own)) in itertools.product(folds, seeds, variants.items())
+        Training(idea, changes, with_experiment(own, fold=fold, seed=seed), plain)
+        for fold, seed, (idea, (changes, own)) in itertools.product(folds, seeds, configs.items())
     ]
 
 
-def measure(trial: Attempt, corpus: "Corpus", runs_dir: Path) -> Row:
-    """Train, or go on; return the row that is kept."""
-    import keras
-
-    from emokeras.runs import read_split
-    from emokeras.training.fit import validate_run
-
-    folder = run_folder(trial.config, corpus.name, runs_dir)
-    try:
-        history = validate_run(trial.config, corpus, folder, trial.config.training.epochs)
-    finally:
-        keras.backend.clear_session()
+def measure(training: Training, corpus: Corpus, runs_dir: Path) -> Row:
+    """Train, or continue; return the row of ablation.csv, with means over the last tenth of the epochs."""
+    labels, _, history = measurements.train(training.config, corpus, runs_dir)
     last = history[-max(1, len(history) // 10) :]
 
-    def mean(name: str) -> str:
-        return f"{np.mean([row[name] for row in last]):.4f}"
+    def mean(name: str) -> float:
+        return float(np.mean([row[name] for row in last]))
 
-    figures = {
-        "clips": str(sum(row["subset"] == "validation" for row in read_split(folder))),
-        "balanced_accuracy": mean("val_balanced_accuracy"),
-        "accuracy": mean("val_accuracy"),
-        "loss": mean("val_loss"),
-        "training_accuracy": mean("accuracy"),
-        "cpu_minutes": f"{sum(row['cpu_seconds'] for row in history) / 60:.1f}",
-    }
-    return trial.key(corpus.name) | figures
+    return training.key(corpus.name) | measurements.figures(
+        clips=len(labels),
+        balanced_accuracy=mean("val_balanced_accuracy"),
+        accuracy=mean("val_accuracy"),
+        loss=mean("val_loss"),
+        training_accuracy=mean("accuracy"),
+        cpu_minutes=sum(row["cpu_seconds"] for row in history) / 60,
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -162,12 +153,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = commandline.make_parser("tuning.ablation", __doc__)
     parser.add_argument("recipe", nargs="?", help="a name that `python -m emokeras.train --list` shows")
     parser.add_argument("--list", action="store_true", help="show the ideas")
-    parser.add_argument("--ideas", metavar="IDEA,IDEA", help="these alone (default: all that change the recipe)")
+    parser.add_argument("--ideas", metavar="IDEA,IDEA", help="only these (default: all that change the recipe)")
     parser.add_argument(
         "--change", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one more idea, alone unless --ideas"
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs of each training (default: the recipe's)")
-    add_split_options(parser, "change the recipe for all trainings")
+    measurements.add_options(parser, "change the recipe in all trainings")
     return commandline.run_command(_work, parser.parse_args(argv))
 
 
@@ -178,39 +169,35 @@ def _work(arguments: argparse.Namespace) -> None:
         return
     if not arguments.recipe:
         raise UsageError("name a recipe; `python -m emokeras.train --list` shows them")
+    given = measurements.given_settings(arguments)
+    if arguments.epochs is not None:
+        given["training.epochs"] = arguments.epochs
+    config = recipe_config(arguments.recipe, given)
+    ideas = choose_ideas(arguments.ideas, arguments.change)
+    folds, seeds = measurements.folds_and_seeds(arguments, config.experiment.protocol)
+    trainings = plan_trainings(config, ideas, folds, seeds, given=measurements.changes_of(arguments))
     commandline.import_tensorflow()
-    from emokeras.data.corpora import default_source, load_corpus
-    from emokeras.training.subsets import split_corpus
-
-    given = given_settings(arguments.set)
-    flags = {"experiment.protocol": arguments.protocol, "training.epochs": arguments.epochs}
-    config = configuration_of(arguments.recipe, given | {key: own for key, own in flags.items() if own is not None})
-    ideas = chosen_ideas(arguments.ideas, arguments.change)
-    numbers = folds_and_seeds(arguments, config.experiment.protocol)
-    trials = plan_trials(config, ideas, *numbers, given=settings_told(arguments.set))
-    corpus = load_corpus(arguments.corpus or default_source())
-    for trial in trials:
-        split_corpus(corpus, trial.config.experiment)  # What cannot be split is refused before anything is trained.
+    corpus = measurements.load_corpus_for([training.config for training in trainings], arguments.corpus)
     path = arguments.results / "ablation.csv"
     failed = []
-    for number, trial in enumerate(trials, start=1):
-        experiment = trial.config.experiment
-        where = f"[{number}/{len(trials)}] {trial.idea}, fold {experiment.fold}, seed {experiment.seed}"
-        if is_kept(trial.key(corpus.name), read_rows(path)):
+    for number, training in enumerate(trainings, start=1):
+        experiment = training.config.experiment
+        where = f"[{number}/{len(trainings)}] {training.idea}, fold {experiment.fold}, seed {experiment.seed}"
+        if measurements.is_measured(training.key(corpus.name), measurements.read_rows(path)):
             print(f"{where}: done already")
             continue
-        print(f"{where}: begins" + (f" ({trial.changes})" if trial.changes else ""), flush=True)
+        print(f"{where}: begins" + (f" ({training.changes})" if training.changes else ""), flush=True)
         try:
-            row = measure(trial, corpus, arguments.runs_dir)
+            row = measure(training, corpus, arguments.runs_dir)
         except EmokerasError as error:
-            failed.append(f"{trial.idea} ({first_line(error)})")
+            failed.append(f"{training.idea} ({first_line(error)})")
             print(f"{where}: failed, {first_line(error)}", flush=True)
             continue
-        add_row(path, row)
+        measurements.add_row(path, row)
         print(f"{where}: UA {percent(float(row['balanced_accuracy']))} %, loss {row['loss']}", flush=True)
-    print(f"figures are kept in {path}, their tables in {path.with_suffix('.md')}")
+    print(f"figures are in {path}, tables in {path.with_suffix('.md')}")
     if failed:
-        raise RunError(f"{len(failed)} of {len(trials)} trainings failed: {', '.join(failed)}")
+        raise RunError(f"{len(failed)} of {len(trainings)} trainings failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What comes in: clips, splits, waveforms, features, batches."""
+"""Data: corpora, splits, waveforms, features and batches."""

@@ -1,4 +1,4 @@
-"""Archives from the network: fetch with resume, verify, unpack nowhere but in the folder. For RAVDESS and EMO-DB."""
+"""Fetch the archive of a corpus, resuming where a connection broke; verify its checksum; unpack it safely."""
 
 import hashlib
 import http.client
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from emokeras.errors import DownloadError, EmokerasError
-from emokeras.files import UNREADABLE_ARCHIVE
+from emokeras.files import UNREADABLE_ARCHIVE, replacing
 
 CHUNK_BYTES = 1 << 18
 TIMEOUT_SECONDS = 60
@@ -25,7 +25,7 @@ MAX_FAILURES = 5  # in a row, without a byte received between them
 
 @dataclass(frozen=True)
 class Archive:
-    """Where an archive lies; its size in bytes and its MD5 checksum where they are known."""
+    """The address of an archive; its size and MD5 checksum where they are known."""
 
     url: str
     size_bytes: int | None = None
@@ -33,18 +33,20 @@ class Archive:
 
 
 class _BrokenConnectionError(Exception):
-    """The connection ended before the file did: worth another try."""
+    """The connection ended before the file did; another try may succeed."""
 
 
 def download(archive: Archive, target: Path, wait_seconds: float = 1.0) -> Path:
     """Fetch an archive into the file `target`, with a progress bar, and check its size and checksum.
 
-    What has come stands in TARGET.part until it is all there and checked; a broken connection, also one of an earlier
-    call, is taken up where it broke (HTTP Range; a server that does not know it sends the file from its beginning). A
-    `target` that is there and right is not fetched again.
+    The bytes received are in TARGET.part until the file is complete and checked. A broken connection, also of an
+    earlier call, is resumed (HTTP Range; a server without it sends the file from the start). A `target` that exists and
+    is right is not fetched again.
 
-    Raises DownloadError when the server refuses, when the connection breaks MAX_FAILURES times without a new byte
-    (after waits of `wait_seconds`, twice that, ...), and when the file is not the one it should be: it is deleted then.
+    Raises
+    ------
+    DownloadError: the server refuses; the connection breaks MAX_FAILURES times without a new byte (after waits of
+    `wait_seconds`, twice that, ...); or the file is not the expected one, and is deleted.
     """
     part = target.with_name(f"{target.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +63,7 @@ def download(archive: Archive, target: Path, wait_seconds: float = 1.0) -> Path:
         furthest = max(furthest, _size(part))
         if failures >= MAX_FAILURES:
             raise DownloadError(
-                f"{archive.url} cannot be fetched ({reason}): run the command again to go on from byte {_size(part)}, "
+                f"{archive.url} cannot be fetched ({reason}): run the command again to resume at byte {_size(part)}, "
                 "or fetch the file by other means and give it as --source FILE.zip"
             )
         pause_seconds = wait_seconds * 2 ** (failures - 1)
@@ -70,7 +72,7 @@ def download(archive: Archive, target: Path, wait_seconds: float = 1.0) -> Path:
     try:
         verify(part, archive.md5, archive.size_bytes)
     except DownloadError:
-        part.unlink()  # Else the next call would go on from a file that cannot become the right one.
+        part.unlink()  # The next call would resume a file that cannot become the right one.
         raise
     os.replace(part, target)
     return target
@@ -78,41 +80,40 @@ def download(archive: Archive, target: Path, wait_seconds: float = 1.0) -> Path:
 
 def verify(path: Path, md5: str | None, size_bytes: int | None = None) -> None:
     """Check the size and the MD5 checksum of a file, where they are known; raises DownloadError."""
-    told = "it is another file or a damaged one, and not used: fetch it again"
+    mend = "it is another file or damaged: fetch it again"
     if size_bytes is not None and _size(path) != size_bytes:
-        raise DownloadError(f"{path} has {_size(path)} bytes and should have {size_bytes}: {told}")
+        raise DownloadError(f"{path} has {_size(path)} bytes and should have {size_bytes}: {mend}")
     if md5 is not None:
         with path.open("rb") as file:
             actual = hashlib.file_digest(file, "md5").hexdigest()
         if actual != md5.strip().lower():
-            raise DownloadError(f"{path} has the MD5 checksum {actual} and should have {md5}: {told}")
+            raise DownloadError(f"{path} has the MD5 checksum {actual} and should have {md5}: {mend}")
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip archive into a folder that is not there yet. The folder appears when all of it is unpacked.
+    """Unpack a zip archive into a new folder, which appears when all of it is unpacked.
 
-    Raises DownloadError for a file that is no zip archive, a damaged one, one with a member that would land outside the
-    folder (a path that is absolute, has a drive or goes up, or a link); EmokerasError where the disk has no room.
+    Raises
+    ------
+    DownloadError: not a zip archive, a damaged one, or one with an unsafe member (a link, or a path that is absolute,
+    has a drive or leads out of the folder). EmokerasError: the disk has too little room.
     """
-    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    from tqdm import tqdm
+
     try:
-        with zipfile.ZipFile(archive) as file:
+        with replacing(folder) as unfinished, zipfile.ZipFile(archive) as file:
             members = file.infolist()
             _refuse_unsafe(archive, members)
-            unfinished.mkdir(parents=True)
+            unfinished.mkdir(parents=True, exist_ok=True)
             _refuse_too_large(archive, members, unfinished)
-            for member in _with_progress(members):
+            for member in tqdm(members, "unpacking", unit="file", leave=False, disable=None):
                 file.extract(member, unfinished)
-        os.replace(unfinished, folder)
     except UNREADABLE_ARCHIVE as error:
-        raise DownloadError(f"{archive} is no zip archive, or a damaged one ({error}): fetch it again") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        raise DownloadError(f"{archive} is not a zip archive, or is damaged ({error}): fetch it again") from error
 
 
 def _fetch_rest(archive: Archive, part: Path) -> None:
-    """Append to `part` what is missing of the archive; raises when the connection breaks."""
+    """Append the missing bytes of the archive to `part`; raise when the connection breaks."""
     have = _size(part)
     if have and have == archive.size_bytes:
         return
@@ -124,12 +125,12 @@ def _fetch_rest(archive: Archive, part: Path) -> None:
             _handle_refusal(error, archive.url, part)
         return
     except (ValueError, http.client.InvalidURL) as error:
-        raise DownloadError(f"{archive.url} is no address ({error}): write %20 for a blank, and the like") from error
+        raise DownloadError(f"{archive.url} is not a valid address ({error}): write %20 for a space") from error
     with response:
         resumes = response.status == 206 and _range_start(response) == have
         if response.status == 206 and not resumes:
             part.unlink(missing_ok=True)
-            raise _BrokenConnectionError("the server sent another part of the file than the one asked for")
+            raise _BrokenConnectionError("the server sent another range of the file than requested")
         start = have if resumes else 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length is not None else None
@@ -137,17 +138,17 @@ def _fetch_rest(archive: Archive, part: Path) -> None:
 
 
 def _handle_refusal(error: urllib.error.HTTPError, url: str, part: Path) -> None:
-    """416: nothing follows what we have. It is the whole file, or it belongs to another one."""
+    """Handle an HTTP error. With 416, `part` is the complete file or belongs to another one."""
     if error.code == 416:
         total = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range") or "")
         if total and int(total[1]) == _size(part):
             return
         part.unlink(missing_ok=True)
-        raise _BrokenConnectionError("what was fetched before is longer than the file, it is fetched anew")
+        raise _BrokenConnectionError("the part fetched before is longer than the file; fetching it again")
     if error.code == 429 or error.code >= 500:
-        raise _BrokenConnectionError(f"the server answers {error.code} {error.reason}")
+        raise _BrokenConnectionError(f"the server answered {error.code} {error.reason}")
     raise DownloadError(
-        f"{url} cannot be fetched (the server answers {error.code} {error.reason}): check the address, or fetch it by "
+        f"{url} cannot be fetched (the server answered {error.code} {error.reason}): check the address, or fetch it by "
         "other means and give it as --source FILE.zip"
     )
 
@@ -172,7 +173,7 @@ def _range_start(response: http.client.HTTPResponse) -> int | None:
 
 
 def _reason(error: Exception) -> str:
-    """Return why it broke; raise what no other try can mend, such as a full disk."""
+    """Return why a try failed; raise an error that another try cannot mend, such as a full disk."""
     if isinstance(error, urllib.error.URLError):
         return str(error.reason)
     if isinstance(error, OSError) and not isinstance(error, (ConnectionError, TimeoutError)):
@@ -190,22 +191,14 @@ def _refuse_unsafe(archive: Path, members: Iterable[zipfile.ZipInfo]) -> None:
         windows, posix = PureWindowsPath(name), PurePosixPath(name)
         outside = posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts
         if outside or stat.S_ISLNK(member.external_attr >> 16):
-            kind = "would land outside the folder" if outside else "is a link"
-            raise DownloadError(
-                f"{archive} is refused: its member '{name}' {kind}; take the archive from its publisher"
-            )
+            kind = "would be unpacked outside the folder" if outside else "is a link"
+            raise DownloadError(f"{archive} is refused: its member '{name}' {kind}: fetch it from its publisher")
 
 
 def _refuse_too_large(archive: Path, members: Iterable[zipfile.ZipInfo], folder: Path) -> None:
     needed, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
     if needed > free:
         raise EmokerasError(
-            f"{archive} needs {needed} bytes unpacked and {folder.parent} has {free} free: make room, or set "
+            f"{archive} needs {needed} bytes unpacked and {folder.parent} has {free} free: free some space, or set "
             "EMOKERAS_HOME to a folder on another disk"
         )
-
-
-def _with_progress(members: list[zipfile.ZipInfo]) -> Iterable[zipfile.ZipInfo]:
-    from tqdm import tqdm
-
-    return tqdm(members, "unpacking", unit="file", leave=False, disable=None)

@@ -1,4 +1,4 @@
-"""Berlin EMO-DB: what its file names say, and where its archive is.
+"""Berlin EMO-DB: parse its file names; where its archive is published.
 
 Burkhardt et al., "A Database of German Emotional Speech", Interspeech 2005: ten actors, ten sentences, seven emotions,
 535 clips. A name such as 03a01Fa.wav has the speaker, the sentence, the emotion's German initial and the take.
@@ -31,18 +31,7 @@ STATEMENTS = {
     "b09": "Ich will das eben wegbringen und dann mit Karl was trinken gehen.",
     "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
 }
-SEXES = {
-    "03": "male",
-    "08": "female",
-    "09": "female",
-    "10": "male",
-    "11": "male",
-    "12": "male",
-    "13": "female",
-    "14": "female",
-    "15": "male",
-    "16": "female",
-}
+SEXES = dict.fromkeys(("03", "10", "11", "12", "15"), "male") | dict.fromkeys(("08", "09", "13", "14", "16"), "female")
 NUM_CLIPS = 535
 NUM_SPEAKERS = 10
 EXAMPLE_NAME = "03a01Fa.wav"
@@ -52,7 +41,7 @@ _NAME = re.compile(rf"({'|'.join(SEXES)})({'|'.join(STATEMENTS)})([{''.join(EMOT
 
 
 def parse(stem: str) -> FileName | None:
-    """Read a file name without its suffix; None where it does not follow EMO-DB's grammar."""
+    """Parse a file name without its suffix; return None for any other than EMO-DB's."""
     match = _NAME.fullmatch(stem)
     if not match:
         return None

@@ -1,28 +1,97 @@
-"""The table of a corpus, manifest.csv: one row per clip, with the columns path, emotion, speaker.
+"""manifest.csv, the table of a corpus: one row per clip, with the columns path, emotion and speaker.
 
-It may have transcript, sex (male, female) and intensity too. It is UTF-8 text, with or without a byte-order mark.
+The columns transcript, sex (male, female) and intensity (normal, strong) are optional. The text is UTF-8, with or
+without a byte-order mark.
 """
 
 import csv
+import difflib
 import io
-from pathlib import Path
+import posixpath
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 
+from emokeras.data.corpora import ravdess
+from emokeras.data.corpora.clips import EMOTIONS, SYNONYMS, Clip, canonical_emotion, count_and_name
 from emokeras.errors import CorpusError
 
 COLUMNS = ("path", "emotion", "speaker")
 OPTIONAL_COLUMNS = ("transcript", "sex", "intensity")
+SEXES = {"m": "male", "male": "male", "man": "male", "f": "female", "female": "female", "woman": "female"}
 
 
-def read_rows(data: bytes, where: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
-    """Read the bytes of a manifest; `where` is what an error calls it.
+def read_clips(
+    data: bytes, where: Path, find: Callable[[str], tuple[Path, str] | None]
+) -> tuple[list[Clip], list[str]]:
+    """Return the clips of a manifest, without content, and a note on the columns that are ignored.
 
-    Returns each row with its line number, a dict of all six columns ("" where a cell or a column is not there), and
-    the names of the columns that were not read. Raises CorpusError, naming the line, when it is no such table.
+    Parameters
+    ----------
+    data: the bytes of the file.
+    where: its path, for messages.
+    find: returns the path and the archive member that a cell of the column `path` means, None where there is no file.
+
+    Raises
+    ------
+    CorpusError: the text is no such table, or a row does not fit; the message has the line number.
     """
-    reader = csv.DictReader(io.StringIO(_text(data, where), newline=""), restkey="", restval="", skipinitialspace=True)
+    rows, ignored = _read_rows(data, where)
+    clips, lines = [], {}
+    for line, row in rows:
+        at = f"{where} line {line}"
+        place = find(row["path"])
+        if place is None:
+            raise CorpusError(f"{at}: there is no file '{row['path']}': paths are relative to the manifest")
+        if place in lines:
+            raise CorpusError(f"{at}: '{row['path']}' is on line {lines[place]} already: remove one of the two")
+        lines[place] = line
+        emotion = canonical_emotion(row["emotion"])
+        if emotion is None:
+            raise CorpusError(f"{at}: unknown emotion '{row['emotion']}': {_nearest_emotion(row['emotion'])}")
+        clips.append(_to_clip(row, place, emotion))
+    return clips, [count_and_name("column", " of the manifest ignored", ignored)] if ignored else []
+
+
+def _to_clip(row: dict[str, str], place: tuple[Path, str], emotion: str) -> Clip:
+    """Return the clip of a row. A RAVDESS file name fills in the sex, intensity and statement that the row lacks."""
+    path, member = place
+    name = ravdess.parse(PurePosixPath(row["path"]).stem)
+    sex = row["sex"].lower()
+    return Clip(
+        name=str(PurePosixPath(posixpath.normpath(row["path"])).with_suffix("")),
+        path=path,
+        emotion=emotion,
+        speaker=row["speaker"],
+        member=member,
+        sex=SEXES.get(sex, sex) or (name.sex if name else ""),
+        intensity=row["intensity"].lower() or (name.intensity if name else ""),
+        statement=name.statement if name else "",
+        transcript=row["transcript"],
+    )
+
+
+def _nearest_emotion(word: str) -> str:
+    near = difflib.get_close_matches(word.lower(), [*EMOTIONS, *SYNONYMS], 1, 0.4)
+    question = f"did you mean '{near[0]}'? " if near else ""
+    return f"{question}known are {', '.join(EMOTIONS)}"
+
+
+def _read_rows(data: bytes, where: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+    """Return each row with its line number, as a dict of all six columns ("" for a missing cell), and the columns that
+    are ignored. Raises CorpusError for a text that is no such table."""
+    try:
+        text = data.decode("utf-8-sig")  # Spreadsheets write a byte-order mark at the start of UTF-8.
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{where}: the manifest is not UTF-8 text ({error.reason}): save it as CSV, UTF-8") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="", skipinitialspace=True)
     try:
         columns = [(column or "").strip().lower() for column in reader.fieldnames or []]
-        _check_columns(columns, where)
+        missing = [column for column in COLUMNS if column not in columns]
+        if missing:
+            raise CorpusError(
+                f"{where}: the manifest has no column '{missing[0]}' (it has {', '.join(columns) or 'nothing'}): "
+                f"it needs {', '.join(COLUMNS)} and may have {', '.join(OPTIONAL_COLUMNS)}"
+            )
         reader.fieldnames = columns
         rows = [(reader.line_num, _cells(row, f"{where} line {reader.line_num}")) for row in reader]
     except csv.Error as error:
@@ -32,26 +101,10 @@ def read_rows(data: bytes, where: Path) -> tuple[list[tuple[int, dict[str, str]]
     return rows, [column for column in columns if column and column not in (*COLUMNS, *OPTIONAL_COLUMNS)]
 
 
-def _text(data: bytes, where: Path) -> str:
-    try:
-        return data.decode("utf-8-sig")  # Spreadsheets put a byte-order mark at the head of UTF-8.
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{where}: the manifest is not UTF-8 text ({error.reason}): save it as CSV, UTF-8") from error
-
-
-def _check_columns(columns: list[str], where: Path) -> None:
-    missing = [column for column in COLUMNS if column not in columns]
-    if missing:
-        raise CorpusError(
-            f"{where}: the manifest has no column '{missing[0]}' (it has {', '.join(columns) or 'nothing'}): "
-            f"it needs {', '.join(COLUMNS)} and may have {', '.join(OPTIONAL_COLUMNS)}"
-        )
-
-
 def _cells(row: dict[str, str], at: str) -> dict[str, str]:
     if row.pop("", None):
-        raise CorpusError(f"{at}: more cells than columns: put quotes around a text that holds a comma")
+        raise CorpusError(f"{at}: more cells than columns: quote a text that contains a comma")
     cells = {column: row.get(column, "").strip() for column in (*COLUMNS, *OPTIONAL_COLUMNS)}
     if not cells["path"]:
-        raise CorpusError(f"{at}: the row names no path: write the clip's, relative to the manifest")
+        raise CorpusError(f"{at}: the row has no path: write the clip's, relative to the manifest")
     return cells

@@ -1,4 +1,4 @@
-"""RAVDESS: what its file names say, and where its archive is.
+"""RAVDESS: parse its file names; where its archive is published.
 
 Livingstone & Russo, "The Ryerson Audio-Visual Database of Emotional Speech and Song", PLoS ONE 13(5): e0196391, 2018;
 Zenodo record 1188976, CC BY-NC-SA 4.0. A name such as 03-01-06-01-02-01-12.wav has seven numbers of two digits:
@@ -27,7 +27,7 @@ _NAME = re.compile(r"(0[1-3])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1
 
 @dataclass(frozen=True)
 class FileName:
-    """What a clip's file name says; `left_out` says why a clip is no part of the corpus, and is "" where it is one."""
+    """The fields of a file name. `left_out` is why the clip is not part of the corpus, "" where it is."""
 
     emotion: str
     speaker: str
@@ -39,7 +39,7 @@ class FileName:
 
 
 def parse(stem: str) -> FileName | None:
-    """Read a file name without its suffix; None where it does not follow RAVDESS's grammar."""
+    """Parse a file name without its suffix; return None for any other than RAVDESS's."""
     match = _NAME.fullmatch(stem)
     if not match:
         return None
