@@ -120,6 +120,7 @@ def main(argv: list[str] | None = None) -> int:
 def _work(arguments: argparse.Namespace) -> None:
     from emokeras.errors import RunError
     from emokeras.reporting import screen
+    from emokeras.results.tables import benchmark_rows
 
     ended, problems = benchmark(
         arguments.recipes,
@@ -134,7 +135,8 @@ def _work(arguments: argparse.Namespace) -> None:
         arguments.again,
     )
     if ended:
-        screen.print_benchmark(ended)
+        first = next(iter(ended.values()))[0].metrics
+        screen.print_benchmark(f"{first['corpus']}, protocol {first['protocol']}", benchmark_rows(ended))
     if problems:
         raise RunError("; ".join(problems))
 

@@ -1,8 +1,8 @@
-"""Labels and probabilities -> accuracy (WA), unweighted average recall (UA), precision, recall, F1, calibration.
+"""Labels and probabilities to accuracy (WA), unweighted average recall (UA), precision, recall, F1 and calibration.
 
-Everything here is pure: arrays in, plain Python numbers out, ready for metrics.json. Emotions are indices into a list
-of names. An emotion that has no clip in a subset has no recall: its figures are None (`null` in JSON), and it does not
-enter the averages over emotions (UA, macro F1). One that occurs but is never predicted has precision 0 and F1 0.
+Pure functions: arrays in, plain Python numbers out, ready for metrics.json. Emotions are indices into a list of names.
+An emotion without clips in a subset has no recall: its figures are None (`null` in JSON), and it is left out of the
+averages over emotions (UA, macro F1). An emotion that occurs but is never predicted has precision 0 and F1 0.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 from emokeras.errors import RunError
 
 NUM_BOOTSTRAP_RESAMPLES = 10_000
+MIN_SPEAKERS = 10  # a bootstrap over fewer speakers gives intervals that are too narrow
 NUM_CALIBRATION_BINS = 15
 
 
@@ -24,39 +25,49 @@ def score(
     speakers: Sequence[str] | None = None,
     sexes: Sequence[str] | None = None,
     intensities: Sequence[str] | None = None,
+    whole_speakers: bool = False,
 ) -> dict[str, Any]:
     """Return every figure of one subset, as metrics.json keeps it.
 
-    Args:
-        labels: index of the true emotion, int [clips].
-        probabilities: what the model gives, float [clips, emotions], rows that sum to 1 (not logits).
-        emotions: names, [emotions], in the order of the columns.
-        speakers, sexes, intensities: one text for each clip, [clips]; clips with an empty text stand in no group.
+    Parameters
+    ----------
+    labels: int [clips], the true emotions.
+    probabilities: float [clips, emotions], rows that sum to 1 (not logits).
+    emotions: names [emotions], in the order of the columns.
+    speakers, sexes, intensities: text [clips]; a clip with an empty text is in no group.
+    whole_speakers: whether all clips of a speaker are in the subset, so that speakers and not clips are independent.
 
-    Returns:
-        accuracy (WA), balanced_accuracy (UA), precision_weighted, recall_weighted, f1_weighted, f1_macro,
-        accuracy_ci95 and balanced_accuracy_ci95 ([low, high]), expected_calibration_error, cross_entropy (nats),
-        per_emotion {name: {precision, recall, f1, support}}, by_speaker, by_sex and by_intensity
-        {value: {accuracy, balanced_accuracy, support}}, confusion_matrix (counts, rows are the truth). All shares
-        lie in [0, 1].
+    Returns
+    -------
+    accuracy (WA), balanced_accuracy (UA), precision_weighted, recall_weighted, f1_weighted, f1_macro, accuracy_ci95 and
+    balanced_accuracy_ci95 ([low, high]; None with `whole_speakers` and fewer than MIN_SPEAKERS known speakers),
+    expected_calibration_error, cross_entropy (nats), per_emotion {name: {precision, recall, f1, support}}, by_speaker,
+    by_sex and by_intensity {value: {accuracy, balanced_accuracy, support}}, confusion_matrix (counts, rows are the
+    true emotions). All shares are in [0, 1].
 
-    Raises:
-        RunError: a probability is not a finite number (training has diverged).
-        ValueError: the arguments do not fit each other, there is no clip, or the probabilities are none.
+    Raises
+    ------
+    RunError: a probability is not a finite number (training has diverged).
+    ValueError: the arguments do not fit each other, there is no clip, or the probabilities do not sum to 1.
     """
     figures = point_figures(labels, probabilities, emotions)  # It checks them.
     labels, predicted = np.asarray(labels), np.asarray(probabilities).argmax(axis=1)
+    by_speaker = _by_group(labels, predicted, speakers)
+    groups = np.arange(len(labels))
+    if whole_speakers:
+        groups = speakers if speakers is not None and all(speakers) and len(by_speaker) >= MIN_SPEAKERS else None
+    correct = labels == predicted
     return figures | {
-        "accuracy_ci95": accuracy_interval(labels == predicted),
-        "balanced_accuracy_ci95": _balanced_accuracy_interval(labels, predicted, len(emotions)),
-        "by_speaker": _by_group(labels, predicted, speakers),
+        "accuracy_ci95": None if groups is None else interval(correct, groups),
+        "balanced_accuracy_ci95": None if groups is None else interval(correct, groups, labels),
+        "by_speaker": by_speaker,
         "by_sex": _by_group(labels, predicted, sexes),
         "by_intensity": _by_group(labels, predicted, intensities),
     }
 
 
 def point_figures(labels: np.ndarray, probabilities: np.ndarray, emotions: Sequence[str]) -> dict[str, Any]:
-    """Return what `score` says of all clips together, but for the intervals, whose bootstraps take most of its time."""
+    """Return the figures of `score` over all clips, without the intervals, whose bootstrap takes most of its time."""
     labels, probabilities = _checked(labels, probabilities, emotions)
     predicted = probabilities.argmax(axis=1)
     indices = np.arange(len(emotions))
@@ -103,8 +114,8 @@ def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     A probability of 0 counts as the smallest normal float32, which costs 87 nats and not infinity.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
-    given_to_truth = probabilities[np.arange(len(probabilities)), labels]
-    return float(-np.log(np.maximum(given_to_truth, np.finfo(np.float32).tiny)).mean())
+    of_true_emotion = probabilities[np.arange(len(probabilities)), labels]
+    return float(-np.log(np.maximum(of_true_emotion, np.finfo(np.float32).tiny)).mean())
 
 
 def calibration_bins(
@@ -112,11 +123,15 @@ def calibration_bins(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sort the clips by the largest probability (the confidence) into bins of equal width, (0, 1/n], (1/n, 2/n] ...
 
-    Args:
-        labels: int [clips]; probabilities: float [clips, emotions].
+    Parameters
+    ----------
+    labels: int [clips].
+    probabilities: float [clips, emotions].
 
-    Returns:
-        Clips in each bin, int [bins]; their mean confidence and their accuracy, float [bins], 0 in an empty bin.
+    Returns
+    -------
+    The number of clips in each bin, int [bins]; their mean confidence and their accuracy, float [bins], 0 in an empty
+    bin.
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     confidence = probabilities.max(axis=1)
@@ -142,64 +157,37 @@ def expected_calibration_error(
     return float(counts @ np.abs(accuracy - confidence) / counts.sum())
 
 
-def accuracy_interval(correct: np.ndarray, clips: Sequence[str] | None = None) -> list[float]:
-    """Return the 95 % percentile bootstrap interval [low, high] of the accuracy, resampling clips.
+def interval(values: Sequence[int], groups: Sequence, classes: Sequence[int] | None = None) -> list[float]:
+    """Return the 95 % percentile bootstrap interval [low, high] of a mean, resampling independent groups.
 
-    Args:
-        correct: whether each prediction is right, bool [predictions].
-        clips: name of the clip of each prediction, [predictions]. Several runs that predict the same clips are not
-            independent: all predictions of a clip are drawn together. None: each prediction is a clip of its own.
+    Parameters
+    ----------
+    values: int [predictions]: 1 for a correct prediction, else 0. For a paired gain of one system over another, the
+        first one's value minus the second one's.
+    groups: [predictions], the clip of each prediction, or its speaker where whole speakers are tested. All predictions
+        of a group are drawn together: those of several runs on one clip, or on one speaker's clips, are dependent.
+    classes: int [predictions], the true emotions: the interval is then of the mean over the emotions' means (UA), over
+        the emotions that occur in a resample. None: of the mean over all predictions (WA).
 
-    Source: Efron 1979, "Bootstrap Methods: Another Look at the Jackknife"; the interval is Efron's percentile method.
+    Sources: Efron 1979, "Bootstrap Methods: Another Look at the Jackknife"; of whole groups: Davison and Hinkley 1997,
+    "Bootstrap Methods and their Application", section 3.8.
     """
-    return _mean_interval(correct, np.arange(len(correct)) if clips is None else clips)
+    values = np.asarray(values, dtype=np.int64)
+    of_group = np.unique(np.asarray(groups), return_inverse=True)[1]
+    of_class = np.zeros_like(of_group) if classes is None else np.unique(classes, return_inverse=True)[1]
+    num_groups, num_classes = of_group.max() + 1, of_class.max() + 1
+    sums = np.zeros([num_groups, 2, num_classes], dtype=np.int64)  # of the values, and their number
+    np.add.at(sums[:, 0], (of_group, of_class), values)
+    np.add.at(sums[:, 1], (of_group, of_class), 1)
 
-
-def gain_interval(gains: Sequence[int], clips: Sequence[str]) -> list[float]:
-    """Return the 95 % percentile bootstrap interval [low, high] of the mean gain of one recogniser over another.
-
-    Args:
-        gains: for each prediction 1 where the one alone is right, -1 where the other alone is, else 0, [predictions].
-        clips: as for `accuracy_interval`. Both recognisers' answers to a clip are drawn together: the bootstrap is
-            paired.
-    """
-    return _mean_interval(gains, clips)
-
-
-def _mean_interval(values: Sequence[int], clips: Sequence) -> list[float]:
-    """Return the interval of the mean of whole numbers [predictions], all of a clip drawn together."""
-    members = np.unique(np.asarray(clips), return_inverse=True)[1]
-    contributions = np.stack([np.bincount(members, weights=values), np.bincount(members)], axis=1)
-    totals = _bootstrap_totals(contributions.astype(np.int64))
-    return _percentile_interval(totals[:, 0] / totals[:, 1])
-
-
-def _balanced_accuracy_interval(labels: np.ndarray, predicted: np.ndarray, num_emotions: int) -> list:
-    """The same interval for UA; a resample's mean is over the emotions that occur in it."""
-    contributions = np.zeros([len(labels), 2, num_emotions], dtype=np.int64)
-    clips = np.arange(len(labels))
-    contributions[clips, 0, labels] = labels == predicted
-    contributions[clips, 1, labels] = 1
-    totals = _bootstrap_totals(contributions.reshape(len(labels), -1)).reshape(-1, 2, num_emotions)
-    hits, occurrences = totals[:, 0], totals[:, 1]
-    recalls = hits / np.maximum(occurrences, 1)
-    return _percentile_interval(recalls.sum(axis=1) / (occurrences > 0).sum(axis=1))
-
-
-def _bootstrap_totals(contributions: np.ndarray) -> np.ndarray:
-    """Draw clips with replacement and add up what they contribute: [clips, quantities] -> [resamples, quantities].
-
-    Clips that contribute the same are interchangeable, so how often each kind is drawn is multinomial: this is the
-    bootstrap over clips exactly, at the cost of a few kinds instead of thousands of clips.
-    """
-    kinds, clips_of_kind = np.unique(contributions, axis=0, return_counts=True)
-    num_clips = len(contributions)
-    draws = np.random.default_rng(0).multinomial(num_clips, clips_of_kind / num_clips, NUM_BOOTSTRAP_RESAMPLES)
-    return draws @ kinds
-
-
-def _percentile_interval(values: np.ndarray) -> list[float]:
-    return [float(bound) for bound in np.percentile(values, [2.5, 97.5])]
+    # Groups with the same sums are interchangeable, so the number of draws of each kind is multinomial: the exact
+    # bootstrap, at the cost of a few kinds instead of thousands of clips.
+    kinds, counts = np.unique(sums.reshape(num_groups, -1), axis=0, return_counts=True)
+    draws = np.random.default_rng(0).multinomial(num_groups, counts / num_groups, NUM_BOOTSTRAP_RESAMPLES)
+    totals = (draws @ kinds).reshape(-1, 2, num_classes)
+    means = totals[:, 0] / np.maximum(totals[:, 1], 1)
+    estimates = means.sum(axis=1) / (totals[:, 1] > 0).sum(axis=1)
+    return [float(bound) for bound in np.percentile(estimates, [2.5, 97.5])]
 
 
 def _by_group(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str] | None) -> dict[str, dict]:
@@ -235,8 +223,8 @@ def _checked(labels: Any, probabilities: Any, emotions: Sequence[str]) -> tuple[
     finite = np.isfinite(probabilities).all(axis=1)
     if not finite.all():
         raise RunError(
-            f"the model gives no finite probabilities for {np.count_nonzero(~finite)} of {len(labels)} clips: training "
-            "has diverged; train again with a smaller training.learning_rate"
+            f"the probabilities of {np.count_nonzero(~finite)} of {len(labels)} clips are not finite: training has "
+            "diverged; train again with a smaller training.learning_rate"
         )
     if probabilities.min() < 0 or np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).max() > 1e-3:
         raise ValueError("probabilities must be at least 0 and sum to 1 for each clip; are these logits?")

@@ -1,4 +1,4 @@
-"""Figures -> the short tables that a person sees."""
+"""The short tables that the commands print."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,25 +8,29 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from emokeras import recipes, runs
+from emokeras import recipes
 from emokeras.errors import RunError
 from emokeras.reporting.texts import percent, with_interval
-from emokeras.results.averages import by_accuracy, figures_row
-from emokeras.results.rows import Run
 
 
 def print_metrics(metrics: Mapping[str, Any], subset: str = "test", console: Console | None = None) -> None:
-    """Print the short table of a run: its subsets side by side, then the emotions of one subset.
+    """Print the short table of a run: its subsets side by side, then the emotions of one subset. Speakers that are too
+    few for an interval are listed too.
 
-    Args:
-        metrics: what metrics.json holds; of the subsets it needs only the one to show.
-        subset: whose emotions to show.
-        console: where to; stdout by default. Where that is no terminal, the text is plain.
+    Parameters
+    ----------
+    metrics: what metrics.json holds; of the subsets only the one to show is needed.
+    subset: the subset whose emotions are shown.
+    console: the output, by default stdout. If it is not a terminal, the text is plain.
+
+    Raises
+    ------
+    RunError: `metrics` lacks the subset.
     """
     console = console or _console()
     shown = [name for name in ("test", "validation") if name in metrics]
     if metrics.get("protocol") == "all":
-        console.print(f"all {metrics['num_train']} clips have trained {metrics['recipe']}: nothing is measured")
+        console.print(f"{metrics['recipe']} was trained on all {metrics['num_train']} clips: no clip is left to test")
         return
     if subset not in metrics:
         raise RunError(f"the metrics have no subset '{subset}', only {', '.join(shown) or 'none'}")
@@ -35,10 +39,8 @@ def print_metrics(metrics: Mapping[str, Any], subset: str = "test", console: Con
     summary = _table(console, _title(metrics), "", *shown)
     lines = {
         "clips": lambda scores: str(sum(row["support"] for row in scores["per_emotion"].values())),
-        "accuracy (WA) %": lambda scores: with_interval(scores["accuracy"], scores["accuracy_ci95"]),
-        "balanced accuracy (UA) %": lambda scores: with_interval(
-            scores["balanced_accuracy"], scores["balanced_accuracy_ci95"]
-        ),
+        "accuracy (WA) %": lambda scores: _figure(scores, "accuracy"),
+        "balanced accuracy (UA) %": lambda scores: _figure(scores, "balanced_accuracy"),
         "macro F1 %": lambda scores: percent(scores["f1_macro"]),
         "calibration error %": lambda scores: percent(scores["expected_calibration_error"]),
     }
@@ -49,45 +51,45 @@ def print_metrics(metrics: Mapping[str, Any], subset: str = "test", console: Con
     for name, row in metrics[subset]["per_emotion"].items():
         figures = (percent(row[key]) for key in ("precision", "recall", "f1"))
         emotions.add_row(escape(name), *figures, str(row["support"]))
-    console.print(summary)
-    if not console.is_terminal:
-        console.print()
-    console.print(emotions)
+    tables = [summary, emotions]
+    if metrics[subset]["accuracy_ci95"] is None and metrics[subset]["by_speaker"]:
+        speakers = _table(console, f"{subset}, by speaker", "", "WA %", "UA %", "clips")
+        for name, row in metrics[subset]["by_speaker"].items():
+            figures = (percent(row[key]) for key in ("accuracy", "balanced_accuracy"))
+            speakers.add_row(escape(name), *figures, str(row["support"]))
+        tables.append(speakers)
+    for number, table in enumerate(tables):
+        if number and not console.is_terminal:
+            console.print()
+        console.print(table)
 
 
 def print_predictions(answers: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print what `emokeras.predict` answers: each file's emotion with its probability, and the next likely one."""
+    """Print the answers of `emokeras.predict`: for each file the emotion with its probability, and the second most
+    probable one where the model has several."""
     console = console or _console()
     table = _table(console, "", "file", "emotion", "%", "or", "%")
     for column in (table.columns[1], table.columns[3]):
         column.justify = "left"
     for answer in answers:
-        (emotion, share), (other, other_share), *_ = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
-        table.add_row(escape(answer["file"]), escape(emotion), percent(share), escape(other), percent(other_share))
+        most_probable = sorted(answer["probabilities"].items(), key=lambda item: -item[1])[:2]
+        cells = [text for emotion, share in most_probable for text in (escape(emotion), percent(share))]
+        table.add_row(escape(answer["file"]), *cells)
     console.print(table)
 
 
-def print_benchmark(groups: Mapping[str, Sequence[Run]], console: Console | None = None) -> None:
-    """Print what a benchmark measured: one line a recipe, over its runs, the most accurate first.
-
-    Args:
-        groups: for each recipe the runs of it to average, as `read_run` reads them; of one corpus and protocol.
-        console: where to; stdout by default. Where that is no terminal, the text is plain.
-    """
+def print_benchmark(title: str, rows: Sequence[Mapping[str, str]], console: Console | None = None) -> None:
+    """Print the rows of a benchmark, {column: text} each: the recipe and its figures over the runs."""
     console = console or _console()
-    measured = next(group[0].metrics for group in groups.values())
-    columns = ("runs", "WA %", "UA %", "pooled WA % [95 %]", "F1 %", "minutes")
-    title = f"{measured['corpus']}, protocol {measured['protocol']}"
-    table = _table(console, title, "recipe", *columns)
+    table = _table(console, title, *rows[0])
     table.columns[1].justify = "left"
-    for recipe in by_accuracy(groups):
-        row = figures_row(measured["protocol"], groups[recipe])
-        table.add_row(escape(recipe), *(escape(row[column]) for column in columns))
+    for row in rows:
+        table.add_row(*map(escape, row.values()))
     console.print(table)
 
 
 def print_recipes(console: Console | None = None) -> None:
-    """Print the recipes: name, where each comes from, and the figure its source reports."""
+    """Print the recipes: name, source, and the figure that the source reports."""
     console = console or _console()
     table = _table(console, "recipes", "name", "source", "reported there, %")
     for column in table.columns[1:]:
@@ -113,11 +115,12 @@ def _table(console: Console, title: str, first: str, *others: str) -> Table:
     return table
 
 
+def _figure(scores: Mapping[str, Any], key: str) -> str:
+    return with_interval(scores[key], scores[f"{key}_ci95"], [row[key] for row in scores["by_speaker"].values()])
+
+
 def _title(metrics: Mapping[str, Any]) -> str:
     parts = [" on ".join(metrics[key] for key in ("recipe", "corpus") if key in metrics)]
     parts += [f"protocol {metrics['protocol']}"] if "protocol" in metrics else []
-    if "seed" in metrics:
-        parts.append(
-            runs.run_name(metrics.get("protocol", ""), *(metrics[key] for key in ("fold", "seed", "split_seed")))
-        )
+    parts += [f"{key.replace('_', ' ')} {metrics[key]}" for key in ("fold", "split_seed", "seed") if key in metrics]
     return ", ".join(part for part in parts if part)

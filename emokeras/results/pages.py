@@ -1,196 +1,155 @@
-"""results/ -> the tables of RESULTS.md, which no hand writes.
+"""Write RESULTS.md and a page for each protocol from the rows under results/.
 
-python -m emokeras.results.pages          # results/ -> RESULTS.md
+python -m emokeras.results.pages          # results/ -> RESULTS.md, results/<protocol>.md
 """
 
 import argparse
-import json
-import shlex
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from emokeras import recipes
 from emokeras.data.splits import PROTOCOLS
-from emokeras.errors import RunError
 from emokeras.files import write_text
-from emokeras.reporting.texts import markdown_table, short
-from emokeras.results.averages import by_accuracy, figures_row, whole_seeds
+from emokeras.reporting.texts import markdown_table
 from emokeras.results.fusion_gain import fusion_section
-from emokeras.results.other_settings import other_settings_section
+from emokeras.results.overview import overview
 from emokeras.results.published import published_section
-from emokeras.results.rows import Run, read_run
-from emokeras.runs.differences import differences, differing_settings, whole_settings
+from emokeras.results.rows import Run, read_rows
+from emokeras.results.selection import selection_lines
+from emokeras.results.tables import complete_runs, recipe_rows, settings_note
 
 FIRST_CORPORA, LAST_CORPORA = ("ravdess", "emodb"), ("demo",)
-SEEDS_CORPUS, SEEDS_PROTOCOL = "ravdess", "random"  # what the seeds' reports measured on, and how
-
-PREAMBLE = """\
-<!-- Written by `python -m emokeras.results.pages` from the files under results/. Do not edit: change a run. -->
-
-# Results
-
-- **WA** is plain accuracy, the share of the clips that are recognised. **UA** is the unweighted average recall, the
-  mean over the emotions of the share of each that is recognised: an emotion with few clips counts as much as one with
-  many.
-- Over several folds or seeds, WA and UA are mean ± standard deviation over the runs. **Pooled WA** counts the test
-  clips of all runs together; its 95 % interval is a percentile bootstrap over clips (10,000 resamples; what several
-  runs say of one clip is drawn together). Precision (P), recall (R) and F1 are weighted by the emotions' clips.
-- The **test** subset is read once, after training has ended. Epoch, weights, normalisation and vocabulary come from
-  training and validation clips alone, and the same recording is never on two sides of a split. The recipes' settings
-  were chosen by validation clips too: under `luna` by those of all folds, and a speaker who validates one fold tests
-  another.
-- A **protocol** says which clips are tested. Where speakers are on all sides of the split (`random`, `random-10fold`) a
-  network can recognise the voice, and its figures say little of strangers; `luna`, `emobox` and `speaker` test speakers
-  it has never heard.
-- **Minutes** are the wall-clock minutes that the epochs of one run took on the machine that trained it, which may have
-  done other work beside it; **CPU-minutes** are the minutes its processor cores worked for them, all cores together.
-  An ensemble's are those of its members, and of networks that told them of clips; a network that goes on from trained
-  branches has its own alone.
-- A row whose name no recipe has is of other settings than the recipe it is named after: those of its config.json.
-- Every figure is computed from `results/<corpus>/<protocol>/<recipe>/<run>/predictions.csv`. With `--results results`
-  a command below makes its run's files anew, and `python -m emokeras.results.pages` this page;
-  `python -m emokeras.benchmark` does both, for many runs one after another.
+REPORTS_CORPUS, REPORTS_PROTOCOL = "ravdess", "random"  # of the student reports
+HEADER = "<!-- Written by `python -m emokeras.results.pages` from the files under results/. Do not edit. -->"
+COLUMNS = """\
+- **WA** is accuracy, **UA** the mean recall over the emotions: mean ± standard deviation over the runs. **Pooled WA**
+  is of the test clips of all runs together, with {interval}.
+- **P** and **F1** are weighted by the emotions' clips; weighted recall is WA. **Minutes** are wall-clock minutes of one
+  training, **CPU-minutes** those of all cores together; an ensemble has those of its members.
 """
-CHANCE = (
-    "RAVDESS crosses two fixed sentences with every emotion: a script transcript carries no label information, and "
-    "chance (about 13 %) is the honest result of a recipe that reads nothing else, as {names} here."
-)
-SEEDS_PREAMBLE = """\
+SPEAKER_INTERVAL = """a 95 % interval by a bootstrap over speakers, or with the range over the
+  speakers where these are fewer than ten"""
+CLIP_INTERVAL = "a 95 % interval by a bootstrap over clips"
+REPORT = """\
 - **Report** is the accuracy in percent that the student report behind a recipe (A to E) states, and the subset it was
-  measured on. The reports drew their own splits, and an accuracy on validation clips has chosen its own epoch.
+  measured on, each on a split of its own. On validation clips the epoch was chosen by the same clips.
+"""
+CHANCE = """\
+RAVDESS has two sentences, each spoken with every emotion: a transcript has no information on the emotion. Recipes that
+take nothing else are expected at chance, about 13 %, and to have no gain in a fusion: {names}.
+"""
+COMMAND = """\
+```bash
+{command}
+```
+
+This makes the files of one row; `python -m emokeras.benchmark RECIPE --protocol {protocol}` does so for {all_runs}.
 """
 
 
 def write_results(results_root: Path = Path("results"), path: Path = Path("RESULTS.md")) -> None:
-    """Write RESULTS.md: for each corpus and protocol a table of the recipes, and the commands that make them.
+    """Write RESULTS.md at `path`, and a page for each protocol in `results_root`.
 
-    The text depends on the files under `results_root` and the recipes alone.
-
-    Raises RunError, naming the run, when one lacks a file, when its figures are not those of its predictions, when it
-    lies in another's place, or when runs to be averaged were trained with different settings.
+    The text depends on the files under `results_root` and the recipes only. Raises RunError as `read_rows` does.
     """
-    folders = sorted(folder for folder in Path(results_root).glob("*/*/*/*") if folder.is_dir())
-    if not folders:
-        raise RunError(f"{results_root} holds no run: train with --results {results_root} first")
-    tables = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for folder in folders:
-        run = read_run(folder, results_root)
-        corpus, protocol, recipe = folder.relative_to(results_root).parts[:3]
-        tables[corpus][protocol][recipe].append(run)
-
-    parts = [PREAMBLE + (SEEDS_PREAMBLE if SEEDS_CORPUS in tables else "")]
-    for corpus in sorted(tables, key=_corpus_order):
-        parts.append(f"## {corpus}\n")
-        for protocol in sorted(tables[corpus], key=_protocol_order):
-            parts.append(_protocol_section(corpus, protocol, tables[corpus][protocol]))
-    named = {recipe for protocols in tables.values() for rows in protocols.values() for recipe in rows}
-    sources = [f"- `{name}`: {recipe.source}" for name, recipe in recipes.RECIPES.items() if name in named]
-    if sources:
-        parts.append("\n".join(["## The recipes and their sources", "", *sources, ""]))
-    write_text(path, "\n".join(parts))
+    results_root, path = Path(results_root), Path(path)
+    rows = read_rows(results_root)
+    rows = {corpus: _in_order(rows[corpus], list(PROTOCOLS)) for corpus in sorted(rows, key=_corpus_order)}
+    for protocol in dict.fromkeys(protocol for protocols in rows.values() for protocol in protocols):
+        of_corpus = {corpus: protocols[protocol] for corpus, protocols in rows.items() if protocol in protocols}
+        write_text(results_root / f"{protocol}.md", _page(protocol, of_corpus))
+    links = _links(dict.fromkeys(protocol for protocols in rows.values() for protocol in protocols), results_root, path)
+    write_text(path, "\n".join([HEADER, "", *overview(rows), *links]))
 
 
-def _protocol_section(corpus: str, protocol: str, rows: Mapping[str, list[Run]]) -> str:
-    with_reports = corpus == SEEDS_CORPUS
-    averaged = {recipe: whole_seeds(protocol, group) for recipe, group in rows.items()}
-    sorted_names = by_accuracy(averaged)
-    body = []
-    for recipe in sorted_names:
-        _same_settings(rows[recipe])
-        row = {"recipe": f"`{recipe}`"} | figures_row(protocol, averaged[recipe])
-        body.append(row | ({"report": _report(recipe)} if with_reports else {}))
-    lines = [f"### {protocol}", ""]
-    if protocol in PROTOCOLS:
-        lines += [f"Protocol: {PROTOCOLS[protocol].description}.", ""]
-    lines += [*markdown_table(body, ("recipe", "runs", "report")), ""]
-    lines += fusion_section(averaged, has_scripts=corpus == SEEDS_CORPUS)
-    lines += other_settings_section(rows)
-    lines += published_section(corpus, protocol)
-    if with_reports:
-        lines += _chance_lines(rows)
-    if (corpus, protocol) == (SEEDS_CORPUS, SEEDS_PROTOCOL):
-        lines += _unmeasured_lines(rows)
-    lines += ["```bash", *(command for recipe in sorted_names for command in commands(rows[recipe])), "```", ""]
+def _links(protocols: Iterable[str], results_root: Path, path: Path) -> list[str]:
+    """Return the lines with the links from the overview at `path` to the other pages that there are."""
+    root = Path(os.path.relpath(results_root, path.parent)).as_posix()
+    others = {
+        results_root
+        / "history.md": f"[history]({root}/history.md): configurations that are no longer recipes.",
+        results_root
+        / "ablation.md": f"[ablation]({root}/ablation.md): changes of one setting, on validation clips.",
+        path.parent / "docs": "[docs](docs): recipes, settings, protocols, ensembles and transcripts.",
+    }
+    links = [f"[{protocol}]({root}/{protocol}.md): {PROTOCOLS[protocol].description}." for protocol in protocols]
+    links += [link for file, link in others.items() if file.exists()]
+    return ["## Details", "", *(f"- {link}" for link in links), ""]
+
+
+def _page(protocol: str, rows: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
+    """Return the page of a protocol. `rows` are the runs of each recipe by corpus."""
+    interval = SPEAKER_INTERVAL if PROTOCOLS[protocol].whole_speakers else CLIP_INTERVAL
+    report = REPORT if REPORTS_CORPUS in rows else ""
+    lines = [HEADER, "", f"# Protocol {protocol}", "", f"Split: {PROTOCOLS[protocol].description}.", ""]
+    lines += [COLUMNS.format(interval=interval) + report, _command(protocol, list(rows))]
+    for corpus, groups in rows.items():
+        synthetic = ["This corpus is synthetic speech.", ""] if corpus == "demo" else []
+        lines += [f"## {corpus}", "", *synthetic, *_corpus_lines(corpus, protocol, groups)]
     return "\n".join(lines)
 
 
-def _chance_lines(rows: Mapping[str, Sequence[Run]]) -> list[str]:
-    """Say what the accuracy of a network that reads transcripts alone is worth on RAVDESS, where one stands there."""
-    text_only = [name for name, group in rows.items() if list(group[0].settings.get("encoders", {})) == ["tokens"]]
-    return [CHANCE.format(names=", ".join(f"`{name}`" for name in sorted(text_only))), ""] if text_only else []
-
-
-def _unmeasured_lines(rows: Mapping[str, Sequence[Run]]) -> list[str]:
-    """List the recipes that have no row: those that need weights of others each with the reason."""
-    lacking = {name: recipe for name, recipe in recipes.RECIPES.items() if name not in rows}
-    lines, waiting = [], []
-    for name, recipe in lacking.items():
-        models = [network.model for network in recipe.config.networks.values()]
-        needed = [("weights=FILE|DIR", model.weights) for model in models if model.weights]
-        needed += [("pretrained=NAME|DIR", model.pretrained) for model in models if model.pretrained]
-        if needed:
-            ((setting, weights), *_) = needed
-            lines.append(
-                f"- `{name}`: not measured: needs the weights of `{weights}` "
-                f"(`--set model.{setting}`), which could not be fetched where these rows were measured"
-            )
-        else:
-            waiting.append(f"`{name}`")
-    if waiting:
-        lines.append(f"- not measured yet: {', '.join(waiting)}")
-    return ["Recipes without a row:", "", *lines, ""] if lines else []
-
-
-def commands(group: Sequence[Run]) -> list[str]:
-    """Return the command lines that make these runs; settings that are not the recipe's go into `--set`. What is no
-    recipe (a configuration that was searched for, an ensemble of a person's own) is trained from its configuration."""
-    lines = []
-    for run in group:
-        figures = run.metrics
-        known = figures["recipe"] in recipes.RECIPES
-        what = [figures["recipe"]] if known else ["--config", (run.folder / "config.json").as_posix()]
-        words = ["python", "-m", "emokeras.train", *what, "--corpus", figures["corpus"]]
-        words += ["--protocol", figures["protocol"]]
-        if figures["protocol"] in PROTOCOLS and PROTOCOLS[figures["protocol"]].num_folds > 1:
-            words += ["--fold", str(figures["fold"])]
-        words += ["--seed", str(figures["seed"])]
-        if figures["split_seed"]:
-            words += ["--split-seed", str(figures["split_seed"])]
-        for key, value in _changed_settings(run).items():
-            words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-        lines.append(shlex.join(words))
+def _corpus_lines(corpus: str, protocol: str, groups: Mapping[str, Sequence[Run]]) -> list[str]:
+    complete = {recipe: runs for recipe, group in groups.items() if (runs := complete_runs(group))}
+    partial = {recipe: group for recipe, group in groups.items() if recipe not in complete}
+    lines = _recipe_lines(corpus, complete)
+    if partial:
+        lines += ["### On part of the folds", "", *_recipe_lines(corpus, partial)]
+    if corpus == REPORTS_CORPUS:
+        takes_text = sorted(name for name, group in groups.items() if [*_inputs(group)] == ["tokens"])
+        lines += [CHANCE.format(names=", ".join(f"`{name}`" for name in takes_text))] if takes_text else []
+    lines += selection_lines(corpus, protocol, groups)
+    lines += fusion_section(complete | partial)
+    lines += published_section(corpus, protocol)
+    if (corpus, protocol) == (REPORTS_CORPUS, REPORTS_PROTOCOL):
+        lines += _recipes_without_row(groups)
     return lines
 
 
-def _changed_settings(run: Run) -> dict[str, Any]:
-    """Return the settings in which a run differs from its recipe as it is now, with one more branch where it has one of
-    a speech model."""
-    recipe = recipes.RECIPES.get(run.metrics["recipe"])
-    if recipe is None:
-        return {}
-    config, asked = recipe.config, {}
-    networks = run.settings["members"].values() if "members" in run.settings else [run.settings]
-    speech = [network["model"]["pretrained"] for network in networks if "speech" in network["encoders"]]
-    if speech and not config.has_speech_encoder:
-        asked = {"model.pretrained": speech[0]}
-        config = recipes.configure(config, asked)
-    return asked | {key: own for key, (own, _) in differing_settings(run.settings, config).items()}
+def _recipe_lines(corpus: str, groups: Mapping[str, Sequence[Run]]) -> list[str]:
+    """Return the table of these recipes, and a note for each row whose settings are not the recipe's present ones."""
+    if not groups:
+        return []
+    notes = {recipe: note for recipe, group in groups.items() if (note := settings_note(recipe, group))}
+    table = []
+    for row in recipe_rows(groups):
+        recipe = row["recipe"]
+        report = recipes.RECIPES[recipe].reported if recipe in recipes.RECIPES else ""
+        row["recipe"] = f"`{recipe}`" + (r" \*" if recipe in notes else "")
+        table.append(row | ({"report": report or "–"} if corpus == REPORTS_CORPUS else {}))
+    lines = [*markdown_table(table, ("recipe", "runs", "report")), ""]
+    return lines + [line for recipe, note in sorted(notes.items()) for line in (rf"\* `{recipe}`: {note}.", "")]
 
 
-def _same_settings(group: Sequence[Run]) -> None:
-    first = whole_settings(group[0].settings)
-    for run in group[1:]:
-        for key, (own, other) in differences(whole_settings(run.settings), first).items():
-            raise RunError(
-                f"{run.folder}: {key} is {short(own)}, in {group[0].folder.name} beside it {short(other)}: runs of one "
-                "row share their settings; name a recipe for the other"
-            )
+def _recipes_without_row(groups: Mapping[str, Sequence[Run]]) -> list[str]:
+    """Return the lines that name the recipes without a row, those that need pretrained weights with what they need."""
+    needed, waiting = [], []
+    for name, recipe in recipes.RECIPES.items():
+        models = [network.model for network in recipe.config.networks.values()]
+        weights = next((model.weights or model.pretrained for model in models if model.weights or model.pretrained), "")
+        if name not in groups:
+            needed += [f"`{name}` (`{weights}`)"] if weights else []
+            waiting += [] if weights else [f"`{name}`"]
+    lines = [f"- not measured, for lack of pretrained weights: {', '.join(needed)}"] if needed else []
+    lines += [f"- not measured yet: {', '.join(waiting)}"] if waiting else []
+    return ["### Recipes without a row", "", *lines, ""] if lines else []
 
 
-def _report(recipe: str) -> str:
-    return (recipes.RECIPES[recipe].reported if recipe in recipes.RECIPES else "") or "–"
+def _command(protocol: str, corpora: Sequence[str]) -> str:
+    has_folds = PROTOCOLS[protocol].num_folds > 1
+    corpus = corpora[0] if len(corpora) == 1 else "CORPUS"
+    command = f"python -m emokeras.train RECIPE --corpus {corpus} --protocol {protocol} "
+    command += f"{'--fold K' if has_folds else '--split-seed P'} --seed S --results results"
+    return COMMAND.format(command=command, protocol=protocol, all_runs="all folds" if has_folds else "several seeds")
+
+
+def _inputs(group: Sequence[Run]) -> Sequence[str]:
+    return group[0].settings.get("encoders", {})
+
+
+def _in_order(items: Mapping[str, Mapping], order: Sequence[str]) -> dict:
+    return {name: items[name] for name in sorted(items, key=order.index)}
 
 
 def _corpus_order(corpus: str) -> tuple[int, str]:
@@ -200,24 +159,19 @@ def _corpus_order(corpus: str) -> tuple[int, str]:
     return 1, corpus
 
 
-def _protocol_order(protocol: str) -> tuple[int, str]:
-    known = list(PROTOCOLS)
-    return (known.index(protocol) if protocol in known else len(known)), protocol
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Write RESULTS.md; return the exit status."""
+    """Run the command; return its exit status."""
     from emokeras import commandline
 
     parser = commandline.make_parser("emokeras.results.pages", __doc__)
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="D", help="where the runs are kept")
-    parser.add_argument("--output", type=Path, default=Path("RESULTS.md"), metavar="FILE", help="what to write")
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="D", help="the folder of the rows")
+    parser.add_argument("--output", type=Path, default=Path("RESULTS.md"), metavar="FILE", help="the overview")
     return commandline.run_command(_work, parser.parse_args(argv))
 
 
 def _work(arguments: argparse.Namespace) -> None:
     write_results(arguments.results, arguments.output)
-    print(f"{arguments.output} written from {arguments.results}")
+    print(f"{arguments.output} and the pages in {arguments.results} are written")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 from emokeras import runs
 from emokeras.config import AnyConfig, settings
 from emokeras.data.corpora import Clip
-from emokeras.data.splits import Split
+from emokeras.data.splits import PROTOCOLS, Split
 from emokeras.data.transcripts import transcript_kind
 from emokeras.files import replacing
 from emokeras.reporting import plots
@@ -75,7 +75,8 @@ def write_outcome(
     metrics.json is written last: a folder that has it is a run that has ended.
     """
     experiment, emotions = config.experiment, config.experiment.emotions
-    scores = {name: score_clips(clips[name], emotions, own) for name, own in probabilities.items()}
+    whole_speakers = PROTOCOLS[experiment.protocol].whole_speakers
+    scores = {name: score_clips(clips[name], emotions, own, whole_speakers) for name, own in probabilities.items()}
     metrics = {
         "recipe": config.recipe,
         "corpus": corpus_name,

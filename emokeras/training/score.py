@@ -34,8 +34,11 @@ def to_labels(clips: Sequence[Clip], emotions: Sequence[str]) -> np.ndarray:
     return np.array([number[clip.emotion] for clip in clips], dtype=np.int64)
 
 
-def score_clips(clips: Sequence[Clip], emotions: Sequence[str], probabilities: np.ndarray) -> dict:
-    """Return the metrics of probabilities [clips, emotions], also by speaker, sex and intensity."""
+def score_clips(
+    clips: Sequence[Clip], emotions: Sequence[str], probabilities: np.ndarray, whole_speakers: bool
+) -> dict:
+    """Return the metrics of probabilities [clips, emotions], also by speaker, sex and intensity. `whole_speakers` is as
+    in `metrics.score`."""
     return metrics.score(
         to_labels(clips, emotions),
         probabilities,
@@ -43,4 +46,5 @@ def score_clips(clips: Sequence[Clip], emotions: Sequence[str], probabilities: n
         speakers=[clip.speaker for clip in clips],
         sexes=[clip.sex for clip in clips],
         intensities=[clip.intensity for clip in clips],
+        whole_speakers=whole_speakers,
     )
