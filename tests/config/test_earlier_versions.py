@@ -1,4 +1,4 @@
-"""Configurations of earlier versions: their keys are renamed or dropped; what needs a removed setting is not trained."""
+"""Configurations of earlier versions are read; one that needs a setting that was removed is not trained."""
 
 import json
 from pathlib import Path

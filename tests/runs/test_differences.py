@@ -1,3 +1,5 @@
+"""How two configurations differ: by the settings that both have, not by paths or by what follows from weights."""
+
 import json
 from dataclasses import replace
 
@@ -6,12 +8,12 @@ from emokeras.recipes import RECIPES
 from emokeras.runs.differences import differing_settings
 
 
-def test_settings_are_compared_with_those_a_file_lacks_at_their_defaults():
+def test_settings_that_a_file_lacks_are_compared_by_their_defaults():
     config = RECIPES["mel-cnn3"].config
     tree = json.loads(to_json(config))
     tree["recipe"] = "other"
     tree["experiment"]["seed"] = 5
-    tree["encoders"]["spectrogram"]["gone"] = True  # no setting any more
+    tree["encoders"]["spectrogram"]["gone"] = True  # a setting of an earlier version
     del tree["training"]["accumulated_batches"], tree["encoders"]["spectrogram"]["kernel_size"]
     assert differing_settings(tree, config) == {}
     values = {"training.accumulated_batches": 2, "encoder.kernel_size": 5, "encoder.filters": [8]}
@@ -25,20 +27,20 @@ def test_settings_are_compared_with_those_a_file_lacks_at_their_defaults():
     assert differing_settings(tree, crnn) == {"encoders.spectrogram.kind": ("cnn", "crnn")}
 
 
-def test_sizes_that_follow_from_the_weights_are_no_difference():
+def test_sizes_that_follow_from_weights_are_not_compared():
     config = RECIPES["text-bert"].config
     tree = json.loads(to_json(override(config, {"encoder.units": 128, "encoder.num_blocks": 2})))
     assert differing_settings(tree, config) == {}
 
 
-def test_one_more_branch_is_a_difference():
+def test_an_additional_branch_is_a_difference():
     one = RECIPES["mfcc-tcn"].config
     two = replace(one, encoders=one.encoders | {"prosody": TcnConfig()})
     assert differing_settings(json.loads(to_json(one)), two) == {"encoders.prosody.kind": (None, "tcn")}
     assert differing_settings(json.loads(to_json(two)), one) == {"encoders.prosody.kind": ("tcn", None)}
 
 
-def test_of_an_ensemble_method_members_and_their_settings_are_compared():
+def test_ensembles_are_compared_by_method_members_and_their_settings():
     own = RECIPES["weighted-mel-mfcc"].config
     tree = json.loads(to_json(own))
     assert differing_settings(tree, own) == {}
@@ -54,11 +56,20 @@ def test_of_an_ensemble_method_members_and_their_settings_are_compared():
     assert differing_settings(tree, one_more) == {"members": (members, [*members, "mel-cnn3"])}
 
 
-def test_what_lies_elsewhere_is_the_same_where_it_has_the_same_name(tmp_path):
-    own = override(RECIPES["mfcc-tcn"].config, {"training.teacher": "/one/place/teacher"})
+def test_files_and_runs_are_compared_by_name():
+    own = override(RECIPES["mfcc-tcn"].config, {"model.weights": "/one/place/weights.h5"})
     tree = json.loads(to_json(ensemble_of("x", {"m": own}, "vote")))
-    other = override(own, {"training.teacher": "/another/teacher"})
+    other = override(own, {"model.weights": "/another/weights.h5"})
     assert differing_settings(tree, ensemble_of("x", {"m": other}, "vote")) == {}
-    other = override(own, {"training.teacher": "/another/one"})
+    other = override(own, {"model.weights": "/another/one.h5"})
     differing = differing_settings(tree, ensemble_of("x", {"m": other}, "vote"))
-    assert differing == {"members.m.training.teacher": ("/one/place/teacher", "/another/one")}
+    assert differing == {"members.m.model.weights": ("/one/place/weights.h5", "/another/one.h5")}
+
+
+def test_a_removed_setting_that_was_in_use_is_a_difference():
+    config = RECIPES["mfcc-tcn"].config
+    tree = json.loads(to_json(config))
+    tree["training"] |= {"teacher": "", "crossfit_parts": 0}
+    assert differing_settings(tree, config) == {}
+    tree["training"]["teacher"] = "flagship"
+    assert differing_settings(tree, config) == {"training.teacher": ("flagship", None)}
