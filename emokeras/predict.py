@@ -52,7 +52,7 @@ def predict(
     """
     commandline.import_tensorflow()
     from emokeras.data.audio import load_waveform
-    from emokeras.data.transcripts import SAMPLE_RATE_HZ, load_whisper
+    from emokeras.data.whisper import SAMPLE_RATE_HZ, load_whisper
     from emokeras.recognizer import load_recognizer
 
     recognizer = load_recognizer(model)
