@@ -166,7 +166,7 @@ def make(folder: Path) -> None:
         words = [str(runs / name) for name in ("cnn", "tcn", "recurrent")]
         if ensemble.main([*words, "--method", method, "--run-dir", str(runs / method)]):
             raise SystemExit(f"{method} failed")
-        values[method] = _values(runs / method)
+        values[f"fused-{method}"] = _values(runs / method)
     (folder / "golden.json").write_text(json.dumps(values, indent=1))
     print(f"{len(values)} entries in {folder / 'golden.json'}")
 
@@ -216,6 +216,8 @@ def _make_weights(folder: Path) -> None:
         Wav2Vec2FeatureExtractor,
     )
 
+    if (folder / "hubert").is_dir():  # The trainer's vocabulary is not the same each time: copy these folders.
+        return
     keras.utils.set_random_seed(0)
     resnet = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 32, 3))
     resnet.save_weights(folder / "resnet50.weights.h5")
