@@ -14,7 +14,7 @@ from emokeras.data import pipeline
 from emokeras.data.spectrogram import band_centers_hz
 from emokeras.data.text import RESERVED, VOCABULARY_FILE, read_vocabulary
 from emokeras.models.fusion import attention_layer_name
-from emokeras.reporting import plots
+from emokeras.reporting import input_plots
 from emokeras.training.subsets import Subset, evaluation_inputs
 
 NUM_EXAMPLES = 4
@@ -34,7 +34,7 @@ def draw_examples(model: keras.Model, config: Config, train: Subset, batches: tf
     augmented = {key: value.numpy()[:NUM_EXAMPLES] for key, value in batch.items()}
     encoder_input = keras.Model(model.inputs, model.get_layer(f"{name}_spec_augment").output)
     mask = f"{name}_mask"
-    return plots.spectrogram_batch(
+    return input_plots.spectrogram_batch(
         plain=list(keras.ops.convert_to_numpy(encoder_input(plain, training=False))),
         augmented=list(keras.ops.convert_to_numpy(encoder_input(augmented, training=True))),
         titles=[config.experiment.emotions[train.labels[clip]] for clip in numbers],
@@ -67,9 +67,9 @@ def draw_attention(model: keras.Model, config: Config, clip: Mapping[str, np.nda
         seconds = config.seconds_of(others[0]) if len(others) == 1 else None
         names = words[others[0]] if len(others) == 1 else []
         maps.append(
-            plots.AttentionMap(weights, (name, *others), (config.seconds_of(name), seconds), (words[name], names))
+            input_plots.AttentionMap(weights, (name, *others), (config.seconds_of(name), seconds), (words[name], names))
         )
-    return plots.attention_maps(maps, title)
+    return input_plots.attention_maps(maps, title)
 
 
 def _words(tokens: np.ndarray, config: Config, run: Path) -> list[str]:
