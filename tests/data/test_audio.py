@@ -1,4 +1,4 @@
-"""Any file that libsndfile reads becomes a mono waveform; what is no sound is one line; the cache never lies."""
+"""Decoding to mono waveforms, one line for files that cannot be decoded, content hashes, and the waveform cache."""
 
 import errno
 import os
@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from conftest import REAL_CLIPS
 
 from emokeras.data import audio
 from emokeras.errors import AudioError, EmokerasError
 
-REAL_CLIPS = Path(__file__).parents[2].parent / "shared" / "ravdess"
 needs_real_clips = pytest.mark.skipif(not REAL_CLIPS.is_dir(), reason=f"{REAL_CLIPS} is not there")
 RATE = 16000
 
 
 @dataclass
 class Clip:
-    """What the cache needs of a `data.corpus.Clip`."""
+    """The fields of a `corpora.Clip` that the cache uses."""
 
     path: Path
     content: str = ""
@@ -84,7 +84,7 @@ def test_a_member_of_a_zip_is_read_without_unpacking(tmp_path):
         audio.decode(tmp_path / "clips.zip", "Actor_02/clip.wav")
 
 
-def test_an_archive_that_was_replaced_is_read_anew(tmp_path):
+def test_a_replaced_archive_is_read_again(tmp_path):
     path = tmp_path / "clips.zip"
     for seed in (0, 1):
         with zipfile.ZipFile(path, "w") as archive:
@@ -124,7 +124,7 @@ def test_resampling_is_soxr_and_keeps_a_tone(from_rate, to_rate):
     np.testing.assert_allclose(waveform[middle], tone(1000.0, to_rate)[: len(waveform)][middle], atol=2e-3)
 
 
-def test_resampling_lets_nothing_alias():
+def test_resampling_does_not_alias():
     waveform = audio.to_waveform(tone(11000.0, 48000)[:, np.newaxis], 48000, RATE)
     assert np.abs(waveform[1000:-1000]).max() < 1e-4
 
@@ -148,11 +148,11 @@ def test_a_clip_of_few_samples_keeps_at_least_one(tmp_path, samples):
     assert len(waveform) >= 1
 
 
-# What is no sound
+# Files that cannot be decoded
 
 
 def refusal(path: Path, member: str = "") -> str:
-    """Return the one line with which a file is refused; it names the file."""
+    """Return the one line of the error for a file; it begins with the file's path."""
     with pytest.raises(AudioError) as caught:
         audio.load_waveform(path, RATE, member)
     message = str(caught.value)
@@ -161,30 +161,30 @@ def refusal(path: Path, member: str = "") -> str:
     return message
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     assert "cannot be read (No such file or directory)" in refusal(tmp_path / "missing.wav")
 
 
-def test_an_empty_file_is_told(tmp_path):
+def test_an_empty_file_is_refused(tmp_path):
     path = tmp_path / "empty.wav"
     path.touch()
     assert "empty file (0 bytes)" in refusal(path)
 
 
 @pytest.mark.parametrize("content", [b"this is text\n" * 50, b"RIFF", b"\0" * 5000], ids=["text", "cut", "zeros"])
-def test_a_file_that_is_no_sound_is_told(tmp_path, content):
+def test_a_file_that_is_not_audio_is_refused(tmp_path, content):
     path = tmp_path / "text.wav"
     path.write_bytes(content)
-    assert "no audio file that libsndfile reads" in refusal(path)
+    assert "not an audio file that libsndfile reads" in refusal(path)
 
 
-def test_a_folder_is_told(tmp_path):
+def test_a_folder_is_refused(tmp_path):
     (tmp_path / "folder.wav").mkdir()
     refusal(tmp_path / "folder.wav")
 
 
-def test_a_file_without_samples_is_told(tmp_path):
-    assert "holds no samples" in refusal(write(tmp_path / "none.wav", np.zeros((0, 1), np.float32)))
+def test_a_file_without_samples_is_refused(tmp_path):
+    assert "has no samples" in refusal(write(tmp_path / "none.wav", np.zeros((0, 1), np.float32)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -192,22 +192,22 @@ def test_samples_that_are_not_finite_are_counted(tmp_path, value):
     samples = noise(channels=2)
     samples[[3, 5], 0] = value
     path = write(tmp_path / "broken.wav", samples, subtype="FLOAT")
-    assert "holds 2 samples that are not finite" in refusal(path)
+    assert "has 2 samples that are not finite" in refusal(path)
 
 
-def test_members_and_archives_that_are_no_sound_are_told(tmp_path):
+def test_members_that_are_not_audio_and_broken_archives_are_refused(tmp_path):
     path = tmp_path / "clips.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("empty.wav", b"")
         archive.writestr("text.wav", b"this is text")
         archive.writestr("broken.wav", os.urandom(2000))
     assert "empty file" in refusal(path, "empty.wav")
-    assert "no audio file" in refusal(path, "text.wav")
+    assert "not an audio file" in refusal(path, "text.wav")
     content = bytearray(path.read_bytes())
     place = content.index(b"broken.wav") + len(b"broken.wav") + 1000
     content[place : place + 4] = b"\0\1\2\3"  # The checksum of the member no longer fits.
     path.write_bytes(content)
-    assert "no audio file" in refusal(path, "broken.wav")
+    assert "not an audio file" in refusal(path, "broken.wav")
     path.write_bytes(b"no archive")
     refusal(path, "text.wav")
 
@@ -215,7 +215,7 @@ def test_members_and_archives_that_are_no_sound_are_told(tmp_path):
 # Content
 
 
-def test_content_is_that_of_the_samples_not_of_the_file(tmp_path):
+def test_the_content_is_of_the_samples_not_of_the_file(tmp_path):
     samples = noise(channels=2)
     wav = audio.decode(write(tmp_path / "clip.wav", samples, subtype="PCM_16"))
     flac = audio.decode(write(tmp_path / "clip.flac", samples, subtype="PCM_16"))
@@ -270,13 +270,12 @@ def assert_same(waveforms, others):
 
 
 def test_waveforms_come_in_the_order_of_the_clips(clips):
-    assert_same(
-        audio.load_waveforms(clips, 8000), [noise(count, seed=i)[:, 0] for i, count in enumerate((300, 500, 400))]
-    )
+    expected = [noise(count, seed=number)[:, 0] for number, count in enumerate((300, 500, 400))]
+    assert_same(audio.load_waveforms(clips, 8000), expected)
     assert_same(audio.load_waveforms(clips[::-1], RATE), [audio.load_waveform(clip.path, RATE) for clip in clips[::-1]])
 
 
-def test_clips_are_decoded_once(clips, cache, monkeypatch):
+def test_a_cached_waveform_is_not_decoded_again(clips, cache, monkeypatch):
     first = audio.load_waveforms(clips, RATE)
     assert len(list(cache.iterdir())) == 1
     for clip in clips:
@@ -285,7 +284,7 @@ def test_clips_are_decoded_once(clips, cache, monkeypatch):
     assert_same(audio.load_waveforms(clips, RATE), first)
 
 
-def test_another_rate_or_another_content_is_another_file(clips, cache, tmp_path):
+def test_another_rate_or_content_has_another_cache(clips, cache, tmp_path):
     audio.load_waveforms(clips, RATE)
     assert [len(waveform) for waveform in audio.load_waveforms(clips, 8000)] == [300, 500, 400]
     assert len(list(cache.iterdir())) == 2
@@ -296,7 +295,7 @@ def test_another_rate_or_another_content_is_another_file(clips, cache, tmp_path)
     assert len(list(cache.iterdir())) == 4
 
 
-def test_the_same_clips_elsewhere_use_the_same_file(clips, monkeypatch):
+def test_the_same_clips_in_another_folder_use_the_same_cache(clips, monkeypatch):
     first = audio.load_waveforms(clips, RATE)
     forbid_decoding(monkeypatch)
     moved = [Clip(Path("/somewhere/else.flac"), clip.content) for clip in clips]
@@ -320,14 +319,14 @@ def test_a_damaged_cache_is_made_again(clips, cache, damage, monkeypatch):
     assert_same(audio.load_waveforms(clips, RATE), first)
 
 
-def test_a_clip_that_is_no_sound_leaves_no_cache(clips, cache):
+def test_a_clip_that_cannot_be_decoded_leaves_no_cache(clips, cache):
     clips[1].path.write_text("this is text")
-    with pytest.raises(AudioError, match=r"1\.wav is no audio file"):
+    with pytest.raises(AudioError, match=r"1\.wav is not an audio file"):
         audio.load_waveforms(clips, RATE)
     assert not cache.exists() or not list(cache.iterdir())
 
 
-def test_a_cache_that_cannot_be_written_is_one_line_and_leaves_nothing(clips, cache, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_an_error_of_one_line_and_leaves_nothing(clips, cache, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -340,7 +339,7 @@ def test_a_cache_that_cannot_be_written_is_one_line_and_leaves_nothing(clips, ca
     assert not list(cache.iterdir())
 
 
-def test_a_home_that_is_a_file_is_one_line(clips, tmp_path, monkeypatch):
+def test_a_home_that_is_a_file_is_an_error(clips, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("EMOKERAS_HOME", str(tmp_path / "file"))
     with pytest.raises(EmokerasError, match="EMOKERAS_HOME"):
@@ -348,7 +347,7 @@ def test_a_home_that_is_a_file_is_one_line(clips, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_really_full_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_disk_that_is_really_full_is_an_error_of_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True)

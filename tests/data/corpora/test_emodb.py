@@ -5,7 +5,7 @@ import pytest
 from emokeras.data.corpora import emodb
 
 
-def test_a_name_says_everything_about_its_clip():
+def test_the_fields_of_a_name():
     name = emodb.parse("13b09Lc")
     assert (name.speaker, name.sex, name.emotion, name.statement) == ("13", "female", "boredom", "b09")
     assert name.transcript == "Ich will das eben wegbringen und dann mit Karl was trinken gehen."

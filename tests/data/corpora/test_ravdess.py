@@ -5,7 +5,7 @@ import pytest
 from emokeras.data.corpora import ravdess
 
 
-def test_a_name_says_everything_about_its_clip():
+def test_the_fields_of_a_name():
     name = ravdess.parse("03-01-06-02-02-01-12")
     assert (name.emotion, name.intensity, name.statement) == ("fearful", "strong", "02")
     assert (name.speaker, name.sex, name.left_out) == ("12", "female", "")

@@ -1,6 +1,7 @@
-"""The demo corpus: its files, its determinism, how hard it is, and that it sounds as the literature says."""
+"""The demo corpus: its files, its determinism, how hard it is, and its acoustics against the literature."""
 
 import csv
+import dataclasses
 import re
 
 import librosa
@@ -13,7 +14,8 @@ from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from emokeras.data import demo
+from emokeras.data.demo import corpus, make_demo_corpus
+from emokeras.data.demo.cues import DEMO_EMOTIONS, EMOTIONS
 from emokeras.errors import CorpusError, UsageError
 
 NAME = re.compile(r"Actor_(\d\d)/03-01-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)\.wav")
@@ -22,7 +24,7 @@ NAME = re.compile(r"Actor_(\d\d)/03-01-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)\.
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("demo") / "corpus"
-    demo.make_demo_corpus(made)
+    make_demo_corpus(made)
     return made
 
 
@@ -48,27 +50,27 @@ def test_there_are_enough_clips_of_every_speaker_and_emotion(folder, rows):
     assert len(speakers) >= 12
     counts = {(row["speaker"], row["emotion"]) for row in rows}
     assert len(counts) == len(speakers) * 8
-    assert tuple(dict.fromkeys(row["emotion"] for row in rows)) == demo.DEMO_EMOTIONS
+    assert tuple(dict.fromkeys(row["emotion"] for row in rows)) == DEMO_EMOTIONS
 
 
 def test_names_follow_ravdess_and_agree_with_the_manifest(folder, rows):
     for row in rows:
         actor, emotion, intensity, _, _, again = NAME.fullmatch(row["path"]).groups()
         assert actor == again == row["speaker"]
-        assert demo.DEMO_EMOTIONS[int(emotion) - 1] == row["emotion"]
+        assert DEMO_EMOTIONS[int(emotion) - 1] == row["emotion"]
         assert intensity == "01" or row["emotion"] != "neutral"
         assert (folder / row["path"]).is_file()
     assert {row["path"].split("-")[3] for row in rows if row["emotion"] == "sad"} == {"01", "02"}
 
 
-def test_clips_are_16_khz_16_bit_mono_and_of_a_sentence_s_length(folder, rows):
+def test_clips_are_16_khz_16_bit_mono_and_as_long_as_a_sentence(folder, rows):
     for row in rows:
         info = soundfile.info(folder / row["path"])
         assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
         assert 1.5 <= info.duration <= 3.5
 
 
-def test_clips_begin_and_end_in_low_noise_and_never_clip(waveforms):
+def test_clips_begin_and_end_in_low_noise_and_never_reach_full_scale(waveforms):
     for waveform in waveforms:
         loudest = np.abs(waveform).max()
         assert 0.02 < loudest < 0.98
@@ -82,9 +84,9 @@ def test_transcripts_are_short_sentences_some_with_an_ending(rows):
         assert 0.04 < np.mean([row["transcript"].endswith(ending) for row in rows]) < 0.35
 
 
-def test_one_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
+def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
     for name, seed in (("first", 3), ("second", 3), ("other", 4)):
-        demo.make_demo_corpus(tmp_path / name, num_speakers=2, takes=1, seed=seed)
+        make_demo_corpus(tmp_path / name, num_speakers=2, takes=1, seed=seed)
     first, second, other = (contents(tmp_path / name) for name in ("first", "second", "other"))
     assert first == second
     assert first.keys() == other.keys()
@@ -92,7 +94,7 @@ def test_one_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
 
 
 def test_a_clip_does_not_depend_on_how_many_others_there_are(tmp_path, folder, rows):
-    demo.make_demo_corpus(tmp_path / "small", num_speakers=1, takes=2)
+    make_demo_corpus(tmp_path / "small", num_speakers=1, takes=2)
     small = contents(tmp_path / "small")
     whole = contents(folder)
     assert len(small) == 17
@@ -100,7 +102,7 @@ def test_a_clip_does_not_depend_on_how_many_others_there_are(tmp_path, folder, r
 
 
 def mean_score(classifier, inputs, rows):
-    """Accuracy in percent on speakers that were not trained on, mean of five folds."""
+    """Return the accuracy in percent on speakers that were not trained on, mean of five folds."""
     emotions = [row["emotion"] for row in rows]
     speakers = [row["speaker"] for row in rows]
     return 100 * cross_val_score(classifier, inputs, emotions, groups=speakers, cv=GroupKFold(5)).mean()
@@ -118,13 +120,13 @@ def test_the_words_alone_are_not_enough(rows):
 
 
 def pitch_hz(waveform):
-    """Median pitch of the louder half of a clip."""
+    """Return the median pitch of the louder half of a clip."""
     track = librosa.yin(waveform, fmin=60, fmax=600, sr=16000, frame_length=1024)
     level = librosa.feature.rms(y=waveform, frame_length=1024, hop_length=256)[0][: len(track)]
     return np.median(track[: len(level)][level > np.median(level)])
 
 
-def test_female_speakers_are_higher_than_male_ones(waveforms, rows):
+def test_women_have_a_higher_pitch_than_men(waveforms, rows):
     neutral = [index for index, row in enumerate(rows) if row["emotion"] == "neutral"]
     male = [pitch_hz(waveforms[index]) for index in neutral if int(rows[index]["speaker"]) % 2 == 1]
     female = [pitch_hz(waveforms[index]) for index in neutral if int(rows[index]["speaker"]) % 2 == 0]
@@ -132,7 +134,7 @@ def test_female_speakers_are_higher_than_male_ones(waveforms, rows):
     assert 160 < np.median(female) < 260
 
 
-def test_emotions_differ_as_the_literature_says(waveforms, rows):
+def test_emotions_differ_as_in_the_literature(waveforms, rows):
     measured = {"level": {}, "brightness": {}, "seconds": {}, "pitch": {}, "range": {}}
     for emotion in ("sad", "angry", "happy"):
         chosen = [waveform for waveform, row in zip(waveforms, rows, strict=True) if row["emotion"] == emotion]
@@ -148,38 +150,37 @@ def test_emotions_differ_as_the_literature_says(waveforms, rows):
 
 
 def high_share(waveform):
-    """Share of a clip's energy between 1 and 4 kHz."""
+    """Return the share of a clip's energy between 1 and 4 kHz."""
     power = np.abs(np.fft.rfft(waveform)) ** 2
     return power[len(power) // 8 : len(power) // 2].sum() / power.sum()
 
 
-def test_every_emotion_moves_its_own_way():
-    changes = {emotion: demo._as_array(cues) for emotion, cues in demo.EMOTIONS.items()}
-    assert len({tuple(change) for change in changes.values()}) == 8
-    surprised, sad, fearful = (demo.EMOTIONS[emotion] for emotion in ("surprised", "sad", "fearful"))
+def test_every_emotion_has_cues_of_its_own():
+    assert len({dataclasses.astuple(cues) for cues in EMOTIONS.values()}) == 8
+    surprised, sad, fearful = (EMOTIONS[emotion] for emotion in ("surprised", "sad", "fearful"))
     assert surprised.final_semitones > 0 > sad.final_semitones
-    assert fearful.tremor_semitones == max(cues.tremor_semitones for cues in demo.EMOTIONS.values())
+    assert fearful.tremor_semitones == max(cues.tremor_semitones for cues in EMOTIONS.values())
 
 
 @pytest.mark.parametrize("wrong", [{"num_speakers": 0}, {"num_speakers": 25}, {"takes": 5}, {"takes": 0}, {"seed": -1}])
 def test_numbers_out_of_range_are_refused(tmp_path, wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
-        demo.make_demo_corpus(tmp_path / "corpus", **wrong)
+        make_demo_corpus(tmp_path / "corpus", **wrong)
     assert not any(tmp_path.iterdir())
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused_and_not_changed(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(CorpusError, match="not empty"):
-        demo.make_demo_corpus(tmp_path, num_speakers=1, takes=1)
+        make_demo_corpus(tmp_path, num_speakers=1, takes=1)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_run_that_breaks_leaves_nothing(tmp_path, monkeypatch):
-    def break_down(*_):
+def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "make_clip", break_down)
+    monkeypatch.setattr(corpus, "make_clip", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        demo.make_demo_corpus(tmp_path / "corpus", num_speakers=1, takes=1)
+        make_demo_corpus(tmp_path / "corpus", num_speakers=1, takes=1)
     assert not any(tmp_path.iterdir())
