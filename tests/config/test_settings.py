@@ -328,6 +328,11 @@ def test_a_value_that_does_not_fit_a_member_is_refused_by_its_path():
     assert "'weighted'" in refusal(lambda: override(ENSEMBLE, {"method": "best"}))
 
 
+def test_two_members_cannot_start_from_one_model():
+    message = refusal(lambda: override(RECIPES["flagship"].config, {"model.start_from": "somewhere"}))
+    assert "two start from one model" in message
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a\\b", ".a"])
 def test_a_name_that_cannot_name_a_folder_is_refused(name):
     network = RECIPES["mel-cnn3"].config

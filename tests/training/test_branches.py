@@ -1,4 +1,4 @@
-"""A network that goes on from trained branches begins with what these say together."""
+"""A network that starts from trained branches starts as the mean of their logits, where its head can."""
 
 from dataclasses import replace
 
@@ -14,17 +14,19 @@ from emokeras.config import (
     RecurrentConfig,
     TcnConfig,
     override,
+    read_config,
     to_json,
 )
 from emokeras.files import write_text
 from emokeras.models.build import build_model
-from emokeras.training.branches import configs_of, keep_words, load_branches, with_branches
-from emokeras.training.callbacks import settle_normalization
+from emokeras.training.checkpoints import settle_normalization
+from emokeras.training.resolve import with_branches
+from emokeras.training.warm_start import keep_vocabulary, load_branches
 
 ENCODERS = {
     "spectrogram": CnnConfig(filters=(4, 6)),
     "mfcc": TcnConfig(filters=8, dilations=(1, 2)),
-    "tokens": RecurrentConfig(units=(5,), batch_normalization=False, pooling="mean"),
+    "tokens": RecurrentConfig(units=(5,), pooling="mean"),
 }
 SMALL = {"audio.window_seconds": 0.32, "spectrogram.num_bands": 16, "mfcc.num_bands": 16, "mfcc.num_coefficients": 10}
 
@@ -33,12 +35,11 @@ def config(*names: str, **model) -> Config:
     encoders = {name: ENCODERS[name] for name in names}
     experiment = ExperimentConfig(emotions=("neutral", "calm", "angry"))
     base = Config("+".join(names), encoders, experiment, model=ModelConfig(**{"hidden_units": ()} | model))
-    heard = {path: own for path, own in SMALL.items() if path.split(".")[0] in ("audio", *names)}
-    return override(base, heard)
+    return override(base, {path: own for path, own in SMALL.items() if path.split(".")[0] in ("audio", *names)})
 
 
 def keep(own: Config, folder):
-    """Leave what a run has of a network whose weights, a normalisation's moments among them, are drawn."""
+    """Leave what a run has of a network with random weights and random statistics in its normalization."""
     model, random = build_model(own), np.random.default_rng(len(own.recipe))
     for layer in model.layers:
         layer.set_weights([random.uniform(0.2, 0.8, size=weight.shape) for weight in layer.get_weights()])
@@ -49,18 +50,24 @@ def keep(own: Config, folder):
     return model
 
 
+def configs_of(branches) -> dict:
+    return {str(run): read_config(run / "config.json") for run in branches}
+
+
 def logits(model, given) -> np.ndarray:
     return keras.ops.convert_to_numpy(model({name.name: given[name.name] for name in model.inputs})["emotion"])
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
+    """Return networks of one branch each, by the folders of their runs."""
     folder = tmp_path_factory.mktemp("branches")
     return {folder / name: keep(config(name), folder / name) for name in ENCODERS}
 
 
 @pytest.fixture(scope="module")
 def given():
+    """Return inputs of two clips for all branches."""
     random, mask = np.random.default_rng(0), np.ones((2, 32), "float32")
     return {
         "spectrogram": random.normal(size=(2, 32, 16)).astype("float32"),
@@ -72,7 +79,7 @@ def given():
 
 
 @pytest.mark.parametrize("fusion", ["early", "hybrid"])
-def test_a_network_of_trained_branches_begins_as_the_mean_of_their_logits(fusion, alone, given):
+def test_a_linear_head_starts_as_the_mean_of_the_branches_logits(fusion, alone, given):
     branches = list(reversed(alone))  # in any order
     own = with_branches(config(*ENCODERS, fusion=fusion), configs_of(branches))
     model = build_model(own)
@@ -82,7 +89,7 @@ def test_a_network_of_trained_branches_begins_as_the_mean_of_their_logits(fusion
     np.testing.assert_allclose(logits(model, given), expected, rtol=1e-5)
 
 
-def test_a_head_that_is_not_linear_or_tells_other_things_is_drawn(alone):
+def test_a_head_that_cannot_be_their_mean_starts_from_random_weights(alone):
     mel, mfcc, _ = alone
     two = config("spectrogram", "mfcc")
     for own, branches in (
@@ -94,16 +101,16 @@ def test_a_head_that_is_not_linear_or_tells_other_things_is_drawn(alone):
         own = with_branches(own, configs_of(branches))
         keras.utils.set_random_seed(0)
         model = build_model(own)
-        drawn = model.get_layer("emotion").get_weights()[0]
+        random_kernel = model.get_layer("emotion").get_weights()[0]
         load_branches(model, own, branches)
-        np.testing.assert_array_equal(model.get_layer("emotion").get_weights()[0], drawn)
+        np.testing.assert_array_equal(model.get_layer("emotion").get_weights()[0], random_kernel)
 
 
-def test_the_words_of_a_branch_stay_its_own(alone, tmp_path):
+def test_the_vocabulary_of_a_branch_is_kept(alone, tmp_path):
     *_, text = alone
     write_text(text / "vocabulary.txt", "dogs\nkids\n")
-    keep_words(list(alone), tmp_path)
+    keep_vocabulary(list(alone), tmp_path)
     assert (tmp_path / "vocabulary.txt").read_text() == "dogs\nkids\n"
-    write_text(tmp_path / "vocabulary.txt", "doors\n")  # of a run that goes on
-    keep_words(list(alone), tmp_path)
+    write_text(tmp_path / "vocabulary.txt", "doors\n")  # of a run that continues
+    keep_vocabulary(list(alone), tmp_path)
     assert (tmp_path / "vocabulary.txt").read_text() == "doors\n"
