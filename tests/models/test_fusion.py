@@ -1,4 +1,4 @@
-"""Several branches in one network: each fusion joins what it says, hears no padding, and can be saved."""
+"""Fusion of several branches in one network: every branch counts, padding does not, networks can be saved."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import pytest
 from emokeras.config import CnnConfig, Config, ExperimentConfig, ModelConfig, RecurrentConfig, TcnConfig, override
 from emokeras.errors import UsageError
 from emokeras.models.build import build_model
-from emokeras.models.fusion import attention_layer
+from emokeras.models.fusion import attention_layer_name
 from emokeras.models.layers import CrossAttention, WeightedAverage
 from emokeras.recipes import RECIPES
 
@@ -18,7 +18,7 @@ FUSIONS = ("early", "attention", "hybrid")
 
 
 def config(fusion: str) -> Config:
-    """Return a small network that hears two inputs and reads."""
+    """Return a small network with two inputs of audio and one of text."""
     base = Config(
         "fused",
         {
@@ -55,7 +55,7 @@ def model(request):
     return build_model(config(request.param))
 
 
-def test_every_branch_is_heard(model):
+def test_the_logits_depend_on_every_branch(model):
     before = logits(model, inputs())
     assert before.shape == (2, len(EMOTIONS))
     for name in ("spectrogram", "mfcc", "tokens"):
@@ -64,20 +64,20 @@ def test_every_branch_is_heard(model):
         assert np.abs(logits(model, changed) - before).max() > 1e-6, name
 
 
-def test_what_lies_in_the_padding_is_not_heard(model):
+def test_the_content_of_padding_changes_no_logit(model):
     changed = inputs()
     for name in ("spectrogram", "mfcc"):
         changed[name] = np.where(changed[f"{name}_mask"][..., np.newaxis] > 0, changed[name], 99.0).astype("float32")
     np.testing.assert_allclose(logits(model, changed), logits(model, inputs()), atol=1e-5)
 
 
-def test_a_saved_network_says_the_same(model, tmp_path):
+def test_a_saved_network_computes_the_same_logits(model, tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_allclose(logits(again, inputs()), logits(model, inputs()), atol=1e-6)
 
 
-def test_the_hybrid_head_averages_all_heads_by_weights_that_begin_equal():
+def test_the_hybrid_head_averages_all_heads_with_weights_that_start_equal():
     model = build_model(config("hybrid"))
     heads = ["all_emotion", "spectrogram_emotion", "mfcc_emotion", "tokens_emotion"]
     parts = keras.Model(model.inputs, [model.get_layer(name).output for name in heads])(inputs())
@@ -88,33 +88,32 @@ def test_the_hybrid_head_averages_all_heads_by_weights_that_begin_equal():
     np.testing.assert_allclose(logits(model, inputs()), parts[0] / 3 + 2 * parts[1] / 3, atol=1e-6)
 
 
-def test_attention_maps_look_at_valid_steps_alone_and_sum_to_1():
+def test_attention_weights_are_on_valid_steps_only_and_sum_to_1():
     model = build_model(config("attention"))
-    layer = model.get_layer(attention_layer("mfcc", 0))
-    looks = keras.ops.convert_to_numpy(layer.attention_map(keras.Model(model.inputs, layer.input)(inputs())))
-    assert looks.shape == (2, 16, 8 + WORDS)  # 32 frames halved, looking at 8 steps of the spectrogram and 6 words
-    np.testing.assert_allclose(looks.sum(axis=2), 1, atol=1e-5)
-    assert looks[0, :, 8 + 3 :].max() < 1e-6  # three words
-    assert looks[1, :, 8 + 1 :].max() < 1e-6  # one word
-    assert looks[:, :, :5].min() > 0  # 20 valid frames, quartered
-    assert looks[:, :, 5:8].max() < 1e-6
+    layer = model.get_layer(attention_layer_name("mfcc", 0))
+    weights = keras.ops.convert_to_numpy(layer.attention_map(keras.Model(model.inputs, layer.input)(inputs())))
+    assert weights.shape == (2, 16, 8 + WORDS)  # from 32 frames, halved, to 8 steps of the spectrogram and 6 words
+    np.testing.assert_allclose(weights.sum(axis=2), 1, atol=1e-5)
+    assert weights[0, :, 8 + 3 :].max() < 1e-6  # three words
+    assert weights[1, :, 8 + 1 :].max() < 1e-6  # one word
+    assert weights[:, :, :5].min() > 0  # 20 valid frames, quartered
+    assert weights[:, :, 5:8].max() < 1e-6
 
 
-def test_cross_attention_finds_what_it_looks_for():
-    """With all else being nothing, a step that looks at one valid step gets what that has, whatever it is itself."""
+def test_cross_attention_to_one_valid_step_ignores_the_others():
     layer = CrossAttention(1)
     frames, others = np.zeros((1, 3, 4), "float32"), np.random.default_rng(0).normal(size=(1, 2, 4)).astype("float32")
     one_valid = np.array([[[1.0], [0.0]]], "float32")
-    found = keras.ops.convert_to_numpy(layer([frames, others, one_valid]))
+    masked = keras.ops.convert_to_numpy(layer([frames, others, one_valid]))
     alone = keras.ops.convert_to_numpy(
         layer([frames, np.repeat(others[:, :1], 2, axis=1), np.ones((1, 2, 1), "float32")])
     )
-    np.testing.assert_allclose(found, alone, atol=1e-6)
+    np.testing.assert_allclose(masked, alone, atol=1e-6)
     np.testing.assert_allclose(layer.attention_map([frames, others, one_valid]), [[[1, 0]] * 3], atol=1e-6)
 
 
-def test_the_network_of_report_d_has_the_layers_it_states():
-    """256 of the sound and 128 of the text make 384, then 256, 128 and 8, with batch norm."""
+def test_early_mel_text_has_the_layers_that_report_d_states():
+    """256 units of audio and 128 of text make 384, then 256, 128 and 8, with batch norm."""
     recipe = replace(RECIPES["early-mel-text"].config, experiment=ExperimentConfig(emotions=tuple("abcdefgh")))
     model = build_model(recipe)
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
@@ -126,6 +125,6 @@ def test_the_network_of_report_d_has_the_layers_it_states():
     assert {256, 128, 384} <= {layer.gamma.shape[0] for layer in after}
 
 
-def test_heads_that_do_not_divide_the_channels_are_refused():
+def test_heads_that_do_not_divide_the_units_are_refused():
     with pytest.raises(UsageError, match=r"attention_heads=3 does not divide model\.attention_units=8"):
         override(config("attention"), {"model.attention_heads": 3})

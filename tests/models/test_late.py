@@ -1,4 +1,4 @@
-"""Late fusion: what is fitted is the best there is, in any order; NumPy and tensors give the same."""
+"""Late fusion: fitted weights are optimal in any order of members; NumPy and tensors give the same probabilities."""
 
 import itertools
 
@@ -16,11 +16,11 @@ METHODS = ("mean-logits", "mean-probabilities", "vote", "weighted", "stacking")
 
 
 def members(seed: int, num_members: int = 3, clips: int = 60, emotions: int = 4, sharpness: float = 2.0):
-    """Return probabilities [members, clips, emotions] of members that know more or less, and the labels [clips]."""
+    """Return probabilities [members, clips, emotions] of members of different accuracy, and the labels [clips]."""
     random = np.random.default_rng(seed)
     labels = np.arange(clips) % emotions
-    knowledge = random.uniform(0, 2, num_members)[:, np.newaxis, np.newaxis]
-    logits = random.normal(scale=sharpness, size=(num_members, clips, emotions)) + knowledge * np.eye(emotions)[labels]
+    margin = random.uniform(0, 2, num_members)[:, np.newaxis, np.newaxis]
+    logits = random.normal(scale=sharpness, size=(num_members, clips, emotions)) + margin * np.eye(emotions)[labels]
     return softmax(logits, axis=-1).astype(np.float32), labels
 
 
@@ -50,21 +50,20 @@ def test_no_weights_on_a_grid_are_better(seed):
     assert best - 2e-3 <= fitted <= best + 1e-6
 
 
-def test_in_another_order_the_weights_follow_and_nothing_else_changes():
+def test_the_order_of_the_members_does_not_matter():
     probabilities, labels = members(3, 4)
     test, _ = members(4, 4)
     weights = fit_weights(probabilities, labels)
-    assert len(set(np.round(weights, 3))) == 4  # else the order could not be seen
-    for order in itertools.permutations(range(4)):
-        order = list(order)
+    assert len(set(np.round(weights, 3))) == 4  # else a wrong order would go unnoticed
+    combined = {method: combine(test, fit_combination(method, probabilities, labels)) for method in METHODS}
+    for order in map(list, itertools.permutations(range(4))):
         np.testing.assert_allclose(fit_weights(probabilities[order], labels), weights[order], atol=1e-4)
-        for method in METHODS:
-            whole = combine(test, fit_combination(method, probabilities, labels))
+        for method, expected in combined.items():
             other = combine(test[order], fit_combination(method, probabilities[order], labels))
-            np.testing.assert_allclose(other, whole, atol=1e-3, err_msg=method)
+            np.testing.assert_allclose(other, expected, atol=1e-3, err_msg=method)
 
 
-def test_one_run_has_weight_1_and_stays_as_it_is():
+def test_a_single_member_has_weight_1_and_keeps_its_probabilities():
     probabilities, labels = members(0, 1)
     assert fit_combination("weighted", probabilities, labels).weights == (1.0,)
     for method in ("mean-logits", "mean-probabilities", "weighted"):
@@ -73,28 +72,28 @@ def test_one_run_has_weight_1_and_stays_as_it_is():
         )
 
 
-def test_a_member_that_knows_nothing_gets_no_weight():
+def test_a_member_at_chance_gets_no_weight():
     probabilities, labels = members(1, 2)
     chance = np.full_like(probabilities[:1], 0.25)
-    knowing = softmax(2.0 * np.eye(4)[labels], axis=-1)[np.newaxis].astype(np.float32)
-    weights = fit_weights(np.concatenate([knowing, chance]), labels)
+    correct = softmax(2.0 * np.eye(4)[labels], axis=-1)[np.newaxis].astype(np.float32)
+    weights = fit_weights(np.concatenate([correct, chance]), labels)
     np.testing.assert_allclose(weights, [1, 0], atol=1e-6)
 
 
-def test_means_are_means():
+def test_means_are_those_of_numpy():
     probabilities, _ = members(2)
     np.testing.assert_allclose(combine(probabilities, Combination("mean-probabilities")), probabilities.mean(axis=0))
-    logits = np.log(probabilities) + np.arange(60)[:, np.newaxis]  # What all emotions of a clip share does not matter.
+    logits = np.log(probabilities) + np.arange(60)[:, np.newaxis]  # A constant per clip does not matter.
     np.testing.assert_allclose(
         combine(probabilities, Combination("mean-logits")), softmax(logits.mean(axis=0), axis=-1), atol=1e-6
     )
 
 
-def test_votes_are_counted_and_ties_go_to_the_likelier():
+def test_votes_are_counted_and_ties_go_to_the_higher_mean_probability():
     first, second, third = [0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.5, 0.4]
     shares = combine(np.array([[first], [second], [third]], np.float32), Combination("vote"))
     np.testing.assert_allclose(shares, [[1 / 3, 2 / 3, 0]], atol=2e-3)
-    tied = combine(np.array([[first], [second]], np.float32), Combination("vote"))  # 0.8 in all against 0.8 ...
+    tied = combine(np.array([[first], [second]], np.float32), Combination("vote"))  # equal sums, 0.8 each
     np.testing.assert_allclose(tied, [[1 / 2, 1 / 2, 0]], atol=2e-3)
     surer = combine(np.array([[first], [[0.05, 0.9, 0.05]]], np.float32), Combination("vote"))
     assert surer.argmax() == 1
@@ -104,7 +103,7 @@ def test_votes_are_counted_and_ties_go_to_the_likelier():
     assert unsure.sum() == pytest.approx(1)
 
 
-def test_stacking_is_the_logistic_regression_it_says():
+def test_stacking_is_the_logistic_regression_of_scikit_learn():
     probabilities, labels = members(5)
     test, _ = members(6)
     rows, test_rows = (np.log(np.moveaxis(each, 0, 1).reshape(60, 12)) for each in (probabilities, test))
@@ -113,7 +112,7 @@ def test_stacking_is_the_logistic_regression_it_says():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_stacking_knows_two_emotions_too():
+def test_stacking_works_with_two_emotions():
     probabilities, labels = members(5)
     probabilities = probabilities[..., :2] / probabilities[..., :2].sum(axis=-1, keepdims=True)
     rows = np.log(np.moveaxis(probabilities, 0, 1).reshape(60, 6))
@@ -131,7 +130,7 @@ def test_stacking_without_a_clip_of_some_emotion_is_refused():
 @pytest.mark.parametrize("method", METHODS)
 def test_tensors_give_what_arrays_give(method):
     probabilities, labels = members(7)
-    probabilities[0, :3] = [1, 0, 0, 0]  # Whose logarithm is none.
+    probabilities[0, :3] = [1, 0, 0, 0]  # log(0) is not finite
     combination = fit_combination(method, probabilities, labels)
     expected = combine(probabilities, combination)
     found = combine(keras.ops.convert_to_tensor(probabilities), combination, keras.ops)
@@ -140,10 +139,10 @@ def test_tensors_give_what_arrays_give(method):
     np.testing.assert_allclose(expected.sum(axis=1), 1, atol=1e-5)
 
 
-def test_a_damaged_file_is_one_line(tmp_path):
+def test_a_damaged_or_missing_file_is_refused_in_one_line(tmp_path):
     path = tmp_path / "ensemble.json"
     path.write_text('{"method": "weighted", "weights": ["a"]}')
-    for expected in (r"ensemble.json cannot be read \(.*\): fuse the runs again", "No such file"):
+    for expected in (r"ensemble.json cannot be read \(.*\): combine the runs again", "No such file"):
         with pytest.raises(RunError, match=expected) as caught:
             read_combination(path)
         assert "\n" not in str(caught.value)

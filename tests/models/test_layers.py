@@ -1,4 +1,4 @@
-"""Custom layers against NumPy: padding never changes a result, masks are as wide as they may be, all can be saved."""
+"""Custom layers against NumPy: padding changes no result, masks have the right widths, all layers can be saved."""
 
 import keras
 import numpy as np
@@ -7,10 +7,8 @@ import pytest
 from emokeras.models import layers
 from emokeras.models.layers import (
     AttentionPooling,
-    BatchNormalization,
     Leveling,
     MaskedPooling,
-    NormalizedConvolution,
     SpecAugment,
     SqueezeExcitation,
     StyleMixing,
@@ -37,15 +35,15 @@ def dense(layer, values: np.ndarray) -> np.ndarray:
     return values @ kernel + bias
 
 
-def randomise(layer, seed: int = 0):
-    """Give every weight a value, also the biases that begin at 0."""
+def randomize(layer, seed: int = 0):
+    """Give every weight a random value, also the biases that start at 0."""
     random = np.random.default_rng(seed)
     for weight in layer.trainable_weights:
         weight.assign(random.normal(scale=0.5, size=weight.shape))
     return layer
 
 
-SHAPED = {
+LAYERS = {
     "mean": lambda: MaskedPooling("mean"),
     "max": lambda: MaskedPooling("max"),
     "mean-max": lambda: MaskedPooling("mean-max"),
@@ -56,9 +54,9 @@ SHAPED = {
 
 
 def made(name: str):
-    layer = SHAPED[name]()
+    layer = LAYERS[name]()
     layer.build([(None, 7, 6), (None, 7, 1)])
-    return randomise(layer)
+    return randomize(layer)
 
 
 def call(layer, values: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -68,7 +66,7 @@ def call(layer, values: np.ndarray, masks: np.ndarray) -> np.ndarray:
 # Pooling
 
 
-def test_what_has_no_valid_step_pools_to_nothing():
+def test_a_clip_without_valid_steps_pools_to_zeros():
     pooled = call(MaskedPooling("mean-max"), frames(), np.zeros((3, 7, 1), np.float32))
     np.testing.assert_array_equal(pooled, np.zeros((3, 12), np.float32))
 
@@ -81,8 +79,8 @@ def test_what_has_no_valid_step_pools_to_nothing():
         ("mean-max", lambda clip: np.concatenate([clip.mean(axis=0), clip.max(axis=0)])),
     ],
 )
-def test_masked_pooling_is_numpys_over_the_valid_steps(mode, expected):
-    values = frames() - 3.0  # All negative: a zero of the padding would be the maximum.
+def test_masked_pooling_is_that_of_numpy_over_the_valid_steps(mode, expected):
+    values = frames() - 3.0  # all negative: a zero of the padding would be the maximum
     pooled = call(MaskedPooling(mode), values, mask())
     np.testing.assert_allclose(pooled, [expected(clip) for clip in valid(values)], rtol=1e-5)
 
@@ -102,7 +100,7 @@ def test_attention_pooling_is_the_weighted_mean_and_deviation(with_deviation):
             np.testing.assert_allclose(result[6:], np.sqrt(np.maximum(variance, 1e-5)), rtol=1e-4, atol=1e-5)
 
 
-def test_attention_without_preference_is_the_mean():
+def test_attention_with_equal_scores_is_the_mean():
     layer = made("attention")
     layer.score.set_weights([np.zeros(weight.shape) for weight in layer.score.weights])
     np.testing.assert_allclose(
@@ -111,7 +109,7 @@ def test_attention_without_preference_is_the_mean():
 
 
 def test_the_deviation_of_one_frame_has_a_finite_gradient():
-    """The root of a variance of 0 has none."""
+    """The square root of a variance of 0 has none."""
     import tensorflow as tf
 
     layer = made("attentive-statistics")
@@ -123,16 +121,16 @@ def test_the_deviation_of_one_frame_has_a_finite_gradient():
     assert (gradient[mask()[..., 0] == 0] == 0).all()
 
 
-def test_squeeze_excitation_weighs_channels_by_the_mean_of_the_valid_steps():
+def test_squeeze_excitation_weights_channels_by_their_means_over_valid_steps():
     layer = made("squeeze-excitation")
     result = call(layer, frames(), mask())
-    for values, clip, weighed in zip(frames(), valid(frames()), result, strict=True):
+    for values, clip, weighted in zip(frames(), valid(frames()), result, strict=True):
         hidden = np.maximum(dense(layer.squeeze, clip.mean(axis=0)), 0)
         weights = 1 / (1 + np.exp(-dense(layer.excite, hidden)))
-        np.testing.assert_allclose(weighed, values * weights, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(weighted, values * weights, rtol=1e-4, atol=1e-6)
 
 
-def test_squeeze_excitation_regularises_its_kernels():
+def test_squeeze_excitation_regularizes_its_kernels():
     layer = made("squeeze-excitation")
     call(layer, frames(), mask())
     kernels = [keras.ops.convert_to_numpy(part.kernel) for part in (layer.squeeze, layer.excite)]
@@ -140,13 +138,13 @@ def test_squeeze_excitation_regularises_its_kernels():
     assert float(sum(layer.losses)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_masked_mean_of_nothing_is_zero():
+def test_masked_mean_without_valid_steps_is_zero():
     result = layers.masked_mean(keras.ops.convert_to_tensor(frames()), keras.ops.zeros((3, 7, 1)))
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(result), np.zeros((3, 6)))
 
 
-@pytest.mark.parametrize("name", SHAPED)
-def test_what_stands_in_the_padding_never_changes_the_result(name):
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_content_of_padding_changes_no_result(name):
     layer = made(name)
     padding = 1 - mask()
     expected = call(layer, frames() * mask(), mask())
@@ -156,8 +154,8 @@ def test_what_stands_in_the_padding_never_changes_the_result(name):
     np.testing.assert_allclose(changed, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", SHAPED)
-def test_more_padding_never_changes_the_result(name):
+@pytest.mark.parametrize("name", LAYERS)
+def test_more_padding_changes_no_result(name):
     layer = made(name)
     expected = call(layer, frames(), mask())
     longer = np.pad(frames(), ((0, 0), (0, 5), (0, 0)), constant_values=3.0)
@@ -167,15 +165,15 @@ def test_more_padding_never_changes_the_result(name):
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", SHAPED)
-def test_a_clip_without_any_valid_step_gives_numbers(name):
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_clip_without_valid_steps_gives_finite_results(name):
     assert np.isfinite(call(made(name), frames(), np.zeros((3, 7, 1), np.float32))).all()
 
 
 @pytest.mark.parametrize("name", ["mean", "max", "mean-max", "attentive-statistics", "squeeze-excitation"])
-def test_float16_neither_overflows_nor_loses_the_mean(name):
+def test_float16_does_not_overflow(name):
     """200 values of 600 sum to more than float16 holds."""
-    layer = SHAPED[name]()
+    layer = LAYERS[name]()
     half = type(layer).from_config(layer.get_config() | {"dtype": "mixed_float16"})
     values = np.full((1, 200, 6), 600.0, np.float16)
     result = call(half, values, np.ones((1, 200, 1), np.float16))
@@ -185,11 +183,11 @@ def test_float16_neither_overflows_nor_loses_the_mean(name):
         np.testing.assert_allclose(result[:, :6], 600.0, rtol=2e-3)
 
 
-def test_leveling_takes_one_number_from_the_features_that_are_loud():
+def test_leveling_subtracts_one_number_from_the_level_features():
     given, result = frames(), call(Leveling(1, 4), frames(), mask())
-    for own, left in zip(valid(given), valid(result), strict=True):
-        np.testing.assert_allclose(left[:, 1:4], own[:, 1:4] - own[:, 1:4].mean(), atol=1e-6)
-        np.testing.assert_array_equal(left[:, [0, 4, 5]], own[:, [0, 4, 5]])
+    for before, after in zip(valid(given), valid(result), strict=True):
+        np.testing.assert_allclose(after[:, 1:4], before[:, 1:4] - before[:, 1:4].mean(), atol=1e-6)
+        np.testing.assert_array_equal(after[:, [0, 4, 5]], before[:, [0, 4, 5]])
     np.testing.assert_array_equal(result * (1 - mask()), 0)
 
 
@@ -199,7 +197,7 @@ def statistics(values, is_valid):
     return np.array([[clip.mean(axis=0) for clip in clips], [clip.std(axis=0) for clip in clips]])
 
 
-def test_mixed_styles_lie_between_those_of_two_clips_and_what_is_said_stays():
+def test_style_mixing_mixes_the_statistics_of_two_clips_and_keeps_the_normalized_frames():
     values = np.random.default_rng(0).normal(size=(8, 40, 3)).astype(np.float32)
     values = values * np.linspace(0.5, 2, 8)[:, None, None] + np.arange(8)[:, None, None] ** 2
     is_valid = (np.arange(40) < np.linspace(20, 40, 8)[:, None]).astype(np.float32)[..., None]
@@ -209,28 +207,30 @@ def test_mixed_styles_lie_between_those_of_two_clips_and_what_is_said_stays():
     mixed = np.array(layer([values, is_valid], training=True))
     assert (mixed[is_valid[..., 0] == 0] == 0).all()
     before, after = statistics(values, is_valid), statistics(mixed, is_valid)
-    is_left = np.abs(after - before).max(axis=(0, 2)) < 1e-4
-    assert 0 < is_left.sum() < 8
-    for clip in np.flatnonzero(~is_left):
-        # One other clip and one share explain all features' means and deviations.
-        away = before - before[:, [clip]]
-        shares = np.divide((after - before)[:, [clip]], away, out=np.full_like(away, np.nan), where=away != 0)
+    is_unchanged = np.abs(after - before).max(axis=(0, 2)) < 1e-4
+    assert 0 < is_unchanged.sum() < 8
+    for clip in np.flatnonzero(~is_unchanged):
+        # One other clip and one share explain the means and deviations of all features.
+        distance = before - before[:, [clip]]
+        shares = np.divide(
+            (after - before)[:, [clip]], distance, out=np.full_like(distance, np.nan), where=distance != 0
+        )
         spread = np.ptp(shares, axis=(0, 2))
         other = np.nanargmin(spread)
         assert spread[other] < 1e-3
         assert 0 < shares[0, other, 0] <= 1 + 1e-4
-        own, heard = (
+        expected, normalized = (
             (one - one.mean(axis=0)) / one.std(axis=0)
             for one in (values[clip][is_valid[clip, :, 0] > 0], mixed[clip][is_valid[clip, :, 0] > 0])
         )
-        np.testing.assert_allclose(heard, own, atol=1e-3)
+        np.testing.assert_allclose(normalized, expected, atol=1e-3)
 
 
 # SpecAugment
 
 
 def masked(seed=0, batch=64, steps=40, bands=20, calls=1, **options) -> np.ndarray:
-    """Return what masks leave of ones, [batch, steps, bands]: 0 where they are."""
+    """Return ones [batch, steps, bands] after SpecAugment: 0 where it masks."""
     sizes = {"num_time_masks": 0, "time_mask_frames": 0, "num_band_masks": 0, "band_mask_bands": 0} | options
     layer = SpecAugment(**sizes, seed=seed)
     for _ in range(calls):
@@ -257,20 +257,20 @@ def test_values_are_kept_or_zero():
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 10), (2, 6)])
-def test_time_masks_are_stretches_of_whole_frames(count, most):
+def test_time_masks_are_intervals_of_whole_frames(count, most):
     kept = masked(num_time_masks=count, time_mask_frames=most)
     assert (kept == kept[:, :, :1]).all()
     lost = kept[:, :, 0] == 0
     assert 1 <= lost.sum(axis=1).max() <= count * most
-    beginnings = (np.diff(np.pad(lost, ((0, 0), (1, 0))).astype(int), axis=1) == 1).sum(axis=1)
-    assert beginnings.max() == count
-    if count == 1:  # The width is uniform from 0 to the most: the mean is half of it.
+    starts = (np.diff(np.pad(lost, ((0, 0), (1, 0))).astype(int), axis=1) == 1).sum(axis=1)
+    assert starts.max() == count
+    if count == 1:  # The width is uniform from 0 to `most`.
         assert lost.sum(axis=1).mean() == pytest.approx(most / 2, abs=1.2)
-    assert lost.any(axis=0).all()  # Somewhere each frame is hit, ...
-    assert len(np.unique(lost, axis=0)) > 20  # ... and each clip elsewhere.
+    assert lost.any(axis=0).all()  # Each frame is masked in some clip, ...
+    assert len(np.unique(lost, axis=0)) > 20  # ... and clips differ.
 
 
-def test_band_masks_are_stretches_of_whole_bands():
+def test_band_masks_are_intervals_of_whole_bands():
     kept = masked(num_band_masks=2, band_mask_bands=4)
     assert (kept == kept[:, :1, :]).all()
     lost = kept[:, 0] == 0
@@ -278,7 +278,7 @@ def test_band_masks_are_stretches_of_whole_bands():
     assert lost.any(axis=0).all()
 
 
-def test_one_seed_gives_one_sequence_of_masks():
+def test_the_seed_determines_the_sequence_of_masks():
     options = {"num_time_masks": 2, "time_mask_frames": 10, "num_band_masks": 1, "band_mask_bands": 5}
     np.testing.assert_array_equal(masked(seed=3, **options), masked(seed=3, **options))
     np.testing.assert_array_equal(masked(seed=3, calls=2, **options), masked(seed=3, calls=2, **options))
@@ -289,8 +289,8 @@ def test_one_seed_gives_one_sequence_of_masks():
 # Saving
 
 
-@pytest.mark.parametrize("name", SHAPED)
-def test_a_layer_comes_back_from_its_configuration(name):
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_can_be_made_again_from_its_configuration(name):
     layer = made(name)
     again = type(layer).from_config(layer.get_config())
     again.build([(None, 7, 6), (None, 7, 1)])
@@ -299,7 +299,7 @@ def test_a_layer_comes_back_from_its_configuration(name):
     assert again.get_config() == layer.get_config()
 
 
-def test_spec_augment_comes_back_from_its_configuration():
+def test_spec_augment_can_be_made_again_from_its_configuration():
     layer = SpecAugment(2, 10, 1, 5, seed=4, name="augment")
     again = SpecAugment.from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
@@ -307,12 +307,12 @@ def test_spec_augment_comes_back_from_its_configuration():
     np.testing.assert_array_equal(again(ones, training=True), layer(ones, training=True))
 
 
-def test_a_saved_model_of_all_layers_gives_the_same(tmp_path):
+def test_a_saved_model_of_all_layers_computes_the_same(tmp_path):
     values, valid_steps = keras.Input((7, 6)), keras.Input((7, 1))
     x = Leveling(0, 2)([SpecAugment(1, 3, 1, 3, seed=0)(values), valid_steps])
     x = SqueezeExcitation(2, keras.regularizers.L2(0.01))([x, valid_steps])
-    pooled = [SHAPED[name]()([x, valid_steps]) for name in SHAPED if name != "squeeze-excitation"]
-    model = randomise(keras.Model([values, valid_steps], keras.layers.Concatenate()(pooled)))
+    pooled = [LAYERS[name]()([x, valid_steps]) for name in LAYERS if name != "squeeze-excitation"]
+    model = randomize(keras.Model([values, valid_steps], keras.layers.Concatenate()(pooled)))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     inputs = [frames(), mask()]
@@ -323,7 +323,7 @@ def test_a_saved_model_of_all_layers_gives_the_same(tmp_path):
 # Sums and positions
 
 
-def test_a_weighted_sum_begins_as_the_mean_and_learns_its_weights():
+def test_a_weighted_sum_starts_as_the_mean_and_has_free_weights():
     layer = layers.WeightedSum()
     values = [np.full((2, 3, 4), number, np.float32) for number in (1.0, 2.0, 6.0)]
     np.testing.assert_allclose(layer(values), np.full((2, 3, 4), 3.0), rtol=1e-6)
@@ -331,7 +331,7 @@ def test_a_weighted_sum_begins_as_the_mean_and_learns_its_weights():
     np.testing.assert_allclose(layer(values), np.full((2, 3, 4), 12.5), rtol=1e-6)
 
 
-def test_a_position_embedding_adds_its_own_vector_to_each_step():
+def test_a_position_embedding_adds_a_vector_to_each_step():
     layer = layers.PositionEmbedding()
     values = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
     layer(values)
@@ -339,101 +339,3 @@ def test_a_position_embedding_adds_its_own_vector_to_each_step():
     assert positions.shape == (3, 4)
     assert np.ptp(positions) > 0
     np.testing.assert_allclose(layer(values), values + positions, rtol=1e-6)
-
-
-@pytest.mark.parametrize(("shape", "run_eagerly"), [((7, 6, 5), False), ((3, 4, 6, 5), False), ((7, 6, 5), True)])
-def test_batch_normalisation_gives_and_learns_what_that_of_keras_does(shape, run_eagerly):
-    images = np.random.default_rng(3).normal(1.0, 2.0, shape).astype(np.float32)
-    targets = np.random.default_rng(4).normal(size=shape).astype(np.float32)
-
-    def learned(normalize) -> list[np.ndarray]:
-        keras.utils.set_random_seed(0)
-        inputs = keras.Input(shape[1:])
-        normalization = normalize(momentum=0.8)
-        model = keras.Model(inputs, normalization(keras.layers.Dense(5)(inputs)))
-        normalization.gamma.assign([0.5, 1.0, 1.5, 2.0, -1.0])
-        model.compile(keras.optimizers.SGD(0.3), "mse", run_eagerly=run_eagerly)
-        model.fit(images, targets, batch_size=len(images), epochs=4, verbose=0)
-        return [*model.get_weights(), model.predict(images, verbose=0)]
-
-    for own, expected in zip(learned(BatchNormalization), learned(keras.layers.BatchNormalization), strict=True):
-        np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_batch_normalisation_that_stands_still_normalises_as_in_serving():
-    layer = BatchNormalization(trainable=False)
-    layer.build((None, 7, 6))
-    layer.moving_mean.assign(np.arange(6.0))
-    np.testing.assert_array_equal(layer(frames(), training=True), layer(frames(), training=False))
-    np.testing.assert_array_equal(layer.moving_mean, np.arange(6.0))
-
-
-def convolved_and_normalised(frames: np.ndarray, layer, training: bool):
-    """Return what a Conv2D and a BatchNormalization with a layer's weights give, and that normalisation."""
-    convolution, own = layer.convolution, layer.normalization
-    normalization = keras.layers.BatchNormalization(momentum=own.momentum, epsilon=own.epsilon)
-    normalization.build((*frames.shape[:3], layer.filters))
-    normalization.set_weights(own.get_weights())
-    return normalization(convolution(frames), training=training), normalization
-
-
-def normalized_convolution(**options) -> NormalizedConvolution:
-    layer = NormalizedConvolution(4, 3, (1, 2), momentum=0.9, **options)
-    layer.build((None, 9, 8, 1))
-    randomise(layer)
-    layer.normalization.moving_mean.assign([0.3, -0.2, 0.1, 0.0])
-    layer.normalization.moving_variance.assign([2.0, 0.5, 1.5, 1.0])
-    return layer
-
-
-def images() -> np.ndarray:
-    return np.random.default_rng(5).normal(1.0, 2.0, (3, 9, 8, 1)).astype(np.float32)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_a_normalised_convolution_is_a_convolution_and_a_batch_normalisation(training):
-    layer = normalized_convolution()
-    expected, normalization = convolved_and_normalised(images(), layer, training)
-    given = layer(images(), training=training)
-    assert given.shape == layer.compute_output_shape((3, 9, 8, 1)) == (3, 9, 4, 4)
-    np.testing.assert_allclose(given, expected, atol=2e-5)
-    np.testing.assert_allclose(layer.normalization.moving_mean, normalization.moving_mean, atol=1e-6)
-    np.testing.assert_allclose(layer.normalization.moving_variance, normalization.moving_variance, rtol=1e-5)
-
-
-def test_a_normalised_convolution_learns_as_the_two_do():
-    targets = np.linspace(-1, 1, 3 * 144).reshape(3, 9, 4, 4)
-
-    def learned(with_normalization) -> np.ndarray:
-        inputs, layer = keras.Input((9, 8, 1)), normalized_convolution()
-        model = keras.Model(inputs, with_normalization(layer, inputs))
-        model.compile(keras.optimizers.SGD(0.5), "mse")
-        model.fit(images(), targets, epochs=5, verbose=0)
-        return layer.convolution.kernel.numpy()
-
-    def apart(layer, inputs):
-        _, normalization = convolved_and_normalised(images(), layer, False)
-        return normalization(layer.convolution(inputs))
-
-    own = learned(lambda layer, inputs: layer(inputs))
-    np.testing.assert_allclose(own, learned(apart), atol=1e-4)
-    assert np.abs(own - normalized_convolution().convolution.kernel.numpy()).max() > 0.05
-
-
-def test_a_normalised_convolution_that_stands_still_normalises_as_in_serving():
-    layer = normalized_convolution()
-    layer.trainable = False
-    before = layer.normalization.get_weights()
-    np.testing.assert_array_equal(layer(images(), training=True), layer(images(), training=False))
-    for now, then in zip(layer.normalization.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(now, then)
-
-
-def test_a_normalised_convolution_can_be_saved(tmp_path):
-    inputs = keras.Input((9, 8, 1))
-    layer = NormalizedConvolution(4, 3, (2, 2), kernel_regularizer=keras.regularizers.L2(0.01))
-    model = keras.Model(inputs, layer(inputs))
-    model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(again(images()), model(images()))
-    assert again.layers[-1].convolution.kernel_regularizer.l2 == pytest.approx(0.01)

@@ -1,4 +1,4 @@
-"""Bodies with weights of others: these arrive unchanged and can be frozen; what cannot be had is one line."""
+"""Encoders with pretrained weights: loaded unchanged, equal to transformers; what cannot be loaded is one line."""
 
 from dataclasses import replace
 
@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from emokeras.config import ExperimentConfig, override
+from emokeras.config import Config, ExperimentConfig, override
 from emokeras.errors import UsageError
+from emokeras.hub import bert_sizes
 from emokeras.models.build import build_model
-from emokeras.models.pretrained import BACKBONE, load_pretrained, pretrained_layers, with_pretrained_sizes
+from emokeras.models.pretrained import BACKBONE, load_pretrained, pretrained_layers
 from emokeras.recipes import RECIPES
 
 EXPERIMENT = ExperimentConfig(emotions=("calm", "angry"))
@@ -24,19 +25,28 @@ BERT_SIZES = {
 }
 
 
-def pictures(weights: str):
+def imagenet_config(weights: str) -> Config:
     config = replace(RECIPES["mel-resnet-imagenet"].config, experiment=EXPERIMENT)
     return override(config, SMALL | {"model.weights": weights})
 
 
-def reading(weights: str):
+def bert_config(weights, **sizes) -> Config:
     config = replace(RECIPES["text-bert"].config, experiment=EXPERIMENT)
-    return override(config, {"model.weights": str(weights), "tokens.max_words": 7})
+    sizes = {f"encoder.{key}": value for key, value in sizes.items()}
+    return override(config, {"model.weights": str(weights), "tokens.max_words": 7} | sizes)
+
+
+def refusal(function, *arguments) -> str:
+    """Return the one line of a UsageError."""
+    with pytest.raises(UsageError) as caught:
+        function(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory):
-    """Return a ResNet50 with weights of chance and the file that holds them."""
+    """Return a ResNet50 with random weights, and the file of these weights."""
     keras.utils.set_random_seed(5)
     network = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(64, 64, 3))
     path = tmp_path_factory.mktemp("weights") / "resnet.weights.h5"
@@ -44,44 +54,39 @@ def resnet(tmp_path_factory):
     return network, path
 
 
-def test_the_weights_of_a_file_are_those_of_the_body(resnet):
+@pytest.fixture(scope="module")
+def model():
+    """Return a network with a ResNet50 of its own weights."""
+    return build_model(imagenet_config(""))
+
+
+def test_the_weights_of_a_file_are_loaded_into_the_backbone(resnet, model):
     network, path = resnet
-    config = pictures(str(path))
-    model = build_model(config)
-    load_pretrained(model, config)
-    body = model.get_layer(BACKBONE)
-    for mine, theirs in zip(body.get_weights(), network.get_weights(), strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    assert pretrained_layers(model) == [body]
+    load_pretrained(model, imagenet_config(str(path)))
+    backbone = model.get_layer(BACKBONE)
+    for loaded, expected in zip(backbone.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(loaded, expected)
+    assert pretrained_layers(model) == [backbone]
 
 
-def test_weights_of_another_network_and_no_weights_are_one_line(resnet, tmp_path):
-    _, path = resnet
-    cases = [pictures(str(tmp_path / "none.weights.h5")), pictures("")]
-    cases.append(override(pictures(str(path)), {"encoder.backbone": "ResNet101"}))
-    model = build_model(cases[0])
-    other = build_model(cases[-1])
-    for config, network in ((cases[0], model), (cases[1], model), (cases[2], other)):
-        with pytest.raises(UsageError) as caught:
-            load_pretrained(network, config)
-        assert "model.weights" in str(caught.value)
-        assert "\n" not in str(caught.value)
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
+def test_missing_weights_and_those_of_another_network_are_refused_in_one_line(resnet, model, tmp_path):
+    assert "model.weights" in refusal(load_pretrained, model, imagenet_config(str(tmp_path / "none.weights.h5")))
+    assert "model.weights" in refusal(load_pretrained, model, imagenet_config(""))
+    deeper = override(imagenet_config(str(resnet[1])), {"encoder.backbone": "ResNet101"})
+    assert "model.weights" in refusal(load_pretrained, build_model(deeper), deeper)
 
 
-def test_weights_that_cannot_be_fetched_are_one_line_that_says_how_to_give_them(monkeypatch):
+def test_weights_that_cannot_be_fetched_are_refused_in_one_line_with_advice(model, monkeypatch):
     def unreachable(*arguments, **options):
         raise Exception("URL fetch failure on https://storage.googleapis.com/resnet50.h5: None -- no route")
 
-    model = build_model(pictures("imagenet"))
-    monkeypatch.setattr(keras.utils, "get_file", unreachable)
     import keras.src.applications.resnet as module
 
     monkeypatch.setattr(module.file_utils, "get_file", unreachable)
-    with pytest.raises(UsageError) as caught:
-        load_pretrained(model, pictures("imagenet"))
-    assert "cannot be fetched" in str(caught.value)
-    assert "--set model.weights=" in str(caught.value)
-    assert "\n" not in str(caught.value)
+    message = refusal(load_pretrained, model, imagenet_config("imagenet"))
+    assert "cannot be fetched" in message
+    assert "--set model.weights=" in message
 
 
 @pytest.mark.parametrize("with_head", [False, True])
@@ -90,53 +95,57 @@ def test_a_bert_computes_what_transformers_computes(tmp_path, with_head):
     from transformers import BertConfig, BertForSequenceClassification, BertModel
 
     torch.manual_seed(0)
-    theirs = (BertForSequenceClassification if with_head else BertModel)(BertConfig(**BERT_SIZES))
+    reference = (BertForSequenceClassification if with_head else BertModel)(BertConfig(**BERT_SIZES))
     with torch.no_grad():
-        for parameter in theirs.parameters():
+        for parameter in reference.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    theirs.eval().save_pretrained(tmp_path)
-    config = with_pretrained_sizes(reading(tmp_path))
-    encoder = config.encoders["tokens"]
-    sizes = (encoder.units, encoder.num_blocks, encoder.num_heads, encoder.hidden_units, encoder.vocabulary_size)
-    assert sizes == (12, 2, 3, 20, 40)
+    reference.eval().save_pretrained(tmp_path)
+    sizes = bert_sizes(str(tmp_path))
+    assert sizes == {
+        "units": 12,
+        "num_blocks": 2,
+        "num_heads": 3,
+        "hidden_units": 20,
+        "vocabulary_size": 40,
+        "num_positions": 16,
+    }
 
+    config = bert_config(tmp_path, **sizes)
     model = build_model(config)
     load_pretrained(model, config)
-    ids = np.array([[2, 9, 30, 11, 3, 0, 0], [2, 39, 7, 8, 21, 6, 3]], np.int32)
-    mine = keras.Model(model.inputs, model.get_layer(f"{BACKBONE}_1_output_norm").output)({"tokens": ids})
-    mask = torch.tensor((ids > 0).astype(np.int64))
-    expected = (theirs.bert if with_head else theirs)(torch.tensor(ids.astype(np.int64)), mask).last_hidden_state
-    valid = ids > 0
-    np.testing.assert_allclose(np.array(mine)[valid], expected.detach().numpy()[valid], rtol=1e-4, atol=2e-5)
+    tokens = np.array([[2, 9, 30, 11, 3, 0, 0], [2, 39, 7, 8, 21, 6, 3]], np.int32)
+    frames = keras.Model(model.inputs, model.get_layer(f"{BACKBONE}_1_output_norm").output)({"tokens": tokens})
+    bert = reference.bert if with_head else reference
+    valid = tokens > 0
+    expected = bert(torch.tensor(tokens.astype(np.int64)), torch.tensor(valid.astype(np.int64))).last_hidden_state
+    np.testing.assert_allclose(np.array(frames)[valid], expected.detach().numpy()[valid], rtol=1e-4, atol=2e-5)
 
 
-def test_what_is_no_bert_is_one_line(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "type_vocab_size": 2}')
-    for weights in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(UsageError) as caught:
-            with_pretrained_sizes(reading(weights))
-        assert "--set model.weights=" in str(caught.value)
-        assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        None,
+        "{",
+        "[1]",
+        '{"model_type": "gpt2", "type_vocab_size": 2}',
+        '{"model_type": "bert", "type_vocab_size": 2, "hidden_act": "gelu"}',
+    ],
+)
+def test_the_settings_of_another_model_and_damaged_ones_are_refused_in_one_line(tmp_path, settings):
+    if settings:
+        (tmp_path / "config.json").write_text(settings)
+    assert "--set model.weights=" in refusal(bert_sizes, str(tmp_path))
 
 
-@pytest.mark.parametrize("settings", ["{", "[1]", '{"model_type": "bert", "type_vocab_size": 2, "hidden_act": "gelu"}'])
-def test_damaged_settings_of_a_bert_are_one_line(tmp_path, settings):
-    (tmp_path / "config.json").write_text(settings)
-    with pytest.raises(UsageError, match=r"--set model.weights=") as caught:
-        with_pretrained_sizes(reading(tmp_path))
-    assert "\n" not in str(caught.value)
-
-
-def test_damaged_weights_of_a_bert_are_one_line(tmp_path):
-    config = override(reading(tmp_path), {"encoder.num_positions": 9, "encoder.num_blocks": 1, "encoder.units": 12})
+def test_damaged_weights_of_a_bert_are_refused_in_one_line(tmp_path):
+    config = bert_config(tmp_path, num_positions=9, num_blocks=1, units=12)
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"torn")
-    with pytest.raises(UsageError, match=r"model.safetensors cannot be read .*--set model.weights=") as caught:
-        load_pretrained(build_model(config), config)
-    assert "\n" not in str(caught.value)
+    message = refusal(load_pretrained, build_model(config), config)
+    assert "model.safetensors cannot be read" in message
+    assert "--set model.weights=" in message
 
 
 def test_more_words_than_positions_are_refused():
-    config = override(reading("x"), {"encoder.num_positions": 5, "encoder.num_blocks": 1, "encoder.units": 12})
-    with pytest.raises(UsageError, match=r"max_words=7 is more than the 5 positions"):
-        build_model(config)
+    message = refusal(build_model, bert_config("x", num_positions=5, num_blocks=1, units=12))
+    assert "max_words=7 is more than the 5 positions" in message
