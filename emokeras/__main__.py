@@ -1,20 +1,20 @@
-"""python -m emokeras: what the commands are, one line each."""
+"""python -m emokeras: list the commands."""
 
 COMMANDS = {
-    "prepare": "fetch, verify, index and decode a corpus",
-    "transcribe": "write down what Whisper hears in every clip of a corpus",
-    "train": "train one recipe on one split and score it on the test subset",
-    "ensemble": "make one recogniser of several trained runs",
+    "prepare": "download, verify and decode a corpus; inspect any corpus",
+    "transcribe": "transcribe every clip of a corpus with Whisper",
+    "train": "train a recipe on one split and test it once",
+    "ensemble": "combine trained runs into one recognizer",
     "evaluate": "measure a run or an exported model on a corpus",
-    "predict": "say which emotion a recording expresses",
-    "export": "write a run as one SavedModel that takes raw waveforms",
+    "predict": "recognize the emotion in recordings",
+    "export": "write a run as one SavedModel that takes waveforms",
     "benchmark": "train recipes on every fold and seed, and write RESULTS.md",
 }
 
 
 def main() -> int:
     """Print the commands."""
-    print("emokeras: speech emotion recognition. Each command answers --help.\n")
+    print("emokeras: speech emotion recognition. Each command has --help.\n")
     for name, purpose in COMMANDS.items():
         print(f"  python -m emokeras.{name:<10}  {purpose}")
     return 0

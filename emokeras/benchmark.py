@@ -1,9 +1,8 @@
-"""Train recipes on every fold and seed of a protocol, one after another, and bring RESULTS.md up to date.
+"""python -m emokeras.benchmark mel-resnet mfcc-cnn2 --protocol luna --seeds 0,1,2
 
-    python -m emokeras.benchmark mel-resnet mfcc-cnn2 --protocol luna --seeds 0,1,2
-
-Killed, it goes on by the same command: what is done already is not trained again. A run that fails does not stop the
-others; RESULTS.md is written after each that ends.
+Train recipes on every fold of a protocol with every seed, one run after another, and write RESULTS.md after each. The
+same command continues after a kill: what has been trained is not trained again. A run that fails does not stop the
+others.
 """
 
 import argparse
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 def benchmark(
     recipes: Sequence[str],
     protocol: str,
+    *,
     seeds: Sequence[int] = (0,),
     folds: Sequence[int] | None = None,
     corpus: str | None = None,
@@ -32,26 +32,32 @@ def benchmark(
     again: bool = False,
     say=print,
 ) -> tuple[dict[str, list["Run"]], list[str]]:
-    """Train what is not trained yet, each recipe on each fold with each seed, and write RESULTS.md.
+    """Train each recipe on each fold with each seed, unless that has been done, and write RESULTS.md.
 
     Parameters
     ----------
-    recipes: names of recipes, or configuration files, such as the best.json of a search.
-    folds: of the protocol, from 0; all of them by default.
+    recipes: names of recipes, or configuration files, whose names end in .json.
+    seeds: for weights and augmentation.
+    folds: of the protocol, from 0; by default all of them.
     corpus: as `train` takes it; by default RAVDESS where it has been prepared, else the demo corpus.
-    runs_dir: where the run folders lie; results: where the figures are kept.
-    output: the page to write; RESULTS.md beside `results` by default.
-    values: settings by dotted path, as `config.override` takes them, for every recipe.
-    again: train anew what lies there trained with other settings, rather than refuse it.
+    runs_dir: the folder of the run folders.
+    results: the folder in which the figures are kept.
+    output: the page to write; by default RESULTS.md beside `results`.
+    values: settings by dotted path, as `recipes.configure` takes them, for every recipe.
+    again: train again what was trained with other settings; by default it is refused.
+    say: gets lines for the reader.
 
     Returns
     -------
-    The runs that have ended, by recipe, and a line for each thing that went wrong.
+    The runs that have ended, by recipe, and a line for each failure.
 
     Raises
     ------
-    UsageError: arguments that are wrong. CorpusError: no such corpus, or one that the protocol cannot split. RunError:
-    runs with other settings lie where these would. Nothing has been trained then.
+    UsageError: the arguments are wrong.
+    CorpusError: there is no such corpus, or the protocol cannot split it.
+    RunError: there are runs with other settings in the folders of these.
+
+    In each case nothing has been trained.
     """
     from emokeras.data.corpora import default_source
     from emokeras.errors import RunError
@@ -67,7 +73,7 @@ def benchmark(
     def write_page(_) -> None:
         try:
             pages.write_results(results, output)
-        except RunError as error:  # While others are still to be trained, this is no reason to stop.
+        except RunError as error:  # The other jobs can be run all the same.
             say(f"{output} is not written: {error}")
 
     failed = jobs.run_jobs(planned, again, say, write_page)
@@ -75,7 +81,7 @@ def benchmark(
     if failed:
         names = ", ".join(f"{name} ({reason})" for name, reason in failed.items())
         counts = f"{len(failed)} of {len(planned)} jobs failed"
-        problems.append(f"{counts}: {names}; what they said stands above, the same command tries them again")
+        problems.append(f"{counts}: {names}; their messages are above, the same command tries them again")
     ended = defaultdict(list)
     try:
         for job in planned:
@@ -83,7 +89,7 @@ def benchmark(
                 ended[job.config.recipe].append(rows.read_run(job.row, results))
         if ended:
             pages.write_results(results, output)
-            say(f"figures are kept in {results}, their tables in {output}")
+            say(f"figures are kept in {results}, tables in {output}")
     except RunError as error:
         problems.append(f"{output} is not written: {error}")
     return dict(ended), problems
@@ -97,15 +103,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--protocol", choices=get_args(MeasuredProtocol), required=True, help="how clips are split")
     parser.add_argument("--folds", metavar="K,K", help="which folds of the protocol, from 0 (default: all)")
-    parser.add_argument("--seeds", default="0", metavar="S,S", help="draw weights and augmentation (default: 0)")
+    parser.add_argument("--seeds", default="0", metavar="S,S", help="for weights and augmentation (default: 0)")
     parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv")
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="D", help="where the run folders lie")
     parser.add_argument(
-        "--results",
-        type=Path,
-        default=Path("results"),
-        metavar="D",
-        help="where the figures are kept (default: results)",
+        "--runs-dir", type=Path, default=Path("runs"), metavar="D", help="keep runs under D (default: runs)"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="D", help="keep figures under D (default: results)"
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="the page to write (default: RESULTS.md beside the results folder)"
@@ -113,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change any setting of all recipes"
     )
-    parser.add_argument("--again", action="store_true", help="train anew what was trained with other settings")
+    parser.add_argument("--again", action="store_true", help="train again what was trained with other settings")
     return commandline.run_command(_work, parser.parse_args(argv))
 
 
@@ -125,14 +129,14 @@ def _work(arguments: argparse.Namespace) -> None:
     ended, problems = benchmark(
         arguments.recipes,
         arguments.protocol,
-        commandline.parse_numbers("--seeds", arguments.seeds),
-        None if arguments.folds is None else commandline.parse_numbers("--folds", arguments.folds),
-        arguments.corpus,
-        arguments.runs_dir,
-        arguments.results,
-        arguments.output,
-        commandline.parse_settings(arguments.set),
-        arguments.again,
+        seeds=commandline.parse_numbers("--seeds", arguments.seeds),
+        folds=None if arguments.folds is None else commandline.parse_numbers("--folds", arguments.folds),
+        corpus=arguments.corpus,
+        runs_dir=arguments.runs_dir,
+        results=arguments.results,
+        output=arguments.output,
+        values=commandline.parse_settings(arguments.set),
+        again=arguments.again,
     )
     if ended:
         first = next(iter(ended.values()))[0].metrics

@@ -1,4 +1,4 @@
-"""What every command shares: `--debug`, one line on stderr for what went wrong, and the exit status.
+"""What every command shares: `--debug`, settings given as text, one line on stderr for an error, and the exit status.
 
 0: done; 1: the work failed; 2: the arguments are wrong; 130: Ctrl-C.
 """
@@ -22,7 +22,7 @@ def make_parser(module_name: str, description: str) -> argparse.ArgumentParser:
 
 
 def parse_settings(pairs: list[str], option: str = "--set") -> dict[str, str]:
-    """Turn ["section.key=value", ...], given to an option, into a dict. Raises UsageError for a pair without `=`."""
+    """Return {path: value} of the "section.key=value" given to an option. Raises UsageError for a pair without `=`."""
     for pair in pairs:
         if "=" not in pair:
             raise UsageError(f"{option} {pair}: write it as section.key=value, for example training.epochs=10")
@@ -30,7 +30,7 @@ def parse_settings(pairs: list[str], option: str = "--set") -> dict[str, str]:
 
 
 def parse_numbers(option: str, text: str) -> list[int]:
-    """Turn "0,1,2", given to an option, into a list. Raises UsageError for what is none."""
+    """Return the numbers of a "0,1,2" given to an option. Raises UsageError for anything else."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
@@ -38,15 +38,15 @@ def parse_numbers(option: str, text: str) -> list[int]:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow without the lines its C++ side writes to stderr before anyone can tell it not to.
+    """Import TensorFlow without the lines that its C++ code writes to stderr; they are shown if the import fails.
 
-    It takes seconds, so what can be refused before should not wait for it. Should the import fail, the lines are shown.
+    It takes seconds: refuse what can be refused before.
     """
-    # What goes wrong in C++ comes as an exception too; oneDNN calls errors what it merely does another way.
+    # C++ errors are raised as exceptions too; oneDNN logs messages as errors that are none.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # A GPU's memory is taken as it is needed, so that two processes can share one.
+    # Take a GPU's memory as it is needed, so that two processes can share one.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    # TensorFlow leaves it off on many processors that it makes half as fast again.
+    # TensorFlow leaves it off on many processors on which it is 1.5 times as fast.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()
     stderr = os.dup(2)
@@ -56,7 +56,7 @@ def import_tensorflow() -> None:
             import tensorflow
 
             tensorflow.config.list_physical_devices()
-            tensorflow.get_logger().setLevel("ERROR")  # One network after another is traced anew, as it must be.
+            tensorflow.get_logger().setLevel("ERROR")  # Its warning that functions are traced again is of no use.
         except BaseException:
             lines.seek(0)
             os.write(stderr, lines.read())
@@ -67,7 +67,7 @@ def import_tensorflow() -> None:
 
 
 def run_command(work: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace) -> int:
-    """Do the work; tell an expected error in one line on stderr. Returns the exit status."""
+    """Do the work and return the exit status; an expected error is one line on stderr."""
     try:
         return work(arguments) or 0
     except EmokerasError as error:
@@ -75,7 +75,7 @@ def run_command(work: Callable[[argparse.Namespace], int | None], arguments: arg
             raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
-    except OSError as error:  # A full disk, a folder that may not be written: no fault of the program's.
+    except OSError as error:  # A full disk, or a folder without permission to write.
         if arguments.debug:
             raise
         where = f" ({error.filename})" if error.filename else ""

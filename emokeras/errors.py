@@ -1,22 +1,22 @@
-"""What can go wrong, said in one line: what is wrong, where, and how to mend it."""
+"""The errors of this package. The message is one line: what is wrong, where, and how to mend it."""
 
 
 class EmokerasError(Exception):
-    """The work failed; the message is one line for a person. A command that meets it ends with `exit_status`."""
+    """The work failed. A command ends with `exit_status`."""
 
     exit_status = 1
 
 
 class UsageError(EmokerasError):
-    """The arguments or the configuration are wrong: nothing was begun."""
+    """The arguments or the configuration are wrong; nothing was begun."""
 
     exit_status = 2
 
 
 class AudioError(EmokerasError):
-    """A file cannot be read as sound, or what it holds is no usable sound.
+    """A file cannot be decoded, or its audio cannot be used.
 
-    `trouble` says why in a few words that follow "3 files, ..."; it is empty when the file might open another time.
+    `trouble` is the reason in a few words that follow "3 files ..."; "" when reading again might succeed.
     """
 
     def __init__(self, message: str, trouble: str = ""):
@@ -29,17 +29,17 @@ class CorpusError(EmokerasError):
 
 
 class DownloadError(EmokerasError):
-    """An archive could not be fetched, is not the one it should be, or is not safe to unpack."""
+    """An archive cannot be downloaded, is not the expected one, or is not safe to unpack."""
 
 
 class RunError(EmokerasError):
-    """A run folder lacks something, or holds what does not fit."""
+    """A run folder lacks a file, or has one that does not fit."""
 
 
 class ExportError(EmokerasError):
-    """An exported model could not be written, or does not give what the model in memory gives."""
+    """An exported model cannot be written, or its outputs differ from those of the model in memory."""
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error of a library says, as far as it goes into a line of ours."""
+    """Return the first line of a library's error, at most 200 characters."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:, ")[:200]

@@ -1,17 +1,11 @@
-"""Jobs: which there are, how far each is, and what becomes of them when a child fails or all is stopped.
+"""Jobs: which there are, the state of each, and what happens when a child fails or all is interrupted.
 
-Here a stand-in takes the place of training; tests/test_benchmark.py lets the real one run.
+A small script stands in for training; tests/test_benchmark.py has a real one.
 """
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import threading
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +15,7 @@ from emokeras.errors import CorpusError, RunError, UsageError
 from emokeras.recipes import RECIPES
 from emokeras.training import jobs
 
-# What a training leaves under results/, after it has said which job it does.
+# It prints a line and leaves what a training leaves under results/.
 STAND_IN = """
 import pathlib, sys
 row, settings, split_sha256 = sys.argv[1:]
@@ -50,7 +44,7 @@ def stand_in(job, state):
 
 
 def leave(folder, config, *files, split_sha256=""):
-    """Leave the configuration and empty other files of a run; in its metrics stands its split."""
+    """Leave the configuration of a run and other files of it, which have nothing but the digest of its split."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(to_json(config), encoding="utf-8")
     for name in files:
@@ -79,7 +73,7 @@ def test_jobs_are_recipes_by_folds_by_seeds(plan, tmp_path, demo_folder):
     assert job.config == override(RECIPES["mel-cnn3"].config, values)
 
 
-def test_all_folds_unless_some_are_named(plan):
+def test_all_folds_are_planned_unless_some_are_given(plan):
     assert len(plan(folds=None)) == 10
     planned = plan(folds=None, protocol="speaker", experiment__split_seed=3)
     assert [job.row.name for job in planned] == ["split-3-seed-0"]
@@ -103,13 +97,13 @@ def test_all_folds_unless_some_are_named(plan):
         ({"experiment__seed": 2}, "--set experiment.seed: give --seeds instead"),
     ],
 )
-def test_what_there_is_not_is_refused(plan, arguments, message):
+def test_arguments_that_do_not_exist_are_refused(plan, arguments, message):
     with pytest.raises(UsageError, match=message):
         plan(**arguments)
 
 
 def test_each_configuration_has_its_own_split_and_name(plan, tmp_path):
-    """Two searches of one recipe find two configurations of one name."""
+    """Two searches of one recipe give two configurations with one name."""
     for name, values in (("one", {"experiment.split_seed": 1}), ("two", {"model.dropout": 0.1})):
         leave(tmp_path / name, override(RECIPES["mel-cnn3"].config, values))
     one, two = (str(tmp_path / name / "config.json") for name in ("one", "two"))
@@ -118,14 +112,24 @@ def test_each_configuration_has_its_own_split_and_name(plan, tmp_path):
         plan([one, "mel-cnn3"], "random", [0], experiment__split_seed=1)
 
 
-def test_a_corpus_that_cannot_be_split_so_is_refused(plan):
+def test_a_corpus_that_the_protocol_cannot_split_is_refused(plan):
     with pytest.raises(CorpusError, match="luna"):
         plan(protocol="luna")
     with pytest.raises(CorpusError, match="no corpus or path"):
         plan(corpus="/no/such/folder")
 
 
-# How far a job is
+def test_a_configuration_file_is_planned_as_a_recipe_is(plan, tmp_path):
+    path = tmp_path / "best.json"
+    path.write_text(to_json(replace(override(RECIPES["mel-cnn3"].config, {"encoder.l2": 0.5}), recipe="found")))
+    (job,) = plan(names=[str(path)], folds=[0], seeds=[2])
+    assert job.config.encoders["spectrogram"].l2 == 0.5
+    assert job.row.parent.name == "found"
+    command = jobs.train_command(job, "new")
+    assert command[3:5] == ["--config", str(path)]
+
+
+# The state of a job
 
 
 def test_the_states_of_a_job(plan):
@@ -144,7 +148,7 @@ def test_the_states_of_a_job(plan):
 
 
 @pytest.mark.parametrize("place", ["row", "run_folder"])
-def test_a_run_of_other_settings_is_not_taken_for_this(plan, place):
+def test_a_run_with_other_settings_is_refused_or_ignored(plan, place):
     (job,) = plan(folds=[0])
     leave_row(job) if place == "row" else leave(job.run_folder, job.config)
     for changes, message in (
@@ -160,7 +164,7 @@ def test_a_run_of_other_settings_is_not_taken_for_this(plan, place):
         assert jobs.job_state(other, again=True) == "new"
 
 
-def test_a_run_on_other_clips_is_not_taken_for_this(plan, demo_folder):
+def test_a_run_on_other_clips_is_refused_or_ignored(plan, demo_folder):
     """Two folders may have one name."""
     (job,) = plan(folds=[0])
     leave_row(job)
@@ -171,7 +175,7 @@ def test_a_run_on_other_clips_is_not_taken_for_this(plan, demo_folder):
 
 
 def test_weights_are_compared_by_name(plan):
-    """What is kept under results/ does not tell where on the disk they lay."""
+    """Rows under results/ have no paths."""
     (job,) = plan(folds=[0], model__weights="/a/folder/weights.h5")
     leave_row(job, override(job.config, {"model.weights": "weights.h5"}))
     assert jobs.job_state(job) == "done"
@@ -192,24 +196,40 @@ def test_runs_that_a_network_starts_from_are_compared_by_recipe(plan, tmp_path):
         jobs.job_state(other)
 
 
-def test_the_members_of_an_ensemble_are_compared_as_networks_are(plan, tmp_path):
-    leave(tmp_path / "teacher", RECIPES["mel-cnn3"].config, "split.csv")
-    (job,) = plan(["flagship"], folds=[0], training__teacher=str(tmp_path / "teacher"))
-    leave_row(job, override(job.config, {"training.teacher": "mel-cnn3"}))
+def test_the_members_of_an_ensemble_are_compared_as_networks_are(plan):
+    (job,) = plan(["flagship"], folds=[0], model__weights="/a/folder/weights.h5")
+    leave_row(job, override(job.config, {"model.weights": "weights.h5"}))
     assert jobs.job_state(job) == "done"
-    (other,) = plan(["flagship"], folds=[0], training__teacher="mel-cnn2")
-    with pytest.raises(RunError, match=r"members\.mel-resnet-muon\.training\.teacher"):
+    (other,) = plan(["flagship"], folds=[0], model__weights="other.h5")
+    with pytest.raises(RunError, match=r"members\.mel-resnet-muon\.model\.weights"):
         jobs.job_state(other)
 
 
-def test_a_row_of_before_is_replaced_by_the_run_that_has_ended_since(plan):
+def test_a_run_with_a_removed_setting_is_not_taken_for_one_without(plan):
+    (job,) = plan(folds=[0])
+    leave_row(job)
+    row = runs.read_json(job.row / "config.json")
+    row["training"]["teacher"] = "flagship"
+    runs.write_json(job.row / "config.json", row)
+    with pytest.raises(RunError, match=r'training\.teacher is "flagship", here null'):
+        jobs.job_state(job)
+
+
+def test_a_network_that_starts_from_a_model_is_compared_as_it_is_trained(plan, tmp_path):
+    leave(tmp_path / "start", override(RECIPES["mel-cnn3"].config, {"encoder.filters": [4]}), "model.keras")
+    (job,) = plan(folds=[0], model__start_from=str(tmp_path / "start"))
+    leave_row(job, override(job.config, {"encoder.filters": [4]}))
+    assert jobs.job_state(job) == "done"
+
+
+def test_an_earlier_row_is_replaced_by_a_run_that_has_ended_since(plan):
     (job,) = plan(folds=[0])
     leave_row(job, override(job.config, {"training.epochs": 3}))
     leave(job.run_folder, job.config, "metrics.json", split_sha256=job.split_sha256)
     assert jobs.job_state(job, again=True) == "ended"
 
 
-def test_what_the_child_is_told(plan, demo_folder, tmp_path):
+def test_the_command_of_a_job(plan, demo_folder, tmp_path):
     (job,) = plan(folds=[1], seeds=[7], encoder__filters=[4, 8], model__weights="a b.h5")
     corpus = ["--corpus", str(demo_folder), "--results", str(tmp_path / "results")]
     run = ["mel-cnn3", "--protocol", "random-10fold", "--fold", "1", "--seed", "7", "--run-dir", str(job.run_folder)]
@@ -220,40 +240,40 @@ def test_what_the_child_is_told(plan, demo_folder, tmp_path):
         assert jobs.train_command(job, state) == [*command, "--resume", str(job.run_folder), *corpus]
 
 
-# Doing them
+# Running jobs
 
 
-def test_only_what_is_missing_is_done(plan, capfd):
+def test_only_missing_jobs_are_run(plan, capfd):
     planned = plan(["mel-cnn3", "mel-resnet"], folds=[0, 2], seeds=[0, 1])
     leave_row(planned[0])
     leave(planned[2].run_folder, planned[2].config)
-    told, ended, commands = [], [], []
+    lines, ended, commands = [], [], []
 
     def command(job, state):
         commands.append((job.name, state))
         return stand_in(job, state)
 
-    assert jobs.run_jobs(planned, say=told.append, ended=lambda job: ended.append(job.name), command=command) == {}
+    assert jobs.run_jobs(planned, say=lines.append, ended=lambda job: ended.append(job.name), command=command) == {}
     names = [job.name for job in planned]
     plan_line = "8 jobs on demo, protocol random-10fold: 2 recipes × 2 folds × 2 seeds; 1 done already, 1 begun"
-    assert told[0] == plan_line
-    assert told[1] == f"[1/8] mel-cnn3 fold-0-seed-0: done already, {planned[0].row}"
-    assert told[2] == f"[2/8] mel-cnn3 fold-0-seed-1: begins in {planned[1].run_folder}"
-    assert told[3] == f"[3/8] mel-cnn3 fold-2-seed-0: goes on in {planned[2].run_folder}"
-    assert len(told) == 9
+    assert lines[0] == plan_line
+    assert lines[1] == f"[1/8] mel-cnn3 fold-0-seed-0: done already, {planned[0].row}"
+    assert lines[2] == f"[2/8] mel-cnn3 fold-0-seed-1: begins in {planned[1].run_folder}"
+    assert lines[3] == f"[3/8] mel-cnn3 fold-2-seed-0: continues in {planned[2].run_folder}"
+    assert len(lines) == 9
     assert ended == names[1:]
     assert commands == [(name, "begun" if name == names[2] else "new") for name in names[1:]]
     assert capfd.readouterr().out.splitlines() == [f"training {job.row.name}" for job in planned[1:]]
-    # The same jobs, once more.
-    told.clear()
-    assert jobs.run_jobs(planned, say=told.append, command=lambda job, state: pytest.fail("nothing is missing")) == {}
-    assert told[0].endswith("; 8 done already")
+    # The same jobs again.
+    lines.clear()
+    assert jobs.run_jobs(planned, say=lines.append, command=lambda job, state: pytest.fail("nothing is missing")) == {}
+    assert lines[0].endswith("; 8 done already")
 
 
-def test_one_of_each_is_said_so(plan):
-    told = []
-    jobs.run_jobs(plan(protocol="speaker", folds=None), say=told.append, command=stand_in)
-    assert told[0] == "1 job on demo, protocol speaker: 1 recipe × 1 seed; 0 done already"
+def test_the_plan_of_one_job_is_in_the_singular(plan):
+    lines = []
+    jobs.run_jobs(plan(protocol="speaker", folds=None), say=lines.append, command=stand_in)
+    assert lines[0] == "1 job on demo, protocol speaker: 1 recipe × 1 seed; 0 done already"
 
 
 def test_a_job_that_fails_does_not_stop_the_others(plan):
@@ -264,80 +284,43 @@ def test_a_job_that_fails_does_not_stop_the_others(plan):
         code = failures.get(job.name)
         return [sys.executable, "-S", "-c", f"import os, sys; {code}"] if code else stand_in(job, state)
 
-    told, ended = [], []
-    failed = jobs.run_jobs(planned, say=told.append, ended=ended.append, command=command)
+    lines, ended = [], []
+    failed = jobs.run_jobs(planned, say=lines.append, ended=ended.append, command=command)
     assert failed == {planned[0].name: "exit status 3", planned[1].name: "ended by SIGKILL"}
-    assert "[1/3] mel-cnn3 fold-0-seed-0: failed, exit status 3; what it said stands above" in told
+    assert "[1/3] mel-cnn3 fold-0-seed-0: failed, exit status 3; its messages are above" in lines
     assert ended == planned[2:]
     assert [jobs.job_state(job) for job in planned] == ["new", "new", "done"]
 
 
-def test_other_settings_stop_all_before_anything_is_trained(plan):
+def test_a_run_with_other_settings_stops_all_before_anything_is_trained(plan):
     planned = plan(folds=[0, 1])
     leave_row(planned[1], override(planned[1].config, {"training.epochs": 3}))
     with pytest.raises(RunError, match="fold-1-seed-0 was trained with other settings"):
         jobs.run_jobs(planned, command=lambda job, state: pytest.fail("nothing may be trained"))
 
 
-def test_a_run_of_other_settings_is_set_aside(plan):
+def test_the_folder_of_a_run_with_other_settings_is_renamed(plan):
     (job,) = plan(folds=[0])
     for _ in range(2):
         leave(job.run_folder, override(job.config, {"training.epochs": 3}), "metrics.json")
-        told = []
-        assert jobs.run_jobs([job], again=True, say=told.append, command=stand_in) == {}
+        lines = []
+        assert jobs.run_jobs([job], again=True, say=lines.append, command=stand_in) == {}
         assert not job.run_folder.exists()
         for path in job.row.iterdir():
             path.unlink()
         job.row.rmdir()
     aside = [job.run_folder.with_name(f"{job.run_folder.name}-aside-{number}") for number in (1, 2)]
     assert all(json.loads((folder / "config.json").read_text())["training"]["epochs"] == 3 for folder in aside)
-    assert f"what lay in {job.run_folder} lies in {aside[1].name} now" in told
+    assert f"{job.run_folder} was renamed to {aside[1].name}" in lines
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT], ids=lambda ending: ending.name)
-def test_the_child_ends_with_us(plan, tmp_path, monkeypatch, ending):
-    monkeypatch.setattr(jobs, "CTRL_C_SECONDS", 0.2)
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)  # A job in the background may ignore it.
-    handler = signal.getsignal(signal.SIGTERM)
-    pid_file = tmp_path / "pid"
-    code = f"import os, time; open({str(pid_file)!r} + '_', 'w').write(str(os.getpid())); "
-    code += f"os.rename({str(pid_file)!r} + '_', {str(pid_file)!r}); time.sleep(60)"
-    planned = plan(folds=[0, 1, 2])
+def test_an_interrupt_is_passed_on_after_the_count_of_the_jobs_done(plan, monkeypatch):
+    def interrupt(words):
+        raise KeyboardInterrupt
+
+    planned, lines = plan(folds=[0, 1, 2]), []
     leave_row(planned[0])
-
-    def end_us_when_the_child_has_begun():
-        deadline = time.monotonic() + 50
-        while not pid_file.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.kill(os.getpid(), ending)
-
-    told = []
-    thread = threading.Thread(target=end_us_when_the_child_has_begun)
-    thread.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            jobs.run_jobs(planned, say=told.append, command=lambda job, state: [sys.executable, "-S", "-c", code])
-    finally:
-        thread.join()
-        signal.signal(signal.SIGINT, earlier)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid_file.read_text()), 0)
-    assert told[-1] == "\n1 of 3 jobs are done; to go on, give the same command again"
-    assert signal.getsignal(signal.SIGTERM) == handler
-
-
-def test_no_tensorflow_is_needed():
-    """The parent waits for hours: it should be small, and plan at once."""
-    code = "import sys, emokeras.training.jobs; print({'tensorflow', 'keras'} & set(sys.modules))"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert answer.stdout.strip() == "set()", answer.stderr
-
-
-def test_a_configuration_file_is_a_job_as_a_recipe_is(plan, tmp_path):
-    path = tmp_path / "best.json"
-    path.write_text(to_json(replace(override(RECIPES["mel-cnn3"].config, {"encoder.l2": 0.5}), recipe="found")))
-    (job,) = plan(names=[str(path)], folds=[0], seeds=[2])
-    assert job.config.encoders["spectrogram"].l2 == 0.5
-    assert job.row.parent.name == "found"
-    command = jobs.train_command(job, "new")
-    assert command[3:5] == ["--config", str(path)]
+    monkeypatch.setattr(jobs, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.run_jobs(planned, say=lines.append)
+    assert lines[-1] == "\n1 of 3 jobs are done; give the same command again to continue"
