@@ -1,8 +1,8 @@
-"""How long an exported model takes for a clip of 4 seconds, from the raw waveform to the probabilities.
+"""Time an exported model needs for a clip of 4 seconds, from the raw waveform to the probabilities.
 
     python benchmarks/serving.py saved_models/ravdess/1
 
-Writes results/serving.json beside it.
+Writes benchmarks/results/serving.json.
 """
 
 import argparse
@@ -20,11 +20,9 @@ CLIP_SECONDS, GOAL_MILLISECONDS = 4.0, 60.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="a SavedModel that takes a waveform alone")
+    parser.add_argument("model", type=Path, help="a SavedModel whose only input is a waveform")
     parser.add_argument("--rate", type=int, default=16000, metavar="HZ", help="its sample rate (default: 16000)")
-    parser.add_argument(
-        "--calls", type=int, default=100, metavar="N", help="of which the median is told (default: 100)"
-    )
+    parser.add_argument("--calls", type=int, default=100, metavar="N", help="timed calls (default: 100)")
     arguments = parser.parse_args()
     import_tensorflow()
     import tensorflow as tf
@@ -33,22 +31,22 @@ def main() -> None:
     generator = np.random.default_rng(0)
     waveform = generator.normal(0, 0.1, (1, round(CLIP_SECONDS * arguments.rate)))
     waveform = tf.constant(waveform, tf.float32)
-    serve(waveform=waveform)  # The first call prepares.
+    serve(waveform=waveform)  # The first call initializes.
     milliseconds = []
     for _ in range(arguments.calls):
         begin = time.perf_counter()
         serve(waveform=waveform)["probabilities"].numpy()
         milliseconds.append(1000 * (time.perf_counter() - begin))
     median = float(np.median(milliseconds))
-    print(f"{arguments.model}: {median:.1f} ms a clip (median of {arguments.calls})")
+    print(f"{arguments.model}: {median:.1f} ms per clip (median of {arguments.calls})")
     what = f"{GOAL_MILLISECONDS:.0f} ms / milliseconds of a {CLIP_SECONDS:.0f}-second clip"
-    told = {
+    report = {
         "ratios": {what: {"measured": round(GOAL_MILLISECONDS / median, 3), "goal": 1.0}},
         "milliseconds": {"median": round(median, 2), "95 % of calls": round(float(np.percentile(milliseconds, 95)), 2)},
         "model": str(arguments.model),
     }
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(told, indent=2) + "\n")
+    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":
