@@ -1,21 +1,23 @@
-"""The benchmark command: its children, RESULTS.md, what it refuses, and that it goes on after a kill."""
+"""The benchmark command: its children, the pages it writes, what it refuses, and that it continues after a kill."""
 
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from children import children_of, is_running, wait_for
 from conftest import tiny_arguments
 
 from emokeras import benchmark, commandline, runs
+from emokeras.config import override, read_config, to_json
+from emokeras.files import write_text
 
 ROOT = Path(__file__).parents[1]
 
 
 def arguments_of(demo_folder, folder, *more, protocol="speaker"):
-    """Return the arguments of a benchmark of the shrunken mel-cnn3 whose files lie under `folder`."""
+    """Return the arguments of a benchmark of the shrunken mel-cnn3 that keeps its files under `folder`."""
     places = ["--corpus", str(demo_folder), "--runs-dir", str(folder / "runs"), "--results", str(folder / "results")]
     return ["mel-cnn3", "--protocol", protocol, *places, *tiny_arguments(), *more]
 
@@ -25,15 +27,15 @@ def percent(share):
 
 
 def cells_of(folder, recipe="mel-cnn3"):
-    """Return the cells of the recipe's only row in RESULTS.md, by the names of the columns."""
-    lines = (folder / "RESULTS.md").read_text(encoding="utf-8").splitlines()
+    """Return the cells of the recipe's row on the page of the protocol speaker, by column."""
+    lines = (folder / "results" / "speaker.md").read_text(encoding="utf-8").splitlines()
     rows = [line for line in lines if line.startswith(("| recipe", f"| `{recipe}`"))]
     header, row = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in rows)
     return dict(zip(header, row, strict=True))
 
 
 def test_figures_of_ended_runs_are_kept_by_children(trained_run, demo_folder, tmp_path, capfd):
-    """One of the two ended runs has lost a file: its child fails, the other's turn comes all the same."""
+    """One of the two ended runs has lost a file: its child fails, and the other one is kept all the same."""
     folders = {seed: tmp_path / "runs" / "mel-cnn3" / f"demo-speaker-split-0-seed-{seed}" for seed in (0, 1)}
     for folder in folders.values():
         shutil.copytree(trained_run, folder)
@@ -42,8 +44,8 @@ def test_figures_of_ended_runs_are_kept_by_children(trained_run, demo_folder, tm
     output, errors = capfd.readouterr()
     lines = output.splitlines()
     assert lines[0] == "2 jobs on demo, protocol speaker: 1 recipe × 2 seeds; 0 done already, 2 begun"
-    assert f"{folders[0]} has ended already; nothing to train" in lines
-    assert "[1/2] mel-cnn3 split-0-seed-1: failed, exit status 1; what it said stands above" in lines
+    assert f"{folders[0]} has ended already; there is nothing to train" in lines
+    assert "[1/2] mel-cnn3 split-0-seed-1: failed, exit status 1; its messages are above" in lines
     of_child, of_benchmark = errors.splitlines()
     assert of_child.startswith(f"error: {folders[1]} lacks predictions.csv")
     assert of_benchmark.startswith("error: 1 of 2 jobs failed: mel-cnn3 split-0-seed-1 (exit status 1)")
@@ -60,7 +62,7 @@ def test_figures_of_ended_runs_are_kept_by_children(trained_run, demo_folder, tm
     assert summary[:5] == ["mel-cnn3", "1", "seed", cells["WA %"], cells["UA %"]]
     assert summary[-2:] == [cells["F1 %"], cells["minutes"]]
 
-    # What is done is not done again; other settings are refused, and nothing is touched.
+    # It is not done again, and a run with other settings is refused without a change.
     written = (row / "metrics.json").stat().st_mtime_ns
     assert benchmark.main(arguments_of(demo_folder, tmp_path)) == 0
     output, errors = capfd.readouterr()
@@ -76,17 +78,17 @@ def test_the_function_returns_what_was_measured(trained_run, demo_folder, tmp_pa
     row = runs.keep_results(trained_run, tmp_path / "results")
     values = commandline.parse_settings(tiny_arguments()[1::2])
     places = {"corpus": str(demo_folder), "results": tmp_path / "results", "output": tmp_path / "page.md"}
-    told = []
-    measured, problems = benchmark.benchmark(["mel-cnn3"], "speaker", values=values, say=told.append, **places)
+    lines = []
+    measured, problems = benchmark.benchmark(["mel-cnn3"], "speaker", values=values, say=lines.append, **places)
     assert [run.folder for run in measured["mel-cnn3"]] == [row]
     assert measured["mel-cnn3"][0].metrics == runs.read_metrics(trained_run)
     assert problems == []
-    assert told[-1] == f"figures are kept in {tmp_path / 'results'}, their tables in {tmp_path / 'page.md'}"
-    assert "| `mel-cnn3` |" in (tmp_path / "page.md").read_text()
+    assert lines[-1] == f"figures are kept in {tmp_path / 'results'}, tables in {tmp_path / 'page.md'}"
+    assert "](results/speaker.md)" in (tmp_path / "page.md").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"results", "page.md"}
 
 
-def test_a_page_that_cannot_be_written_is_told_at_the_end(trained_run, demo_folder, tmp_path, capfd):
+def test_a_page_that_cannot_be_written_is_an_error_at_the_end(trained_run, demo_folder, tmp_path, capfd):
     runs.keep_results(trained_run, tmp_path / "results")
     (tmp_path / "results" / "demo" / "speaker" / "other" / "split-0-seed-0").mkdir(parents=True)
     assert benchmark.main(arguments_of(demo_folder, tmp_path)) == 1
@@ -131,61 +133,43 @@ def test_recipes_and_a_protocol_must_be_named(arguments, capsys):
     assert "protocol" in capsys.readouterr().err
 
 
-def running(word):
-    """Return the command lines of running processes that name `word`."""
-    lines = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # It has ended.
-            continue
-        if any(word in part for part in words):
-            lines.append(words)
-    return lines
-
-
 @pytest.mark.slow
-def test_a_killed_benchmark_goes_on_with_what_is_missing(demo_folder, tmp_path, capfd):
+def test_a_killed_benchmark_continues_with_what_is_missing(trained_run, demo_folder, tmp_path, capfd):
+    """Seed 0 has been trained. Seed 1 is trained for real, and killed with the benchmark."""
     arguments = arguments_of(demo_folder, tmp_path, "--seeds", "0,1", "--set", "training.epochs=6")
+    done = shutil.copytree(trained_run, tmp_path / "done")
+    write_text(done / "config.json", to_json(override(read_config(done / "config.json"), {"training.epochs": 6})))
+    row = runs.keep_results(done, tmp_path / "results")
+    kept = {name: (row / name).stat().st_mtime_ns for name in runs.RESULT_FILES}
+    folder = tmp_path / "runs" / "mel-cnn3" / "demo-speaker-split-0-seed-1"
+    history = folder / "history.csv"
+
     process = subprocess.Popen([sys.executable, "-m", "emokeras.benchmark", *arguments], cwd=ROOT)
-    folders = [tmp_path / "runs" / "mel-cnn3" / f"demo-speaker-split-0-seed-{seed}" for seed in (0, 1)]
-    rows = [tmp_path / "results" / "demo" / "speaker" / "mel-cnn3" / f"split-0-seed-{seed}" for seed in (0, 1)]
-    history = folders[1] / "history.csv"
-    deadline = time.monotonic() + 600
     try:
-        while not (history.exists() and len(runs.read_history(history)) >= 2):
-            assert process.poll() is None, "the benchmark ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert not (folders[1] / "metrics.json").exists()
+        wait_for(lambda: (history.exists() and len(runs.read_history(history)) >= 2) or process.poll() is not None, 400)
+        assert process.poll() is None, "the benchmark ended before it could be killed"
+        children = children_of(process.pid)
     finally:
         process.kill()
         process.wait()
-    if sys.platform == "linux":
-        while running(str(folders[1])):
-            assert time.monotonic() < deadline, "the child goes on without the benchmark"
-            time.sleep(0.02)
-    assert not (folders[1] / "metrics.json").exists()
-    assert cells_of(tmp_path)["runs"] == "1 seed"  # RESULTS.md was written after the first job
-    first = {name: (rows[0] / name).stat().st_mtime_ns for name in runs.RESULT_FILES}
+    wait_for(lambda: not any(map(is_running, children)), what="the end of the training")
+    assert not (folder / "metrics.json").exists()
     num_epochs = len(runs.read_history(history))
     capfd.readouterr()
 
     assert benchmark.main(arguments) == 0
     lines = capfd.readouterr().out.splitlines()
     assert lines[0] == "2 jobs on demo, protocol speaker: 1 recipe × 2 seeds; 1 done already, 1 begun"
-    assert f"[1/2] mel-cnn3 split-0-seed-0: done already, {rows[0]}" in lines
-    assert f"[2/2] mel-cnn3 split-0-seed-1: goes on in {folders[1]}" in lines
-    assert any(line.startswith("going on after epoch ") and int(line.split()[-1]) >= num_epochs - 1 for line in lines)
-    assert {name: (rows[0] / name).stat().st_mtime_ns for name in runs.RESULT_FILES} == first
+    assert f"[1/2] mel-cnn3 split-0-seed-0: done already, {row}" in lines
+    assert f"[2/2] mel-cnn3 split-0-seed-1: continues in {folder}" in lines
+    (epoch,) = (int(line.split()[-1]) for line in lines if line.startswith("continues after epoch "))
+    assert epoch >= num_epochs - 1
+    assert {name: (row / name).stat().st_mtime_ns for name in runs.RESULT_FILES} == kept
     assert [row["epoch"] for row in runs.read_history(history)] == [1, 2, 3, 4, 5, 6]
-    figures = [runs.read_metrics(row) for row in rows]
-    assert [row["seed"] for row in figures] == [0, 1]
-    assert figures[1] == runs.read_metrics(folders[1])
+    figures = [runs.read_metrics(each) for each in (row, row.with_name("split-0-seed-1"))]
+    assert figures[1] == runs.read_metrics(folder)
     assert figures[0]["validation"] != figures[1]["validation"]
     cells = cells_of(tmp_path)
     assert cells["runs"] == "2 seeds"
-    assert cells["WA %"].split(" ± ")[0] == percent(sum(row["test"]["accuracy"] for row in figures) / 2)
+    assert cells["WA %"].split(" ± ")[0] == percent(sum(each["test"]["accuracy"] for each in figures) / 2)
     assert lines[-1].startswith("mel-cnn3  2 seeds")
-    commands = (tmp_path / "RESULTS.md").read_text().split("```bash\n")[1].splitlines()[:2]
-    assert all(f"--seed {seed} --set" in command for seed, command in enumerate(commands))
