@@ -154,6 +154,31 @@ def short_run(recipe: str, tmp_path_factory, demo_folder) -> Path:
     return folder
 
 
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Do not draw the pictures of a run, which takes as long as a tiny training."""
+    from matplotlib.figure import Figure
+
+    from emokeras.reporting import plots
+
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
+    monkeypatch.setattr(plots, "save", lambda figure, path: None)
+    monkeypatch.setattr(plots, "to_image", lambda figure: np.zeros((1, 1, 3), np.uint8))
+
+
+@pytest.fixture
+def without_graphs(monkeypatch):
+    """Train step by step: to trace the graph of a step takes longer than the few steps of a tiny training."""
+    from emokeras.training import fit
+
+    def compile_eagerly(model, *arguments):
+        compile_model(model, *arguments)
+        model.run_eagerly = True
+
+    compile_model = fit.compile_model
+    monkeypatch.setattr(fit, "compile_model", compile_eagerly)
+
+
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory):
     """Return WAV files of 1, 3.7 and 10 s at 48 kHz: noise whose level rises and falls."""
