@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from emokeras import recipes
+from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
 from emokeras.reporting.texts import percent, with_interval
 
@@ -122,5 +123,8 @@ def _figure(scores: Mapping[str, Any], key: str) -> str:
 def _title(metrics: Mapping[str, Any]) -> str:
     parts = [" on ".join(metrics[key] for key in ("recipe", "corpus") if key in metrics)]
     parts += [f"protocol {metrics['protocol']}"] if "protocol" in metrics else []
-    parts += [f"{key.replace('_', ' ')} {metrics[key]}" for key in ("fold", "split_seed", "seed") if key in metrics]
+    if "seed" in metrics:
+        has_folds = PROTOCOLS[metrics["protocol"]].num_folds > 1
+        parts.append(f"fold {metrics['fold']}" if has_folds else f"split {metrics['split_seed']}")
+        parts.append(f"seed {metrics['seed']}")
     return ", ".join(part for part in parts if part)

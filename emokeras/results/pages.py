@@ -67,10 +67,8 @@ def _links(protocols: Iterable[str], results_root: Path, path: Path) -> list[str
     """Return the lines with the links from the overview at `path` to the other pages that there are."""
     root = Path(os.path.relpath(results_root, path.parent)).as_posix()
     others = {
-        results_root
-        / "history.md": f"[history]({root}/history.md): configurations that are no longer recipes.",
-        results_root
-        / "ablation.md": f"[ablation]({root}/ablation.md): changes of one setting, on validation clips.",
+        results_root / "history.md": f"[history]({root}/history.md): configurations that are no longer recipes.",
+        results_root / "ablation.md": f"[ablation]({root}/ablation.md): changes of one setting, on validation clips.",
         path.parent / "docs": "[docs](docs): recipes, settings, protocols, ensembles and transcripts.",
     }
     links = [f"[{protocol}]({root}/{protocol}.md): {PROTOCOLS[protocol].description}." for protocol in protocols]

@@ -93,9 +93,12 @@ def settings_note(recipe: str, group: Sequence[Run]) -> str:
         return "not a recipe: its settings are in the config.json of its runs"
     settings = group[0].settings
     differing = differing_settings(settings, recipes.RECIPES[recipe].config)
-    parts = [f"`{key}` {short(own)}, now {short(now)}" for key, (own, now) in differing.items()]
-    removed = [f"`{key}` {short(value)}" for key, value in removed_settings(settings).items()]
-    return "; ".join(parts + ([f"settings of an earlier version: {', '.join(removed)}"] if removed else []))
+    removed = removed_settings(settings)
+    parts = [f"`{key}` {short(own)}, now {short(now)}" for key, (own, now) in differing.items() if key not in removed]
+    if removed:
+        earlier = ", ".join(f"`{key}` {short(value)}" for key, value in removed.items())
+        parts.append(f"settings of an earlier version: {earlier}")
+    return "; ".join(parts)
 
 
 def folds_text(group: Sequence[Run]) -> str:

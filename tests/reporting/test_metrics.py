@@ -1,3 +1,6 @@
+"""Figures against scikit-learn, and intervals against SciPy, a direct bootstrap and all resamples."""
+
+import itertools
 import json
 
 import numpy as np
@@ -12,7 +15,7 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 
 
 def draw(num_clips=300, present=range(8), sharpness=1.5, seed=0):
-    """Labels of the emotions `present`, and probabilities that know something about them."""
+    """Return labels of the emotions `present`, and probabilities that are higher for the true emotion."""
     random = np.random.default_rng(seed)
     labels = random.choice(list(present), num_clips)
     logits = random.normal(size=(num_clips, len(EMOTIONS)))
@@ -38,12 +41,12 @@ def test_agrees_with_scikit_learn(present):
     assert score["balanced_accuracy"] == pytest.approx(recalls)
     macro = sklearn_metrics.f1_score(labels, predicted, labels=list(present), average="macro")
     assert score["f1_macro"] == pytest.approx(macro)
-    normalised = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
-    assert score["cross_entropy"] == pytest.approx(sklearn_metrics.log_loss(labels, normalised, labels=range(8)))
+    normalized = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
+    assert score["cross_entropy"] == pytest.approx(sklearn_metrics.log_loss(labels, normalized, labels=range(8)))
     assert score["confusion_matrix"] == sklearn_metrics.confusion_matrix(labels, predicted, labels=range(8)).tolist()
 
 
-def test_an_emotion_without_clips_has_no_figures_and_weighs_nothing():
+def test_an_emotion_without_clips_has_no_figures_and_no_weight():
     labels, probabilities = draw(present=[0, 2, 3, 7])
     score = metrics.score(labels, probabilities, EMOTIONS)
     assert score["per_emotion"]["calm"] == {"precision": None, "recall": None, "f1": None, "support": 0}
@@ -63,7 +66,7 @@ def test_an_emotion_never_predicted_has_precision_0():
     assert score["confusion_matrix"] == [[2, 0], [1, 0]]
 
 
-def test_the_score_is_plain_json():
+def test_the_score_is_json():
     labels, probabilities = draw(num_clips=40, present=[1, 2])
     score = metrics.score(labels, probabilities, EMOTIONS, speakers=["a"] * 40)
     assert json.loads(json.dumps(score, allow_nan=False)) == score
@@ -118,7 +121,7 @@ def test_cross_entropy_of_a_certain_error_is_finite():
 
 def test_accuracy_interval_agrees_with_scipy():
     correct = np.random.default_rng(1).random(250) < 0.8
-    low, high = metrics.accuracy_interval(correct)
+    low, high = metrics.interval(correct, range(250))
     reference = stats.bootstrap(
         (correct.astype(float),), np.mean, method="percentile", n_resamples=10_000, random_state=0
     ).confidence_interval
@@ -141,21 +144,79 @@ def test_balanced_accuracy_interval_agrees_with_scipy():
     assert score["balanced_accuracy_ci95"] == pytest.approx([reference.low, reference.high], abs=0.01)
 
 
+def by_speaker(num_speakers=12, clips=20, seed=3):
+    """Labels, predictions and speakers; speakers differ in accuracy, so that their clips are not independent, and in
+    the number of their clips."""
+    random = np.random.default_rng(seed)
+    speakers = np.repeat([f"{number:02}" for number in range(num_speakers)], clips)[: -clips // 2]
+    labels = np.arange(len(speakers)) % 4
+    ability = np.repeat(random.uniform(0.3, 1.0, num_speakers), clips)[: len(speakers)]
+    return labels, np.where(random.random(len(speakers)) < ability, labels, (labels + 1) % 4), speakers
+
+
+def test_speaker_intervals_agree_with_a_direct_bootstrap():
+    labels, predicted, speakers = by_speaker()
+    correct = (labels == predicted).astype(int)
+    clips_of = [np.flatnonzero(speakers == name) for name in np.unique(speakers)]
+    random = np.random.default_rng(0)
+    accuracies, recalls = [], []
+    for _ in range(5000):
+        drawn = np.concatenate([clips_of[number] for number in random.choice(len(clips_of), len(clips_of))])
+        accuracies.append(correct[drawn].mean())
+        recalls.append(metrics.balanced_accuracy(labels[drawn], predicted[drawn]))
+    own = metrics.interval(correct, speakers)
+    assert own == pytest.approx(np.percentile(accuracies, [2.5, 97.5]).tolist(), abs=0.01)
+    expected = np.percentile(recalls, [2.5, 97.5]).tolist()
+    assert metrics.interval(correct, speakers, labels) == pytest.approx(expected, abs=0.01)
+    by_clip = metrics.interval(correct, range(len(correct)))
+    assert own[1] - own[0] > 1.3 * (by_clip[1] - by_clip[0])
+
+
+@pytest.mark.parametrize("num_groups", [2, 3])
+def test_intervals_of_few_groups_agree_with_all_resamples(num_groups):
+    values, groups = [1, 0, 1, 1, -1, 1, 0, 0, 1], [0, 0, 0, 1, 1, 1, 1, 2, 2]
+    chosen = [index for index, group in enumerate(groups) if group < num_groups]
+    values, groups = np.array(values)[chosen], np.array(groups)[chosen]
+    means = []
+    for resample in itertools.product(range(num_groups), repeat=num_groups):
+        means.append(np.concatenate([values[groups == group] for group in resample]).mean())
+    expected = np.percentile(means, [2.5, 97.5], method="inverted_cdf")
+    assert metrics.interval(values, groups) == pytest.approx(expected.tolist())
+
+
+def test_score_resamples_speakers_where_whole_speakers_are_tested():
+    labels, predicted, speakers = by_speaker()
+    probabilities = np.eye(4)[predicted]
+    score = metrics.score(labels, probabilities, EMOTIONS[:4], speakers=list(speakers), whole_speakers=True)
+    assert score["accuracy_ci95"] == metrics.interval(labels == predicted, speakers)
+    assert score["balanced_accuracy_ci95"] == metrics.interval(labels == predicted, speakers, labels)
+    by_clip = metrics.score(labels, probabilities, EMOTIONS[:4], speakers=list(speakers))
+    assert by_clip["accuracy_ci95"] == metrics.interval(labels == predicted, range(len(labels)))
+
+
+@pytest.mark.parametrize("speakers", [["01", "02"] * 20, ["01"] * 39 + [""], None])
+def test_few_or_unknown_speakers_have_no_interval(speakers):
+    labels, probabilities = draw(num_clips=40)
+    score = metrics.score(labels, probabilities, EMOTIONS, speakers=speakers, whole_speakers=True)
+    assert score["accuracy_ci95"] is score["balanced_accuracy_ci95"] is None
+    assert json.loads(json.dumps(score, allow_nan=False)) == score
+
+
 def test_intervals_are_seeded():
     labels, probabilities = draw()
     first, second = (metrics.score(labels, probabilities, EMOTIONS) for _ in range(2))
     assert first == second
 
 
-def test_runs_over_the_same_clips_do_not_narrow_the_interval():
+def test_predictions_of_several_runs_for_one_clip_are_drawn_together():
     correct = np.random.default_rng(2).random(300) < 0.7
     clips = [f"clip-{index}" for index in range(300)]
-    once = metrics.accuracy_interval(correct, clips)
-    assert metrics.accuracy_interval(np.tile(correct, 4), clips * 4) == pytest.approx(once)
-    assert once == pytest.approx(metrics.accuracy_interval(correct))
+    once = metrics.interval(correct, clips)
+    assert metrics.interval(np.tile(correct, 4), clips * 4) == pytest.approx(once)
+    assert metrics.interval([0, 0], ["a", "b"]) == [0, 0]
 
 
-def test_probabilities_that_are_none_are_refused():
+def test_arguments_that_are_not_labels_and_probabilities_are_refused():
     labels, probabilities = draw(num_clips=10)
     with pytest.raises(ValueError, match="logits"):
         metrics.score(labels, np.log(probabilities), EMOTIONS)

@@ -1,15 +1,17 @@
+"""The tables that the commands print."""
+
 import io
 
 import numpy as np
 import pytest
-from kept_runs import cells_of, keep_run, written
+from kept_runs import keep_run
 from rich.console import Console
 
 from emokeras import runs
 from emokeras.errors import RunError
 from emokeras.recipes import RECIPES
 from emokeras.reporting import screen
-from emokeras.results import rows
+from emokeras.results import rows, tables
 
 
 @pytest.fixture
@@ -36,27 +38,48 @@ def test_the_table_after_training(results):
     neutral = value["test"]["per_emotion"]["neutral"]
     figures = [f"{100 * neutral[key]:.1f}" for key in ("precision", "recall", "f1")]
     assert ["neutral", *figures, "10"] in lines
-    assert text.startswith("mel-resnet on ravdess, protocol random, split-0-seed-0")
+    assert text.startswith("mel-resnet on ravdess, protocol random, split 0, seed 0")
     assert text.isascii()
     assert "\x1b" not in text
     assert "\x1b" in shown(lambda console: screen.print_metrics(value, console=console), force_terminal=True)
 
 
+def test_a_subset_of_few_whole_speakers_has_their_range_and_their_figures(results):
+    value = runs.read_metrics(keep_run(results, 30, "luna"))
+    assert value["test"]["accuracy_ci95"] is None
+    text = shown(lambda console: screen.print_metrics(value, console=console))
+    assert text.startswith("mel-resnet on ravdess, protocol luna, fold 0, seed 0")
+    lines = [line.split() for line in text.splitlines()]
+    assert ["accuracy", "(WA)", "%", *(["75.0", "(50.0", "to", "100.0", "over", "5", "speakers)"] * 2)] in lines
+    assert ["fold-0-speaker-2", "75.0", "75.0", "8"] in lines
+
+
 def test_the_table_after_a_benchmark(results):
-    folders = [keep_run(results, count, "luna", fold=fold) for fold, count in enumerate((20, 30))]
-    better = keep_run(results, 39, "luna", recipe="[better]", fold=1)
-    group = [rows.read_run(folder, results) for folder in folders]
-    groups = {"mel-resnet": group, "[better]": [rows.read_run(better, results)]}
-    text = shown(lambda console: screen.print_benchmark(groups, console))
+    for fold, count in enumerate((20, 30)):
+        keep_run(results, count, "luna", fold=fold)
+    for fold in range(5):
+        keep_run(results, 10, "luna", recipe="[whole]", fold=fold)
+    groups = rows.read_rows(results)["ravdess"]["luna"]
+    text = shown(lambda console: screen.print_benchmark("ravdess, [luna]", tables.benchmark_rows(groups), console))
     title, header, first, second = text.splitlines()
-    assert title.strip() == "ravdess, protocol luna"
-    assert header.split("  ")[0] == "recipe"
-    assert first.split()[:8] == ["[better]", "1", "of", "5", "folds", "×", "1", "seed"]
+    assert title.strip() == "ravdess, [luna]"
+    assert header.split() == " ".join(tables.BENCHMARK_COLUMNS).split()
+    assert first.split()[:6] == ["[whole]", "5", "folds", "×", "1", "seed"]  # although less accurate
     deviation = 100 * np.std([0.5, 0.75], ddof=1)
-    cells = cells_of(written(results), "mel-resnet")
-    assert cells["WA %"] == f"62.5 ± {deviation:.1f}"
-    columns = ("runs", "WA %", "UA %", "pooled WA % [95 %]", "F1 %", "minutes")
-    assert second.split() == " ".join(["mel-resnet", *(cells[column] for column in columns)]).split()
+    row = tables.recipe_row(groups["mel-resnet"])
+    assert row["WA %"] == f"62.5 ± {deviation:.1f}"
+    cells = [row[column] for column in tables.BENCHMARK_COLUMNS[1:]]
+    assert second.split() == " ".join(["mel-resnet", *cells]).split()
+
+
+def test_predictions_of_several_emotions_and_of_one():
+    several = {"file": "a.wav", "probabilities": {"calm": 0.2, "sad": 0.7, "angry": 0.1}}
+    one = {"file": "[b].wav", "probabilities": {"calm": 1.0}}
+    lines = shown(lambda console: screen.print_predictions([several, one], console)).splitlines()
+    assert [line.split() for line in lines[-2:]] == [
+        ["a.wav", "sad", "70.0", "calm", "20.0"],
+        ["[b].wav", "calm", "100.0"],
+    ]
 
 
 def test_a_subset_alone_or_missing(results):

@@ -1,19 +1,19 @@
-import json
-import shlex
+"""RESULTS.md and the pages of the protocols."""
+
+import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from kept_runs import cells_of, keep_run, written
 
-from emokeras import runs
-from emokeras.config import from_json, override, to_json
-from emokeras.errors import RunError
-from emokeras.recipes import RECIPES, configure
-from emokeras.reporting import metrics
-from emokeras.results import pages, rows
+from emokeras.data.splits import PROTOCOLS
+from emokeras.recipes import RECIPES
+from emokeras.results import overview, pages, published, selection
+from emokeras.results.rows import read_rows
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -21,250 +21,233 @@ def results(tmp_path):
     return tmp_path / "results"
 
 
-def test_a_single_run(results):
-    keep_run(results, num_correct=32)
+def section(text, heading):
+    """Return the part of a page under a heading, up to the next of its level or above."""
+    level = heading.partition(" ")[0]
+    return re.split(rf"\n#{{1,{len(level)}}} ", text.split(f"\n{heading}\n")[1])[0]
+
+
+def keep_main_recipes(results):
+    """Keep the main recipes on `random` and on all folds of `luna`, with known counts."""
+    counts = {"mel-resnet": (30, 20), "weighted-mel-mfcc": (34, 26), "flagship": (38, 24)}
+    for recipe, (known, new) in counts.items():
+        keep_run(results, known, recipe=recipe)
+        for fold in range(5):
+            keep_run(results, new + 6 * (fold == 0 and recipe == "flagship"), "luna", recipe=recipe, fold=fold)
+
+
+def test_the_committed_pages_are_those_of_the_committed_rows(tmp_path):
+    """Otherwise run `python -m emokeras.results.pages`."""
+    results = tmp_path / "results"
+    shutil.copytree(ROOT / "results", results)
+    (tmp_path / "docs").mkdir()
+    pages.write_results(results, tmp_path / "RESULTS.md")
+    assert (tmp_path / "RESULTS.md").read_text() == (ROOT / "RESULTS.md").read_text()
+    names = sorted(path.name for path in results.glob("*.md"))
+    assert names == sorted(path.name for path in (ROOT / "results").glob("*.md"))
+    for name in names:
+        assert (results / name).read_text() == (ROOT / "results" / name).read_text(), name
+
+
+def test_the_overview_fits_on_one_screen():
+    assert len((ROOT / "RESULTS.md").read_text().splitlines()) <= 60
+
+
+def test_the_overview_has_the_main_recipes_under_each_protocol(results):
+    keep_main_recipes(results)
+    keep_run(results, 40, recipe="mel-cnn3")
+    keep_run(results, 40, "speaker", corpus="demo", recipe="flagship")
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in written(results).splitlines()]
+    table = [row for row in rows if len(row) == 7]
+    assert table[0][:5] == ["protocol", "figure", "`mel-resnet`", "`weighted-mel-mfcc`", "`flagship`"]
+    assert [row[0] for row in table[2::3]] == ["ravdess, `random`: known speakers", "ravdess, `luna`: new speakers"]
+    wa, ua, minutes = table[5:8]
+    group = read_rows(results)["ravdess"]["luna"]["flagship"]
+    assert wa[4].startswith("63.0 [")
+    assert ua[4] == f"63.0 ± {100 * np.std([run.test['accuracy'] for run in group], ddof=1):.1f}"
+    assert minutes[2:5] == ["18.5"] * 3
+    assert "ResLSTM-SA; settings chosen on test" in wa[5]
+    assert "81.8" in wa[6]
+
+
+def test_incomplete_protocols_have_no_figure_in_the_overview(results):
+    keep_run(results, 30, "luna")
+    for fold in (0, 1):
+        keep_run(results, 30, "luna", recipe="flagship", fold=fold)
     text = written(results)
-    cells = cells_of(text, "mel-resnet")
-    assert cells["runs"] == "1 seed"
-    assert cells["test clips"] == "40"
-    assert cells["WA %"] == cells["UA %"] == "80.0"
-    assert cells["P %"] == cells["R %"] == cells["F1 %"] == "80.0"
-    low, high = metrics.accuracy_interval(np.arange(40) < 32)
-    assert cells["pooled WA % [95 %]"] == f"80.0 [{100 * low:.1f}, {100 * high:.1f}]"
-    assert cells["parameters"] == "1,234,567"
-    assert cells["minutes"] == "10.5"
-    assert cells["CPU-minutes"] == "18.5"
-    assert cells["report"] == RECIPES["mel-resnet"].reported
-    assert f"- `mel-resnet`: {RECIPES['mel-resnet'].source}" in text
-    assert "\npython -m emokeras.train mel-resnet --corpus ravdess --protocol random --seed 0\n" in text
-    assert "## ravdess" in text
-    assert "### random\n\nProtocol: stratified by emotion" in text
+    (row,) = (line for line in text.splitlines() if "`luna`: new" in line)
+    assert "| 1 of 5 folds | – | 2 of 5 folds |" in row
+    assert "What follows" not in text
+    keep_run(results, 30, recipe="flagship")
+    assert "75.0 [" in written(results)
 
 
-def test_folds_and_seeds_are_averaged_and_pooled(results):
-    correct = {(fold, seed): 20 + 2 * fold + seed for fold in range(5) for seed in (0, 1)}
-    for (fold, seed), count in correct.items():
-        keep_run(results, count, "luna", fold=fold, seed=seed)
-    text = written(results)
-    cells = cells_of(text, "mel-resnet")
-    shares = np.array(list(correct.values())) / 40
-    assert cells["runs"] == "5 folds × 2 seeds"
-    assert cells["test clips"] == "200"
-    assert cells["WA %"] == f"{100 * shares.mean():.1f} ± {100 * shares.std(ddof=1):.1f}"
-    pooled = np.concatenate([np.arange(40) < count for count in correct.values()])
-    clips = [f"{fold}-{index}" for fold, _ in correct for index in range(40)]
-    low, high = metrics.accuracy_interval(pooled, clips)
-    assert cells["pooled WA % [95 %]"] == f"{100 * shares.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-    assert "--protocol luna --fold 4 --seed 1\n" in text
+def test_the_conclusions_follow_from_the_rows(results):
+    keep_main_recipes(results)
+    first, second, third, fourth, fifth = overview.conclusions(read_rows(results))
+    assert "`flagship` is no better than `weighted-mel-mfcc`: UA 63.0 ± 6.7 and 65.0 ± 0.0" in first
+    assert "without fold 0, on which `flagship` was developed, WA 60.0 and 65.0." in first
+    assert "`flagship` is better than `weighted-mel-mfcc`: WA 95.0 and 85.0, a gain of +10.0 [" in second
+    assert "`weighted-mel-mfcc`, is better than `mel-resnet` on new speakers (+15.0 [" in third
+    assert "and better than `mel-resnet` on known ones (+10.0 [" in third
+    assert "75.0 and 50.0 (`mel-resnet`), 85.0 and 65.0 (`weighted-mel-mfcc`), 95.0 and 63.0 (`flagship`)" in fourth
+    assert "UA 62.3 ± 1.2 (ResLSTM-SA; settings chosen on test)" in fifth
+    assert "has UA 65.0 ± 0.0 and WA 65.0." in fifth
 
 
-def test_lacking_folds_are_told(results):
-    for fold, seed in ((0, 0), (1, 0), (1, 1)):
-        keep_run(results, 30, "luna", fold=fold, seed=seed)
-    keep_run(results, 30, "luna", recipe="other", fold=3)
-    text = written(results)
-    assert cells_of(text, "mel-resnet")["runs"] == "3 runs of 2 of 5 folds × 2 seeds"
-    assert cells_of(text, "other")["runs"] == "1 of 5 folds × 1 seed"
+def test_a_conclusion_changes_with_the_rows(results):
+    keep_main_recipes(results)
+    for fold in range(5):
+        keep_run(results, 36, "luna", recipe="flagship", fold=fold)
+    keep_run(results, 30, recipe="flagship")
+    first, second, *_ = overview.conclusions(read_rows(results))
+    assert "`flagship` is better than `weighted-mel-mfcc`" in first
+    assert "`flagship` is worse than `weighted-mel-mfcc`" in second
 
 
-def test_splits_are_told_from_seeds(results):
-    for split in (0, 1, 2):
-        keep_run(results, 30, split_seed=split)
-    assert cells_of(written(results), "mel-resnet")["runs"] == "3 splits"
-    keep_run(results, 30, seed=1)
-    text = written(results)
-    assert cells_of(text, "mel-resnet")["runs"] == "4 runs of 3 splits"
-    assert "--seed 0 --split-seed 2\n" in text
+def test_conclusions_without_their_rows_are_left_out(results):
+    keep_main_recipes(results)
+    shutil.rmtree(results / "ravdess" / "luna" / "flagship" / "fold-3-seed-0")
+    sentences = overview.conclusions(read_rows(results))
+    assert len(sentences) == 3
+    assert not any("fold 0" in sentence for sentence in sentences)
 
 
-def test_minutes_are_averaged_and_not_made_up(results):
-    keep_run(results, 30, seed=0)
-    keep_run(results, 30, seed=1, cpu_seconds={"train_cpu_seconds": 1230.0})
-    keep_run(results, 30, recipe="older", seed=0)
-    keep_run(results, 30, recipe="older", seed=1, cpu_seconds={})  # trained before anyone counted
-    text = written(results)
-    assert cells_of(text, "mel-resnet")["CPU-minutes"] == "19.5"
-    assert cells_of(text, "older")["CPU-minutes"] == "–"
-    assert cells_of(text, "older")["minutes"] == "10.5"
-
-
-def test_published_figures_stand_under_their_own_protocol_alone(results):
-    for protocol in ("random", "luna"):
-        keep_run(results, 30, protocol)
-        keep_run(results, 30, protocol, corpus="demo")
-    ravdess, demo = written(results).split("\n## demo")
-    random, luna = ravdess.split("\n### luna")
-    assert "| ResLSTM-SA, 10 seeds | UA 62.3 ± 1.2 |" in luna
-    assert "ResLSTM" not in random
-    assert "student reports | 80 |" in random
-    assert "Published" not in demo
-
-
-FETCHED = {
-    "mel-resnet-imagenet": "`imagenet` (`--set model.weights=FILE|DIR`)",
-    "text-bert": "`google-bert/bert-base-uncased` (`--set model.weights=FILE|DIR`)",
-    "speech-tcn": "`facebook/hubert-base-ls960` (`--set model.pretrained=NAME|DIR`)",
-}
-
-
-def test_recipes_without_a_row_are_named_with_the_reason(results):
+def test_the_overview_links_to_the_pages_that_there_are(results):
     keep_run(results, 30)
     keep_run(results, 30, "luna")
-    keep_run(results, 30, corpus="demo")
-    text = written(results)
-    assert text.count("Recipes without a row:") == 1  # what the seeds measured: RAVDESS, protocol random
-    section = text[text.index("### random") : text.index("### luna")]
-    lines = section[section.index("Recipes without a row:") :].splitlines()
-    for name in RECIPES:
-        own = [line for line in lines if f"`{name}`" in line]
-        assert len(own) == (name != "mel-resnet"), name
-        if own and name in FETCHED:
-            needs = f"needs the weights of {FETCHED[name]}"
-            assert own[0].startswith(f"- `{name}`: not measured: {needs}, which could not be fetched")
-        elif own:
-            assert own[0].startswith("- not measured yet: `")
+    assert re.findall(r"\]\((.*?)\)", written(results)) == ["results/random.md", "results/luna.md"]
+    (results / "history.md").write_text("")
+    (results.parent / "docs").mkdir()
+    links = re.findall(r"\]\((.*?)\)", written(results))
+    assert links[2:] == ["results/history.md", "docs"]
+    assert all((results.parent / link).exists() for link in links)
 
 
-def test_what_a_text_only_recipe_can_show_on_ravdess_is_said(results):
+def test_a_page_has_its_protocol_a_command_and_the_corpora_in_order(results):
+    for corpus in ("demo", "own", "ravdess", "emodb"):
+        keep_run(results, 30, "speaker", corpus=corpus)
+    text = written(results, "speaker")
+    assert text.startswith("<!-- Written by `python -m emokeras.results.pages`")
+    assert f"# Protocol speaker\n\nSplit: {PROTOCOLS['speaker'].description}.\n" in text
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == ["ravdess", "emodb", "own", "demo"]
+    command = "python -m emokeras.train RECIPE --corpus CORPUS --protocol speaker --split-seed P --seed S"
+    commands = [line for line in text.splitlines() if line.startswith("python -m emokeras.train")]
+    assert commands == [f"{command} --results results"]
+    keep_run(results, 30, "luna")
+    command = "python -m emokeras.train RECIPE --corpus ravdess --protocol luna --fold K --seed S --results results"
+    assert command in written(results, "luna").splitlines()
+
+
+def test_rows_on_part_of_the_folds_have_a_table_of_their_own(results):
+    for fold in range(5):
+        keep_run(results, 20, "luna", fold=fold)
+    keep_run(results, 40, "luna", recipe="mel-cnn3", fold=2)
+    text = written(results, "luna")
+    whole, part = section(text, "## ravdess").split("### On part of the folds")
+    assert "| `mel-resnet` | 5 folds" in whole
+    assert "`mel-cnn3`" not in whole
+    assert "| `mel-cnn3` \\* | 1 of 5 folds × 1 seed |" in part  # marked: its settings are those of `mel-resnet` here
+
+
+def test_a_row_with_other_settings_is_marked_and_noted(results):
+    keep_run(results, 30, **{"training.epochs": 3})
+    keep_run(results, 20, recipe="mel-resnet-tuned")
+    text = written(results, "random")
+    assert "| `mel-resnet` \\* |" in text
+    assert "\n\\* `mel-resnet`: `training.epochs` 3, now 120.\n" in text
+    assert "\n\\* `mel-resnet-tuned`: not a recipe" in text
+
+
+def test_the_figures_of_the_student_reports_are_next_to_ours(results):
     keep_run(results, 30)
-    assert "two fixed sentences" not in written(results)
+    keep_run(results, 30, recipe="unknown")
+    keep_run(results, 30, "speaker", corpus="demo")
+    assert cells_of(written(results, "random"), "mel-resnet")["report"] == RECIPES["mel-resnet"].reported
+    assert cells_of(written(results, "random"), "unknown")["report"] == "–"
+    assert "report" not in cells_of(written(results, "speaker"), "mel-resnet")  # they are of RAVDESS
+
+
+def test_recipes_that_take_only_text_are_expected_at_chance_on_ravdess(results):
+    keep_run(results, 30)
+    assert "chance" not in written(results, "random")
     keep_run(results, 5, recipe="text-lstm")
     keep_run(results, 6, recipe="text-gru")
     keep_run(results, 6, recipe="text-gru", corpus="demo")
-    text = written(results)
-    sentence = next(line for line in text.splitlines() if "two fixed sentences" in line)
-    assert "chance (about 13 %)" in sentence
-    assert sentence.endswith("as `text-gru`, `text-lstm` here.")
-    assert text.index("| `text-lstm`") < text.index(sentence) < text.index("```bash")
-    assert text.count("two fixed sentences") == 1  # nothing is said of the demo corpus
+    text = written(results, "random")
+    assert text.count("at chance, about 13 %, and to have no gain in a fusion: `text-gru`, `text-lstm`.") == 1
+    assert "chance" not in section(text, "## demo")
 
 
-def test_the_order_of_corpora_protocols_and_recipes(results):
-    keep_run(results, 40, "speaker", corpus="demo")
-    keep_run(results, 20, "luna")
-    keep_run(results, 30, "random", recipe="mel-cnn3")
-    keep_run(results, 35, "random", recipe="unheard-of")
-    keep_run(results, 35, "random", recipe="mel-resnet")
-    text = written(results)
-    headings = [line for line in text.splitlines() if line.startswith(("## ", "### "))]
-    sources = "## The recipes and their sources"
-    assert headings == ["## ravdess", "### random", "### luna", "## demo", "### speaker", sources]
-    random = text[text.index("### random") : text.index("### luna")]
-    rows = [line.split("`")[1] for line in random.splitlines() if line.startswith("| `")]
-    assert rows == ["mel-resnet", "unheard-of", "mel-cnn3"]
-    assert cells_of(text, "unheard-of")["report"] == "–"
-    demo = text[text.index("## demo") :]
-    assert "report" not in cells_of(demo, "mel-resnet")  # the seeds measured on RAVDESS
+def test_readings_of_the_test_subsets_are_counted(results):
+    for fold, seed in ((0, 0), (0, 1), (2, 0)):
+        keep_run(results, 30, "luna", fold=fold, seed=seed)
+    keep_run(results, 30, "luna", fold=2, recipe="mel-cnn3")
+    keep_run(results, 30, "speaker", corpus="own", split_seed=3)
+    assert "there: fold 0 2 + 25, fold 2 2 + 6." in written(results, "luna")
+    assert "there: split 3 1 + 0." in written(results, "speaker")
+    assert "actors 1, 2, 3, 5, 6, 8, 10, 11, 14, 17" in written(results, "luna").replace("\n  ", " ")
+    assert "Choice of the recipes" not in written(results, "speaker")  # not on this corpus
 
 
-def test_the_text_is_the_same_each_time(results):
-    keep_run(results, 30, seed=1)
-    keep_run(results, 33, seed=0)
-    assert written(results) == written(results)
+def test_earlier_readings_are_those_of_the_history():
+    def numbers(text):
+        ends = [part.split("-") for part in text.split(", ")]
+        return [number for first, *last in ends for number in range(int(first), int((last or [first])[0]) + 1)]
+
+    counted, key = {}, None
+    for line in (ROOT / "results" / "history.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            key = tuple(line[3:].split(", protocol "))
+            counted[key] = {}
+        elif line.startswith("| `"):
+            splits, seeds = re.search(r"\| (?:fold|split) ([\d, -]+), seed ([\d, -]+) \|", line).groups()
+            for split in numbers(splits):
+                counted[key][split] = counted[key].get(split, 0) + len(numbers(seeds))
+    assert counted == selection.EARLIER_READINGS
+    assert sum(sum(counts.values()) for counts in counted.values()) == 170
 
 
-def test_the_command_names_what_is_not_the_recipes(results):
-    changes = {"training.epochs": 3, "encoder.filters": [8, 8, 8], "experiment.corpus": "/a/folder"}
-    keep_run(results, 30, split_seed=2, **changes)
-    command = (
-        "python -m emokeras.train mel-resnet --corpus ravdess --protocol random --seed 0 --split-seed 2 "
-        "--set 'encoders.spectrogram.filters=[8, 8, 8]' --set training.epochs=3"
-    )
-    assert command in written(results).splitlines()
-    values = {"encoders.spectrogram.filters": "[8, 8, 8]", "training.epochs": "3"}  # `--set` reads them so
-    again = override(RECIPES["mel-resnet"].config, values)
-    kept = from_json((results / "ravdess/random/mel-resnet/split-2-seed-0/config.json").read_text())
-    assert replace(again, experiment=kept.experiment) == kept
+def test_published_figures_are_on_the_page_of_their_own_protocol(results):
+    for protocol in ("random", "luna"):
+        keep_run(results, 30, protocol)
+    keep_run(results, 30, "random", corpus="demo")
+    luna = section(written(results, "luna"), "### Published for this protocol")
+    assert "| ResLSTM-SA | – | – | 62.3 ± 1.2 | no | settings | 10 seeds |" in luna
+    random = written(results, "random")
+    assert "ResLSTM" not in random
+    assert "student report E" in section(random, "## ravdess")
+    assert "Published" not in section(random, "## demo")
 
 
-@pytest.mark.parametrize("recipe", ["flagship", "mel-resnet"])
-def test_one_more_branch_of_a_speech_model_is_asked_for_by_its_name(recipe):
-    config = configure(RECIPES[recipe].config, {"model.pretrained": "facebook/hubert-base-ls960"})
-    figures = {"recipe": recipe, "corpus": "ravdess", "protocol": "random", "seed": 0, "split_seed": 0}
-    run = rows.Run(Path("x"), figures, json.loads(to_json(config)), {}, [], np.zeros(0), np.zeros(0))
-    (command,) = pages.commands([run])
-    assert command == (
-        f"python -m emokeras.train {recipe} --corpus ravdess --protocol random --seed 0 "
-        "--set model.pretrained=facebook/hubert-base-ls960"
-    )
+def test_the_best_published_figure_prefers_systems_with_nothing_chosen_on_test():
+    def best(protocol, pretrained):
+        return published.best_published("ravdess", protocol, pretrained)
+
+    assert best("random-10fold", False).wa == "90.07"  # and not 92.08, at the best epoch on test
+    assert best("luna", False).figures == "UA 62.3 ± 1.2"  # the only one
+    assert (best("luna", True).wa, best("luna", True).chosen_on_test) == ("81.8", "checkpoint")  # not the listeners
+    assert best("emobox", True).system == "Whisper large v3, frozen"
+    assert best("emobox", False) is None
 
 
-def test_runs_of_one_row_share_their_settings(results):
-    keep_run(results, 30, seed=0, **{"training.epochs": 120})
-    keep_run(results, 30, seed=1, **{"training.epochs": 3})
-    with pytest.raises(RunError, match=r"split-0-seed-1: training.epochs is 3, in split-0-seed-0 beside it 120"):
-        written(results)
+def test_recipes_without_a_row_are_listed_with_the_weights_they_need(results):
+    keep_run(results, 30)
+    keep_run(results, 30, "luna")
+    (needed, waiting) = section(written(results, "random"), "### Recipes without a row").strip().splitlines()
+    fetched = {
+        "mel-resnet-imagenet": "imagenet",
+        "text-bert": "google-bert/bert-base-uncased",
+        "speech-tcn": "facebook/hubert-base-ls960",
+    }
+    for name, weights in fetched.items():
+        assert f"`{name}` (`{weights}`)" in needed
+    others = set(re.findall(r"`([^`]+)`", waiting))
+    assert others == set(RECIPES) - {"mel-resnet", *fetched}
+    assert "without a row" not in written(results, "luna")
 
 
-def test_a_setting_that_an_older_run_lacks_counts_as_its_default(results):
-    folder = keep_run(results, 30, seed=0)
-    tree = json.loads((folder / "config.json").read_text())
-    del tree["augment"]["style_mixing_probability"]
-    (folder / "config.json").write_text(json.dumps(tree))
-    keep_run(results, 30, seed=1)
-    written(results)
-    keep_run(results, 30, seed=2, **{"augment.style_mixing_probability": 0.5})
-    with pytest.raises(RunError, match=r"split-0-seed-2: augment.style_mixing_probability is 0.5, .* beside it 0"):
-        written(results)
-
-
-@pytest.mark.parametrize("name", runs.RESULT_FILES)
-def test_a_run_that_lacks_a_file_is_named(results, name):
-    folder = keep_run(results, 30)
-    (folder / name).unlink()
-    with pytest.raises(RunError, match=f"split-0-seed-0 lacks {name}"):
-        written(results)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda value: value["test"].update(accuracy=0.95), r"accuracy of test is 0.95 .* but 0.75 by predictions.csv"),
-        (lambda value: value["test"].update(f1_weighted=0.7501), "f1_weighted of test is 0.7501"),
-        (lambda value: value["test"].update(accuracy="75 %"), "accuracy of test is 75 %"),
-        (lambda value: value["validation"].update(accuracy=0.95), r"but 0.75 by validation_predictions.csv"),
-        (lambda value: value["test"]["confusion_matrix"][0].reverse(), "confusion_matrix of test"),
-        (lambda value: value.update(num_test=41), "num_test of test is 41"),
-        (lambda value: value["emotions"].reverse(), "emotions of test"),
-        (lambda value: value["test"].pop("balanced_accuracy"), r"does not hold the figures of test.*balanced_accuracy"),
-        (lambda value: value.update(test=None), "does not hold the figures of test"),
-        (lambda value: value.update(seed=4), "belongs in .*split-0-seed-4"),
-        (lambda value: value.pop("corpus"), "lacks 'corpus'"),
-    ],
-)
-def test_figures_written_by_hand_are_refused(results, change, message):
-    folder = keep_run(results, 30)
-    value = runs.read_metrics(folder)
-    change(value)
-    runs.write_json(folder / "metrics.json", value)
-    with pytest.raises(RunError, match=message) as caught:
-        written(results)
-    assert "\n" not in str(caught.value)
-    assert not (results.parent / "RESULTS.md").exists()
-
-
-def test_files_of_two_runs_are_refused(results):
-    folder = keep_run(results, 30, seed=0)
-    other = keep_run(results, 30, seed=1)
-    shutil.copy(other / "config.json", folder)
-    with pytest.raises(RunError, match=r"seed is 0 in metrics.json, 1 in config.json"):
-        written(results)
-
-
-def test_a_clip_named_twice_is_refused(results):
-    folder = keep_run(results, 30)
-    path = folder / "predictions.csv"
-    path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
-    with pytest.raises(RunError, match="names a clip twice"):
-        written(results)
-
-
-def test_no_run_at_all(results):
-    with pytest.raises(RunError, match="holds no run: train with --results"):
-        written(results)
-
-
-def test_the_command_line(results, capsys):
+def test_the_command(results, capsys):
     keep_run(results, 30)
     output = results.parent / "R.md"
     assert pages.main(["--results", str(results), "--output", str(output)]) == 0
@@ -272,41 +255,3 @@ def test_the_command_line(results, capsys):
     shutil.rmtree(results)
     assert pages.main(["--results", str(results), "--output", str(output)]) == 1
     assert capsys.readouterr().err.startswith("error: ")
-
-
-def test_what_is_no_recipe_stands_beside_its_recipe_on_the_same_folds_and_seeds(results):
-    for fold in range(5):
-        keep_run(results, 20, "luna", fold=fold)
-    for seed, (default, found) in enumerate([(24, 30), (26, 32)], start=1):
-        keep_run(results, default, "luna", seed=seed)
-        keep_run(results, found, "luna", recipe="mel-resnet-tuned", seed=seed, **{"encoder.dropout": 0.4})
-        keep_run(results, 22, "luna", recipe="mel-resnet-tuned-earlier", seed=seed, **{"encoder.dropout": 0.6})
-    section = written(results)
-    section = section[section.index("#### Other settings") : section.index("```bash")]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "| `" in line]
-    names = ["`mel-resnet`", "`mel-resnet-tuned`", "`mel-resnet-tuned-earlier`"]
-    changes = ["", "encoders.spectrogram.dropout 0.4", "encoders.spectrogram.dropout 0.6"]
-    assert [row[:4] for row in rows] == [[*pair, "fold 0", "1, 2"] for pair in zip(names, changes, strict=True)]
-    assert rows[0][4] == rows[0][6] == "62.5 ± 3.5"  # 24 and 26 of 40, on validation and on test
-    assert rows[1][4] == rows[1][6] == "77.5 ± 3.5"
-    assert rows[2][4] == rows[2][6] == "55.0 ± 0.0"
-
-
-def test_a_fold_that_was_run_more_often_does_not_weigh_more(results):
-    for fold in range(5):
-        keep_run(results, 20, "luna", fold=fold)
-    keep_run(results, 40, "luna", fold=0, seed=1)
-    line = next(line for line in written(results).splitlines() if line.startswith("| `mel-resnet`"))
-    assert "5 folds × 1 seed" in line
-    assert "50.0 ± 0.0" in line
-
-
-def test_what_is_no_recipe_is_trained_from_its_configuration(results):
-    keep_run(results, 20, "luna", recipe="mel-resnet-tuned", fold=3)
-    (command,) = [line for line in written(results).splitlines() if line.startswith("python -m emokeras.train")]
-    words = shlex.split(command)
-    path = Path(words[words.index("--config") + 1])
-    assert path.name == "config.json"
-    assert path.parent.name == "fold-3-seed-0"
-    assert from_json(path.read_text()).recipe == "mel-resnet-tuned"
-    assert words[words.index("--fold") + 1] == "3"

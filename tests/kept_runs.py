@@ -1,4 +1,4 @@
-"""Runs under results/ whose figures are known, and the page that is written of them."""
+"""Runs under results/ with known figures, and the pages that are written from them."""
 
 from dataclasses import dataclass, replace
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from emokeras import runs
 from emokeras.config import override, to_json
+from emokeras.data.splits import PROTOCOLS
 from emokeras.files import write_text
 from emokeras.recipes import RECIPES
 from emokeras.reporting import metrics
@@ -46,9 +47,13 @@ def keep_run(results, num_correct, protocol="random", recipe="mel-resnet", corpu
     for subset, file in (("test", "predictions.csv"), ("validation", "validation_predictions.csv")):
         labels, probabilities = predictions(num_clips, num_correct)
         first = numbers["fold"] * num_clips
-        clips = [Clip(f"{subset}-{first + index}", "01", EMOTIONS[label]) for index, label in enumerate(labels)]
+        speakers = [f"fold-{numbers['fold']}-speaker-{index // 4 % 5}" for index in range(num_clips)]
+        clips = [
+            Clip(f"{subset}-{first + index}", speakers[index], EMOTIONS[label]) for index, label in enumerate(labels)
+        ]
         runs.write_predictions(folder / file, clips, EMOTIONS, probabilities)
-        scores[subset] = metrics.score(labels, probabilities, EMOTIONS, speakers=[clip.speaker for clip in clips])
+        whole_speakers = PROTOCOLS[protocol].whole_speakers
+        scores[subset] = metrics.score(labels, probabilities, EMOTIONS, speakers, whole_speakers=whole_speakers)
     counts = {"num_train": 99, "num_validation": num_clips, "num_test": num_clips}
     trained = {"epochs_run": 5, "best_epoch": 4, "num_parameters": 1234567, "train_seconds": 630.0} | cpu_seconds
     runs.write_json(
@@ -59,10 +64,11 @@ def keep_run(results, num_correct, protocol="random", recipe="mel-resnet", corpu
     return runs.keep_results(folder, results)
 
 
-def written(results):
+def written(results, protocol=""):
+    """Write the pages; return the text of RESULTS.md, or of a protocol's page."""
     path = results.parent / "RESULTS.md"
     pages.write_results(results, path)
-    return path.read_text(encoding="utf-8")
+    return (results / f"{protocol}.md" if protocol else path).read_text(encoding="utf-8")
 
 
 def cells_of(text, recipe):
