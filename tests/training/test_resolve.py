@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emokeras import runs
+from emokeras import hub, runs
 from emokeras.config import (
     EnsembleConfig,
     ExperimentConfig,
@@ -23,9 +23,6 @@ from emokeras.training.resolve import config_of_start, resolve, resolve_again
 CNN = RECIPES["mel-cnn3"].config
 TCN = RECIPES["mfcc-tcn"].config
 EARLY = RECIPES["early-mel-mfcc"].config
-BERT = {"model_type": "bert", "type_vocab_size": 2, "hidden_act": "gelu", "vocab_size": 50}
-BERT |= {"max_position_embeddings": 24, "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}
-BERT |= {"intermediate_size": 12}
 
 
 def run_of(folder: Path, config, **metrics) -> Path:
@@ -94,29 +91,18 @@ def test_paths_become_absolute_and_names_stay(demo_corpus, tmp_path, monkeypatch
 # Pretrained weights
 
 
-def pretrained(folder: Path, settings: dict) -> Path:
-    """Leave the settings of a model of transformers."""
-    pytest.importorskip("transformers")
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(settings))
-    return folder
-
-
-def test_the_sizes_of_a_bert_are_those_of_its_weights(demo_corpus, tmp_path):
-    weights = pretrained(tmp_path / "bert", BERT)
-    config = override(RECIPES["text-bert"].config, {"model.weights": str(weights)})
+def test_the_sizes_of_a_bert_are_those_of_its_weights(demo_corpus, tmp_path, monkeypatch):
+    (tmp_path / "bert").mkdir()
+    sizes = {"vocabulary_size": 50, "num_positions": 24, "units": 8, "num_heads": 2, "num_blocks": 1}
+    monkeypatch.setattr(hub, "bert_sizes", {str(tmp_path / "bert"): sizes}.get)
+    config = override(RECIPES["text-bert"].config, {"model.weights": str(tmp_path / "bert")})
     encoder = resolve(config, demo_corpus, tmp_path / "run").config.encoders["tokens"]
-    found = encoder.vocabulary_size, encoder.num_positions, encoder.units, encoder.num_heads, encoder.num_blocks
-    assert found == (50, 24, 8, 2, 1)
-    assert encoder.hidden_units == 12
-    (weights / "config.json").write_text(json.dumps(BERT | {"hidden_act": "relu"}))
-    assert "is no BERT as Google published it" in refusal(config, demo_corpus, tmp_path / "run")
+    assert encoder == replace(config.encoders["tokens"], **sizes)
 
 
-@pytest.mark.parametrize("key", ["hidden_size", "d_model"])
-def test_the_units_of_a_speech_branch_are_those_of_its_encoder(key, demo_corpus, tmp_path):
-    encoder = pretrained(tmp_path / "speech", {key: 12})
-    config = override(RECIPES["speech-tcn"].config, {"model.pretrained": str(encoder)})
+def test_the_units_of_a_speech_branch_are_those_of_its_encoder(demo_corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "speech_encoder_units", {"some/encoder": 12}.get)
+    config = override(RECIPES["speech-tcn"].config, {"model.pretrained": "some/encoder"})
     assert resolve(config, demo_corpus, tmp_path / "run").config.speech.units == 12
 
 
