@@ -1,9 +1,9 @@
-"""How much sooner a chief and two workers end a search than a chief and one, each worker with one processor thread.
+"""Compare the wall time of a search with two workers and with one, each worker with one processor thread.
 
     python benchmarks/search_workers.py mel-cnn3 --corpus ravdess
 
-Both search the same trials, of settings that take equal time. Adds to results/search_workers.json beside it. Of two
-processors that are two threads of one core, a second worker gains what the first leaves idle: less, the more a
+Both search the same trials, of settings that take equal time. The result is added to results/search_workers.json. Where
+the two processors are threads of one core, a second worker gains only what the first leaves idle: the less, the more a
 recipe computes.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from emokeras.runs import read_history
 
 RESULTS = Path(__file__).parent / "results" / "search_workers.json"
-GOAL = 1 / 0.7  # Two workers need at most 0.7 times the time of one.
+GOAL = 1 / 0.7  # two workers take at most 0.7 of the time of one
 
 
 def time_search(folder: Path, workers: int, recipe: str, corpus: str, trials: int, epochs: int) -> float:
@@ -49,14 +49,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         seconds = {workers: time_search(Path(folder) / str(workers), workers, **given) for workers in (1, 2)}
     print(f"one worker {seconds[1]:.0f} s, two {seconds[2]:.0f} s: {seconds[2] / seconds[1]:.2f} of the time")
-    told = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"ratios": {}, "searches": {}}
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"ratios": {}, "searches": {}}
     ratio = {"measured": round(seconds[1] / seconds[2], 3), "goal": round(GOAL, 3)}
-    told["ratios"][f"{arguments.recipe}: one worker's seconds / two workers'"] = ratio
-    told["searches"][arguments.recipe] = given | {
+    results["ratios"][f"{arguments.recipe}: one worker's seconds / two workers'"] = ratio
+    results["searches"][arguments.recipe] = given | {
         "seconds": {str(workers): round(own) for workers, own in seconds.items()}
     }
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(told, indent=2) + "\n")
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

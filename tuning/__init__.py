@@ -1,1 +1,1 @@
-"""Where a person searches for settings; run from the checkout: `python -m tuning.search --help`."""
+"""Search for settings and ablations, run from the checkout: `python -m tuning.search --help`."""

@@ -30,7 +30,7 @@ from tuning.spaces import applies, recipe_config
 
 # Measured ideas; in ablation.csv some have the name in the comment.
 IDEAS: dict[str, dict[str, Any]] = {
-    "long window, less trimming": LONG_WINDOW,  # breath before and after the words
+    "longer window with less trimming": LONG_WINDOW,  # breath before and after the words
     "MFCCs up to 16 kHz": {  # MFCCs of what is above 8 kHz too
         "audio.sample_rate_hz": 32000,
         "mfcc.fft_size": 2048,

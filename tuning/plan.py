@@ -1,11 +1,8 @@
-"""What a search is: a recipe, its space, and how it is searched; and the folder that holds it, which is for this search
-alone. Needs no TensorFlow."""
+"""The plan of a search: what is searched, how, and the folder that holds it. Needs no TensorFlow."""
 
 import argparse
-import contextlib
-import fcntl
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +13,17 @@ from emokeras.data.corpora import default_source, lasting_source
 from emokeras.errors import RunError, UsageError
 from emokeras.files import write_text
 from emokeras.runs import run_folder_name
-from tuning.recipe import configuration_of
-from tuning.spaces import Space, space_of
+from emokeras.training.resolve import with_absolute_paths
+from tuning.spaces import Space, recipe_config, space_of
 
-PROJECT = "keras-tuner"  # KerasTuner's own folder in a search's
-TOLD = "search.json"
+PROJECT = "keras-tuner"  # KerasTuner's own folder in a search's folder
+PLAN_FILE = "search.json"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is searched: the recipe's configuration and what of it, what for, how often and for how long."""
+    """A search: the recipe's configuration, the space of its settings, the folder, KerasTuner's algorithm, the column
+    of history.csv to optimize, the number of trials, and the seeds per trial (`executions`)."""
 
     config: Config
     space: Space
@@ -43,9 +41,23 @@ class Plan:
     def epochs(self) -> int:
         return self.config.training.epochs
 
+    @property
+    def project(self) -> Path:
+        """KerasTuner's files."""
+        return self.folder / PROJECT
+
+    def trial_folder(self, trial: str) -> Path:
+        """Return the folder of a trial's runs, which are called seed-S."""
+        return self.folder / "trials" / trial
+
+    def run_folder(self, trial: str, execution: int) -> Path:
+        """Return the folder of one training of a trial; executions are counted from 0."""
+        return self.trial_folder(trial) / f"seed-{self.seed + execution}"
+
 
 def plan_search(arguments: argparse.Namespace) -> Plan:
-    """Return what the arguments ask for. Raises UsageError for a recipe or a setting that cannot be searched."""
+    """Return the search that the arguments of the command describe. Raises UsageError for a recipe or a setting that
+    cannot be searched."""
     flags = {
         "experiment.corpus": lasting_source(arguments.corpus or default_source()),
         "experiment.protocol": arguments.protocol,
@@ -56,87 +68,70 @@ def plan_search(arguments: argparse.Namespace) -> Plan:
     fixed = commandline.parse_settings(arguments.set)
     if "experiment.corpus" in fixed:
         raise UsageError("--set experiment.corpus: give --corpus instead")
-    config = configuration_of(arguments.recipe, fixed | {key: own for key, own in flags.items() if own is not None})
-    if not 0 <= config.experiment.seed <= MAX_SEED - arguments.executions:
+    values = fixed | {path: value for path, value in flags.items() if value is not None}
+    config = with_absolute_paths(recipe_config(arguments.recipe, values))
+    if config.experiment.seed > MAX_SEED - arguments.executions:
         raise UsageError(
-            f"--seed {config.experiment.seed} is out of range: take one from 0 to some less than {MAX_SEED}"
+            f"--seed {config.experiment.seed} is out of range: take one from 0 to {MAX_SEED - arguments.executions}"
         )
     space = {path: own for path, own in space_of(config).items() if not _is_fixed(path, fixed, config)}
     if arguments.only:
-        unknown = [path for path in arguments.only.split(",") if path not in space]
-        if unknown:
-            raise UsageError(f"--only {unknown[0]}: the space of {config.recipe} has {', '.join(space)}")
-        space = {path: space[path] for path in arguments.only.split(",")}
+        chosen = arguments.only.split(",")
+        for path in chosen:
+            if path not in space:
+                raise UsageError(f"--only {path}: the space of {config.recipe} has {', '.join(space)}")
+        space = {path: space[path] for path in chosen}
     name = f"{run_folder_name(config.experiment)}-{arguments.tuner}"
-    folder = arguments.search_dir or Path("runs") / "search" / config.recipe / name
-    return Plan(
-        config,
-        space,
-        Path(folder).absolute(),
-        arguments.tuner,
-        arguments.objective,
-        arguments.max_trials,
-        arguments.executions,
-    )
+    folder = Path(arguments.search_dir or Path("runs") / "search" / config.recipe / name).absolute()
+    return Plan(config, space, folder, arguments.tuner, arguments.objective, arguments.max_trials, arguments.executions)
 
 
 def _is_fixed(path: str, fixed: Mapping[str, Any], config: Config) -> bool:
+    """Return whether --set gave a setting of the space, under any of its names."""
     names = {path}
-    if path.startswith("encoders."):  # A body's setting, which all bodies may have been given together, ...
+    if path.startswith("encoders."):  # encoder.KEY sets all encoders.
         names.add(f"encoder.{path.rpartition('.')[2]}")
-    elif path.startswith("encoder."):  # ... or the only body's, which goes by its input's name too.
+    elif path.startswith("encoder."):  # A single encoder's setting is also encoders.INPUT.KEY.
         names |= {f"encoders.{name}.{path.partition('.')[2]}" for name in config.encoders}
     return not names.isdisjoint(fixed)
 
 
-def told_of(plan: Plan, split_digest: str) -> dict[str, Any]:
-    """Return all that makes a search this one, and not another."""
-    told = {
-        **{key: own for key, own in settings(plan.config).items() if key != "experiment.corpus"},
+def describe(plan: Plan, split_digest: str) -> dict[str, Any]:
+    """Return all that distinguishes a search from others, as search.json holds it. Of the corpus it is the digest of
+    the split: on another machine the same clips may have another path."""
+    description = {
+        **{path: value for path, value in settings(plan.config).items() if path != "experiment.corpus"},
         "--tuner": plan.algorithm,
         "--objective": plan.objective,
         "--executions": plan.executions,
         "--only": ",".join(plan.space),
         "--corpus": split_digest,
     }
-    return json.loads(json.dumps(told))
+    return json.loads(json.dumps(description))
 
 
-def begin(folder: Path, told: Mapping[str, Any]) -> None:
-    """Make a search's folder, or check that the search that lies in it is this one. Raises RunError when not."""
-    if (folder / TOLD).exists():
-        return check_same(folder, told)
+def open_folder(folder: Path, description: Mapping[str, Any]) -> None:
+    """Make the folder of a search, or check that it holds this search. Raises RunError where it holds another."""
+    if (folder / PLAN_FILE).exists():
+        return check_same_search(folder, description)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder} cannot be made ({error.strerror}): give another --search-dir") from error
-    write_text(folder / TOLD, json.dumps(told, indent=2) + "\n")
+    write_text(folder / PLAN_FILE, json.dumps(description, indent=2) + "\n")
 
 
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep a search's folder to the one process that leads the search. Raises RunError when another does."""
-    with open(folder / "lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(f"{folder} is being searched already: wait for that search's end, or end it") from error
-        yield
-
-
-def check_same(folder: Path, told: Mapping[str, Any]) -> None:
-    """Raise RunError unless the search that lies in a folder is the one that is told of. A setting that is younger than
-    the search is not compared."""
+def check_same_search(folder: Path, description: Mapping[str, Any]) -> None:
+    """Raise RunError unless a folder holds the search of this description. Settings that only one of the two has, such
+    as those of a later version, are not compared."""
     try:
-        earlier = json.loads((folder / TOLD).read_text(encoding="utf-8"))
+        earlier = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(
-            f"{folder / TOLD} cannot be read ({error.strerror}): share the chief's search folder with this machine, "
-            "and give it by --search-dir"
+            f"{folder / PLAN_FILE} cannot be read ({error.strerror}): share the chief's search folder with this "
+            "machine, and give it by --search-dir"
         ) from error
-    for key in told.keys() & earlier.keys():
-        if earlier[key] != told[key]:
-            what = "on other clips" if key == "--corpus" else f"with {key} {earlier[key]}, not {told[key]}"
-            raise RunError(
-                f"{folder} holds a search {what}: give another --search-dir, or the command it was begun with"
-            )
+    for key in description.keys() & earlier.keys():
+        if earlier[key] != description[key]:
+            what = "on other clips" if key == "--corpus" else f"with {key} {earlier[key]}, not {description[key]}"
+            raise RunError(f"{folder} holds a search {what}: give another --search-dir, or the command that began it")

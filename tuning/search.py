@@ -12,23 +12,24 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from emokeras import commandline
 from emokeras.config import MeasuredProtocol
+from emokeras.data.corpora import Corpus, load_corpus
+from emokeras.data.splits import draw_split
 from emokeras.errors import RunError, UsageError
 from emokeras.files import locked
-
-if TYPE_CHECKING:
-    from tuning.plan import Plan
+from tuning import workers
+from tuning.plan import Plan, check_same_search, describe, open_folder, plan_search
+from tuning.trials import Progress, best_trial, read_trials, write_results
 
 RESERVED_IDS = ("tuner0", "tuner", "oracle")  # of KerasTuner's own process and files
 OBJECTIVES = ("val_balanced_accuracy", "val_accuracy", "val_loss")
 
 
-def search(plan: "Plan", say: Callable = print, supervised: str = "") -> None:
+def search(plan: Plan, corpus: Corpus, supervised: str = "") -> None:
     """Run a search, or the part of it that KERASTUNER_TUNER_ID gives this process: the chief's, or a worker's.
 
     Parameters
@@ -39,18 +40,13 @@ def search(plan: "Plan", say: Callable = print, supervised: str = "") -> None:
     ------
     RunError: the folder holds another search, or no trial was completed. CorpusError: the corpus cannot be split.
     """
-    from emokeras.data.corpora import load_corpus
-    from emokeras.data.splits import draw_split
-    from tuning import workers
-    from tuning.plan import check_same_search, describe, open_folder
     from tuning.tuner import Tuner
 
     role = os.environ.get("KERASTUNER_TUNER_ID", "")
-    corpus = load_corpus(plan.config.experiment.corpus, plan.config.sample_rate_hz)
     description = describe(plan, draw_split(corpus, plan.config.experiment).digest)
     if role not in ("", workers.CHIEF):
         tuner = Tuner(plan, corpus, restarted=supervised == workers.RESTARTED)
-        say(f"waiting for the chief at {workers.chief_address()}")
+        print(f"waiting for the chief at {workers.chief_address()}", flush=True)
         tuner.wait_for_chief()  # It has made the folder by then.
         check_same_search(plan.folder, description)
         tuner.run()
@@ -58,27 +54,25 @@ def search(plan: "Plan", say: Callable = print, supervised: str = "") -> None:
     open_folder(plan.folder, description)
     in_use = f"{plan.folder} is being searched already: wait for that search's end, or end it"
     with locked(plan.folder / "lock", in_use):
-        _lead(plan, corpus, role, supervised, say)
-        _print_best(plan, say)
+        _lead(plan, corpus, role, supervised)
+        _print_best(plan)
 
 
-def _lead(plan: "Plan", corpus, role: str, supervised: str, say: Callable) -> None:
-    from tuning import workers
-    from tuning.trials import Progress, read_trials
+def _lead(plan: Plan, corpus: Corpus, role: str, supervised: str) -> None:
     from tuning.tuner import Tuner
 
     num_ended = sum(trial.has_ended for trial in read_trials(plan.project))
-    say(f"search folder: {plan.folder}")
-    say(f"{len(plan.space)} settings are searched; {num_ended} of {plan.max_trials} trials are done already")
+    print(f"search folder: {plan.folder}")
+    print(f"{len(plan.space)} settings are searched; {num_ended} of {plan.max_trials} trials are done already")
 
     def is_gone(worker: str) -> bool:
         """Without a chief there are no workers; those that `supervise` has just started have no trials yet."""
         return not role or (supervised == workers.STARTED and workers.is_supervised(worker))
 
-    progress = Progress(plan, say)
+    progress = Progress(plan)
     tuner = Tuner(plan, corpus, progress.update, is_gone=is_gone)
     if num_ended >= plan.max_trials:
-        say("this search is finished; a larger --max-trials continues it")
+        print("this search is finished; a larger --max-trials continues it")
     elif role == workers.CHIEF:
         with progress.every_second():
             tuner.lead()
@@ -86,18 +80,16 @@ def _lead(plan: "Plan", corpus, role: str, supervised: str, say: Callable) -> No
         tuner.run()
 
 
-def _print_best(plan: "Plan", say: Callable) -> None:
-    from tuning.trials import best_trial, read_trials, write_results
-
+def _print_best(plan: Plan) -> None:
     trials = read_trials(plan.project)
     write_results(plan, trials)  # After a kill at the end of the last trial they are not up to date.
     best = best_trial(trials, plan.objective)
     if not best:
         why = next((trial.reason for trial in trials if trial.reason), "no reason is known")
         raise RunError(f"{plan.folder}: no trial was completed ({why}): mend it, and give another --search-dir")
-    say(f"best: trial {best.name}, {plan.objective} {best.score:.4f}")
+    print(f"best: trial {best.name}, {plan.objective} {best.score:.4f}")
     unused_seed = plan.seed + plan.executions
-    say(f"to train it: python -m emokeras.train --config {plan.folder / 'best.json'} --seed {unused_seed}")
+    print(f"to train it: python -m emokeras.train --config {plan.folder / 'best.json'} --seed {unused_seed}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -134,11 +126,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace, given: list[str]) -> int | None:
-    from emokeras.data.corpora import load_corpus
-    from emokeras.data.splits import draw_split
-    from tuning import workers
-    from tuning.plan import plan_search
-
     for option in ("max_trials", "executions", "workers", "threads"):
         number = getattr(arguments, option)
         if number is not None and number < 1:
@@ -147,31 +134,30 @@ def _work(arguments: argparse.Namespace, given: list[str]) -> int | None:
         threads = str(arguments.threads)
         os.environ |= {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
     plan = plan_search(arguments)
-    if arguments.workers:
-        if arguments.worker_id:
-            raise UsageError("give --workers, or --chief and --worker-id, not all three")
-        # Refused here, once, instead of by each process.
-        draw_split(load_corpus(plan.config.experiment.corpus, plan.config.sample_rate_hz), plan.config.experiment)
-        return workers.supervise(given, arguments.workers, arguments.chief, plan.project)
     if arguments.worker_id:
-        _check_worker_id(arguments.worker_id, arguments.supervised)
+        if arguments.workers and not arguments.supervised:
+            raise UsageError("give --workers, or --chief and --worker-id, not all three")
+        if not arguments.supervised:
+            _check_worker_id(arguments.worker_id)
         os.environ |= workers.role_variables(arguments.chief, arguments.worker_id)
-    elif arguments.chief:
+    elif arguments.chief and not arguments.workers:
         raise UsageError(f"--chief {arguments.chief}: give --worker-id too, to join it, or --workers, to start it")
+    corpus = load_corpus(plan.config.experiment.corpus, plan.config.sample_rate_hz)
+    if arguments.workers and not arguments.worker_id:
+        draw_split(corpus, plan.config.experiment)  # Refused here, once, instead of by each process.
+        return workers.supervise(given, arguments.workers, arguments.chief, plan.project)
     commandline.import_tensorflow()
     try:
-        search(plan, supervised=arguments.supervised)
+        search(plan, corpus, arguments.supervised)
     except KeyboardInterrupt:
         print(f"\nto continue this search, give the same command again: {plan.folder}")
         raise
     return None
 
 
-def _check_worker_id(name: str, supervised: str) -> None:
+def _check_worker_id(name: str) -> None:
     """Raise UsageError for an id that the chief would take for another worker's, or KerasTuner for the chief's."""
-    from tuning import workers
-
-    if name == workers.CHIEF or supervised:
+    if name == workers.CHIEF:
         return
     if not re.fullmatch(r"[\w.-]+", name) or name in RESERVED_IDS:
         raise UsageError(f"--worker-id {name}: give another, of letters, digits, dots and hyphens")

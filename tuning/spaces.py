@@ -1,22 +1,24 @@
-"""What is searched: for each recipe a table, dotted path -> range.
+"""The settings of a recipe that a search varies: dotted path -> range.
 
-L2, dropout and learning rate always; what is heard, width and depth of the body, of what joins branches, strength of
-the augmentation, label smoothing and batch size where the recipe has them. (Bodies that start from trained branches
-keep theirs; weights of an ensemble are fitted exactly.) A range is drawn from by KerasTuner, first of all the recipe's
-own value, or the nearest; `to_config` turns what it drew into a configuration.
+They are L2, dropout, learning rate, batch size and label smoothing for every recipe; where it has them also the
+features, the width and depth of encoders, attention fusion, weight decay and the strength of augmentation. Branches
+that start from trained runs keep their encoders. Weights of ensembles are fitted exactly, so they are not searched.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from emokeras.config import Config, InputName, override, settings
+from emokeras.errors import UsageError
+from emokeras.recipes import configure, find_recipe
 
 
 @dataclass(frozen=True)
 class Between:
-    """A number from `low` to `high`: by equal ratios where `log`, in whole steps of `step` where there is one."""
+    """A number from `low` to `high`, on a logarithmic scale where `log`, in whole steps where there is a `step`."""
 
     low: float
     high: float
@@ -34,23 +36,22 @@ class OneOf:
 Range = Between | OneOf
 Space = dict[str, Range]
 
-OF_EVERY_BODY: Space = {"l2": Between(1e-7, 1e-3, log=True), "dropout": Between(0.0, 0.5)}
-ALWAYS: Space = {
+EVERY_RECIPE: Space = {
     "model.dropout": Between(0.0, 0.6),
     "training.learning_rate": Between(3e-4, 1e-2, log=True),
     "training.batch_size": OneOf((16, 32, 64)),
     "training.label_smoothing": Between(0.0, 0.2),
 }
-# Weights decay with these optimizers alone.
-WITH_DECAY = ("adamw", "muon")
-DECAY: Space = {"training.weight_decay": Between(1e-3, 1e-1, log=True)}
-# What of a sound is heard, by the input. (A CNN of four blocks cannot halve 13 coefficients: that trial fails.)
-HEARD: dict[str, Space] = {
+EVERY_ENCODER: Space = {"l2": Between(1e-7, 1e-3, log=True), "dropout": Between(0.0, 0.5)}
+OPTIMIZERS_WITH_DECAY = ("adamw", "muon")
+WEIGHT_DECAY: Space = {"training.weight_decay": Between(1e-3, 1e-1, log=True)}
+# By input. A CNN of four blocks cannot halve 13 coefficients; such a trial fails.
+FEATURES: dict[str, Space] = {
     "spectrogram": {"num_bands": OneOf((64, 80, 128))},
     "mfcc": {"num_coefficients": OneOf((13, 20, 30, 40))},
 }
-# Width and depth, by the body's kind, and for one over frames the slopes that it hears beside them.
-BODIES: dict[str, Space] = {
+# Width and depth, by the encoder's kind.
+ENCODERS: dict[str, Space] = {
     "cnn": {"filters": OneOf(("[16, 32, 64]", "[24, 48, 96]", "[32, 64, 128]", "[32, 64, 128, 256]"))},
     "crnn": {
         "filters": OneOf(("[16, 32, 64]", "[24, 48, 96]")),
@@ -66,17 +67,12 @@ BODIES: dict[str, Space] = {
         "deltas": OneOf((0, 1, 2)),
     },
     "transformer": {"units": OneOf((96, 128, 192)), "num_blocks": Between(2, 6, step=1)},
-    "conformer": {
-        "units": OneOf((96, 128, 160)),
-        "num_blocks": Between(2, 6, step=1),
-        "kernel_size": OneOf((7, 15, 31)),
-    },
     "recurrent": {"units": OneOf(("[32]", "[64]", "[128]", "[64, 64]"))},
     "imagenet": {},
     "bert": {},
 }
 ATTENTION: Space = {"model.attention_units": OneOf((64, 128, 192)), "model.attention_blocks": Between(1, 3, step=1)}
-# What is searched where a recipe uses it at all.
+# Searched where a recipe has it switched on.
 AUGMENTATION: Space = {
     "augment.speed_change": Between(0.0, 0.2),
     "augment.vocal_tract_change": Between(0.02, 0.2),
@@ -87,81 +83,113 @@ AUGMENTATION: Space = {
     "augment.crop_share": Between(0.0, 0.5),
     "augment.mixup_alpha": Between(0.1, 0.8),
     "augment.mixup_probability": Between(0.0, 1.0),
-    "augment.mixup_labels": OneOf(("drawn", "heard")),
     "augment.style_mixing_probability": Between(0.0, 0.8),
     "augment.num_time_masks": Between(0, 3, step=1),
     "augment.num_band_masks": Between(0, 3, step=1),
     "augment.band_shift_bands": Between(0, 6, step=1),
 }
-# Made once per clip, beside what is drawn anew: where a recipe changes what it hears at all.
+# Searched where a recipe changes the speed, of which variants are a precomputed form.
 VARIANTS: Space = {"augment.variants": OneOf(("[]", '["pitch-up", "pitch-down", "slow", "fast"]'))}
 
 
+def recipe_config(recipe: str, values: Mapping[str, Any]) -> Config:
+    """Return a recipe's configuration with these settings, by dotted path.
+
+    Raises
+    ------
+    UsageError: no such recipe or setting, an ensemble, branches that are not trained, or no validation clips.
+    """
+    config = find_recipe(recipe).config
+    if not isinstance(config, Config):
+        raise UsageError(
+            f"{recipe} is an ensemble, whose weights are fitted exactly: give one of its members, "
+            f"{', '.join(config.members)}"
+        )
+    config = configure(config, values)
+    if config.experiment.protocol == "all":
+        raise UsageError("protocol all has no validation clips: give another --protocol")
+    for branch in config.model.branches:
+        if not (Path(branch) / "metrics.json").is_file():
+            raise UsageError(
+                f"model.branches: {branch} is no run that has ended: train it, and give the runs' folders by "
+                "--set model.branches=RUN,RUN"
+            )
+    return config
+
+
 def space_of(config: Config) -> Space:
-    """Return what is searched for a configuration, by dotted path. Where one of several values is taken, its own is
-    among them."""
+    """Return the search space of a configuration. A choice among values includes the configuration's own value."""
     space = {}
     for name in config.encoders:
-        space |= {_body_path(name, key, config): own for key, own in OF_EVERY_BODY.items()}
-    space |= ALWAYS
-    if config.training.optimizer in WITH_DECAY:
-        space |= DECAY
-    if not config.model.branches and not config.model.start_from:  # What starts from a run is as that was trained.
-        for name, encoder in config.encoders.items():
-            space |= {f"{name}.{key}": own for key, own in HEARD.get(name, {}).items()}
-            space |= {_body_path(name, key, config): own for key, own in BODIES[encoder.kind].items()}
+        space |= {_encoder_path(name, key, config): own for key, own in EVERY_ENCODER.items()}
+    space |= EVERY_RECIPE
+    if config.training.optimizer in OPTIMIZERS_WITH_DECAY:
+        space |= WEIGHT_DECAY
+    for name, encoder in config.encoders.items():
+        space |= {f"{name}.{key}": own for key, own in FEATURES.get(name, {}).items()}
+        space |= {_encoder_path(name, key, config): own for key, own in ENCODERS[encoder.kind].items()}
     if config.model.fusion == "attention" and len(config.encoders) > 1:
         space |= ATTENTION
-    own_settings = settings(config)
-    space |= {path: own for path, own in AUGMENTATION.items() if own_settings[path]}
-    if config.audio_inputs and config.augment.speed_change:
+    values = settings(config)
+    space |= {path: own for path, own in AUGMENTATION.items() if values[path]}
+    if config.augment.speed_change:
         space |= VARIANTS
     if config.training.frozen_epochs:
         space["training.unfrozen_learning_rate"] = Between(1e-5, 1e-3, log=True)
-    return {path: _with_own(own, own_value(path, config)) for path, own in space.items() if applies(path, config)}
+    return {path: _including(own, own_value(path, config)) for path, own in space.items() if applies(path, config)}
 
 
 def own_value(path: str, config: Config) -> Any:
-    """Return the value that a configuration has for a path of its space; lists are written as JSON."""
+    """Return a configuration's value at a path of its space; lists are written as JSON."""
     value = settings(config)[path]
     return json.dumps(value) if isinstance(value, (list, tuple)) else value
 
 
-def _with_own(values: Range, own: Any) -> Range:
-    return OneOf((*values.values, own)) if isinstance(values, OneOf) and own not in values.values else values
+def _including(own: Range, value: Any) -> Range:
+    return OneOf((*own.values, value)) if isinstance(own, OneOf) and value not in own.values else own
+
+
+def _encoder_path(name: InputName, key: str, config: Config) -> str:
+    return f"encoder.{key}" if len(config.encoders) == 1 else f"encoders.{name}.{key}"
 
 
 def applies(path: str, config: Config) -> bool:
-    """Tell whether a setting, by its dotted path, can change what a configuration trains."""
+    """Return whether the setting at a dotted path can change what a configuration's validation score is."""
     section, _, name = path.partition(".")
-    starts = bool(config.model.branches or config.model.start_from)
+    starts_from_runs = bool(config.model.branches or config.model.start_from)
     match section:
         case "audio":
-            return bool(config.audio_inputs) and not starts
+            return bool(config.audio_inputs) and not starts_from_runs
         case "spectrogram" | "mfcc" | "prosody" | "speech" | "tokens":
-            return section in config.encoders and not starts
-        case "encoders":
-            return not starts and path in settings(config)
+            return section in config.encoders and not starts_from_runs
         case "encoder":
-            if starts:  # Its bodies are as they were trained, but for what a network that goes on has of its own.
-                return bool(config.model.start_from) and name in ("dropout", "l2")
-            has = any(hasattr(body, name) for body in config.encoders.values())
-            return has and (config.takes_audio or name not in ("centered", "leveled", "deltas"))
+            return _applies_to_encoders(name, list(config.encoders), config)
+        case "encoders":
+            input_name, _, key = name.partition(".")
+            return _applies_to_encoders(key, [input_name], config)
         case "augment":
-            return _augments(name, config)
+            return _applies_to_augmentation(name, config)
         case "model" if config.model.start_from:
             return name == "dropout"
-    if name == "refit_epochs":  # They come after the validation by which a trial is judged.
+    if name == "refit_epochs":  # They come after validation.
         return False
-    if name in ("crossfit_epochs", "crossfit_share"):
-        return config.training.crossfit_parts > 0
     if path == "model.pooling":
-        return not all(body.pooling for body in config.encoders.values())
+        return not all(encoder.pooling for encoder in config.encoders.values())
     return path in settings(config)
 
 
-def _augments(name: str, config: Config) -> bool:
-    if name in ("mixup_probability", "mixup_labels"):
+def _applies_to_encoders(key: str, inputs: Sequence[str], config: Config) -> bool:
+    if config.model.branches:
+        return False
+    if config.model.start_from:
+        return key in ("dropout", "l2")
+    having = [name for name in inputs if name in config.encoders and hasattr(config.encoders[name], key)]
+    without_effect = {"centered": {"tokens"}, "deltas": {"tokens"}, "leveled": {"tokens", "speech"}}
+    return bool(having) and without_effect.get(key, set()).isdisjoint(having)
+
+
+def _applies_to_augmentation(name: str, config: Config) -> bool:
+    if name == "mixup_probability":
         return config.augment.mixup_alpha > 0
     if name == "style_mixing_alpha":
         return config.takes_audio and config.augment.style_mixing_probability > 0
@@ -169,18 +197,14 @@ def _augments(name: str, config: Config) -> bool:
         return "spectrogram" in config.encoders
     if name == "vocal_tract_change":
         return not config.encoders.keys().isdisjoint({"spectrogram", "mfcc"})
-    # What a speech model hears is the clip as it is: only its frames are mixed and masked.
-    of_features = name.startswith(("crop_", "mixup_", "num_", "time_mask_", "band_mask_", "style_mixing_"))
-    return config.takes_audio if of_features else bool(config.audio_inputs)
-
-
-def _body_path(name: InputName, key: str, config: Config) -> str:
-    return f"encoder.{key}" if len(config.encoders) == 1 else f"encoders.{name}.{key}"
+    # A frozen speech encoder takes the waveform without augmentation; its frames are mixed and masked.
+    is_of_frames = name.startswith(("crop_", "mixup_", "num_", "time_mask_", "band_mask_", "style_mixing_"))
+    return config.takes_audio if is_of_frames else bool(config.audio_inputs)
 
 
 def declare(hyperparameters, space: Space, config: Config) -> None:
-    """Tell KerasTuner's HyperParameters of a space, in its order; their defaults are the configuration's own values, or
-    the nearest in their ranges."""
+    """Add a space to KerasTuner's HyperParameters, in order. The default of each is the configuration's own value, or
+    the nearest in its range."""
     for path, own in space.items():
         value = own_value(path, config)
         match own:
@@ -195,8 +219,8 @@ def declare(hyperparameters, space: Space, config: Config) -> None:
 
 
 def to_config(config: Config, values: Mapping[str, Any], space: Space) -> Config:
-    """Return a configuration with what the tuner drew for the paths of a space; its own bookkeeping is no setting.
+    """Return a configuration with the tuner's values for the paths of a space; others are KerasTuner's own.
 
-    Raises UsageError when the values do not go together, which is a trial that failed.
+    Raises UsageError when the values do not fit together; such a trial fails.
     """
     return override(config, {path: values[path] for path in space if path in values})

@@ -1,88 +1,92 @@
-"""A chief and its workers on this machine: each a process of its own, started again when it dies, ended together.
+"""A chief and its workers on this machine: child processes that are restarted when they die, and ended together.
 
-KerasTuner's chief keeps the trials and says over gRPC what to try next; a worker that comes back under its own id gets
-the trial that it was lost in. Its port is not secured: it listens on loopback unless --chief names another address.
+KerasTuner's chief keeps the trials and hands them out over gRPC; a worker that comes back under its id gets the trial
+that it died in. The port is not secured: it is one of loopback unless --chief names another address.
 """
 
 import contextlib
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from emokeras import processes
 from emokeras.errors import RunError, UsageError
-from emokeras.training.jobs import END_WITH_PARENT
-from tuning.report import ENDED, read_trials
+from tuning.trials import read_trials
 
 CHIEF = "chief"
-BEGUN, AGAIN = "begun", "again"  # what --supervised tells a child: that it is the first of its name, or not
+STARTED, RESTARTED = "started", "restarted"  # the values of --supervised
 DEATHS_IN_A_ROW = 10
 POLL_SECONDS, END_SECONDS = 0.5, 10.0
 
 
-def supervise(given: Sequence[str], num_workers: int, chief: str | None, project: Path) -> int:
-    """Run the search of these arguments with a chief and workers; return the exit status.
+def supervise(arguments: Sequence[str], num_workers: int, chief: str | None, project: Path) -> int:
+    """Run a search with a chief and workers on this machine until it ends.
 
-    A worker that dies is started again under its id, and goes on with its trial, but for the third time in one. A chief
-    that dies is started again and keeps what has ended. Ctrl-C ends all of them. `project` is where the trials lie.
+    A worker or a chief that dies is restarted under its id; Ctrl-C and SIGTERM end all of them.
 
-    Raises RunError when one of them cannot be kept running: it dies again and again, and no trial ends.
+    Parameters
+    ----------
+    arguments: of `tuning.search`; chief: the address to listen at, by default a free port of loopback.
+    project: KerasTuner's folder of the search.
+
+    Returns
+    -------
+    The exit status of the chief, or of a worker whose arguments are wrong.
+
+    Raises
+    ------
+    RunError: one of them died again and again while no trial ended.
     """
-    with contextlib.nullcontext() if chief else kept_port() as port:
-        return _supervise(given, num_workers, chief or f"127.0.0.1:{port}", project)
+    with contextlib.nullcontext() if chief else reserved_port() as port:
+        words = [*arguments, "--chief", chief or f"127.0.0.1:{port}"]
+        children: dict[str, subprocess.Popen] = {}
+        with processes.interrupted_by_sigterm():
+            try:
+                return _run_children(words, num_workers, project, children)
+            finally:
+                processes.stop(children.values())
 
 
-def _supervise(given: Sequence[str], num_workers: int, address: str, project: Path) -> int:
-    command = [sys.executable, "-m", "tuning.search", *_without(given, ("--workers", "--chief")), "--chief", address]
-    names = [CHIEF, *(f"worker-{number}" for number in range(num_workers))]
-    variables = {name: _variables(number - 1) for number, name in enumerate(names)}
-    deaths = dict.fromkeys(names, 0)  # since a trial has ended
-    ended = 0
-    children: dict[str, subprocess.Popen] = {}
+def _run_children(words: Sequence[str], num_workers: int, project: Path, children: dict[str, subprocess.Popen]) -> int:
+    devices = gpus()
 
     def start(name: str, how: str) -> None:
-        words = [*command, "--worker-id", name, "--supervised", how]
-        quiet = None if name == CHIEF else subprocess.DEVNULL
-        children[name] = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=quiet, env=os.environ | variables[name], preexec_fn=END_WITH_PARENT
-        )
+        command = processes.python("tuning.search", *words, "--worker-id", name, "--supervised", how)
+        output = None if name == CHIEF else subprocess.DEVNULL
+        children[name] = processes.start(command, gpu_variables(name, devices), stdout=output)
 
-    earlier = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        for name in names:
-            start(name, BEGUN)
-        while True:
-            time.sleep(POLL_SECONDS)
-            for name, child in list(children.items()):
-                status = child.poll()
-                if not status:
-                    continue
-                if status == UsageError.exit_status or (name == CHIEF and status == RunError.exit_status):
-                    return status  # It has said why, and would say the same again.
-                now_ended = sum(trial.status in ENDED for trial in read_trials(project))
-                if now_ended > ended:
-                    ended, deaths = now_ended, dict.fromkeys(names, 0)
-                deaths[name] += 1
-                if deaths[name] >= DEATHS_IN_A_ROW:
-                    raise RunError(f"{name} ended {DEATHS_IN_A_ROW} times: what it said stands above")
-                print(f"{name} ended ({_how(status)}) and is started again", file=sys.stderr)
-                start(name, AGAIN)
-            if children[CHIEF].poll() == 0:
-                _wait(children, END_SECONDS)
-                return 0
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
-        _end(children)
+    names = [CHIEF, *(f"worker-{number}" for number in range(num_workers))]
+    for name in names:
+        start(name, STARTED)
+    num_ended, deaths = 0, dict.fromkeys(names, 0)  # since the last trial ended
+    while children[CHIEF].poll() != 0:
+        time.sleep(POLL_SECONDS)
+        for name, child in list(children.items()):
+            status = child.poll()
+            if not status:
+                continue
+            if status == UsageError.exit_status or (name == CHIEF and status == RunError.exit_status):
+                return status  # It has printed why, and would end in the same way again.
+            now_ended = sum(trial.has_ended for trial in read_trials(project))
+            if now_ended > num_ended:
+                num_ended, deaths = now_ended, dict.fromkeys(names, 0)
+            deaths[name] += 1
+            if deaths[name] >= DEATHS_IN_A_ROW:
+                raise RunError(f"{name} ended {DEATHS_IN_A_ROW} times: its messages are above")
+            print(f"{name}: {processes.how_ended(status)}; it is started again", file=sys.stderr)
+            start(name, RESTARTED)
+    processes.stop(children.values(), END_SECONDS)
+    return 0
 
 
-def environment(chief: str | None, worker_id: str) -> dict[str, str]:
-    """Return the variables by which KerasTuner knows its role. Raises UsageError when the chief's address is none."""
+def role_variables(chief: str | None, worker_id: str) -> dict[str, str]:
+    """Return the variables from which KerasTuner reads its role. Raises UsageError for an address that is none."""
     host, _, port = (chief or "").rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"--chief {chief or ''}: give HOST:PORT, where the chief listens")
@@ -90,80 +94,44 @@ def environment(chief: str | None, worker_id: str) -> dict[str, str]:
 
 
 def chief_address() -> str:
-    """Return where the chief of this process listens, HOST:PORT, as `environment` gave it."""
+    """Return HOST:PORT of the chief, as `role_variables` gave it to this process."""
     return f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
 
 
+def is_supervised(worker_id: str) -> bool:
+    """Return whether an id is one of those that `supervise` gives to workers."""
+    return re.fullmatch(r"worker-\d+", worker_id) is not None
+
+
 def gpus() -> list[str]:
-    """Return the GPUs of this machine as CUDA_VISIBLE_DEVICES names them; those alone that are visible to us."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name not in ("", "-1")]
     if not shutil.which("nvidia-smi"):
         return []
-    told = subprocess.run(
-        ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=False
-    )
-    return told.stdout.split() if told.returncode == 0 else []
+    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False)
+    return answer.stdout.split() if answer.returncode == 0 else []
 
 
-def is_ours(worker_id: str) -> bool:
-    """Tell whether an id is one that `supervise` gives."""
-    return re.fullmatch(r"worker-\d+", worker_id) is not None
-
-
-def _variables(number: int) -> dict[str, str]:
-    """Return what a child's environment has beside ours: a worker gets one GPU, in turn; the chief (-1) none."""
-    devices = gpus()
-    if number < 0:
+def gpu_variables(name: str, devices: Sequence[str]) -> dict[str, str]:
+    """Return the variable that gives each worker one GPU, in turn, and the chief none."""
+    if name == CHIEF:
         return {"CUDA_VISIBLE_DEVICES": "-1"}
+    number = int(name.removeprefix("worker-"))
     return {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {}
 
 
-def _without(given: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Return arguments without these options and their values."""
-    kept, skip = [], False
-    for word in given:
-        if skip:
-            skip = False
-        elif word in options:
-            skip = True
-        elif not word.startswith(tuple(f"{option}=" for option in options)):
-            kept.append(word)
-    return kept
-
-
 @contextlib.contextmanager
-def kept_port() -> Iterator[int]:
-    """Give a port of loopback that nobody takes before the chief listens there, which needs seconds to start.
+def reserved_port() -> Iterator[int]:
+    """Reserve a port of loopback until the chief, which takes seconds to start, listens there.
 
-    A bound socket keeps it; Linux lets a chief listen beside one that does not listen, other systems may not.
+    A bound socket reserves it. On Linux the chief can listen at the same time; on other systems the port is only free.
     """
-    with socket.socket() as keeper:
-        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        keeper.bind(("127.0.0.1", 0))
-        port = keeper.getsockname()[1]
+    with socket.socket() as reserving:
+        reserving.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserving.bind(("127.0.0.1", 0))
+        port = reserving.getsockname()[1]
         if sys.platform != "linux":
-            keeper.close()
+            reserving.close()
         yield port
-
-
-def _interrupt(*_) -> None:
-    raise KeyboardInterrupt
-
-
-def _how(status: int) -> str:
-    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
-
-
-def _wait(children: Mapping[str, subprocess.Popen], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and any(child.poll() is None for child in children.values()):
-        time.sleep(0.1)
-
-
-def _end(children: Mapping[str, subprocess.Popen]) -> None:
-    for end, seconds in (("terminate", 10), ("kill", 10)):
-        for child in children.values():
-            if child.poll() is None:
-                getattr(child, end)()
-        _wait(children, seconds)

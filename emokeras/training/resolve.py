@@ -50,7 +50,7 @@ def resolve(config: AnyConfig, corpus: Corpus, folder: Path) -> Resolved:
     config = with_experiment(config, emotions=corpus.emotions)
     if isinstance(config, EnsembleConfig):
         return _resolve_ensemble(config, corpus, Path(folder))
-    config = _with_absolute_paths(config)
+    config = with_absolute_paths(config)
     config = with_start(config) if config.model.start_from else _with_pretrained_sizes(config)
     members, notes = {}, []
     for branch in config.model.branches:
@@ -83,7 +83,7 @@ def _resolve_ensemble(config: EnsembleConfig, corpus: Corpus, folder: Path) -> R
     return Resolved(replace(config, members=members), members, tuple(notes))
 
 
-def _with_absolute_paths(config: Config) -> Config:
+def with_absolute_paths(config: Config) -> Config:
     """Return the configuration with absolute paths for what it names by file or folder."""
     weights, pretrained, start_from = (
         str(Path(path).absolute()) if path and Path(path).exists() else path

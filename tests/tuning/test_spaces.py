@@ -7,7 +7,7 @@ import pytest
 
 from emokeras.config import Config, override, settings
 from emokeras.recipes import RECIPES
-from tuning.spaces import ALWAYS, OF_EVERY_BODY, Between, OneOf, applies, declare, space_of, to_config
+from tuning.spaces import EVERY_ENCODER, EVERY_RECIPE, Between, OneOf, applies, declare, space_of, to_config
 
 NETWORKS = {name: recipe.config for name, recipe in RECIPES.items() if isinstance(recipe.config, Config)}
 SPACES = {name: space_of(config) for name, config in NETWORKS.items()}
@@ -16,9 +16,9 @@ SPACES = {name: space_of(config) for name, config in NETWORKS.items()}
 @pytest.mark.parametrize("recipe", NETWORKS)
 def test_every_end_of_every_range_is_a_configuration(recipe):
     config, space = NETWORKS[recipe], SPACES[recipe]
-    bodies = ["encoder"] if len(config.encoders) == 1 else [f"encoders.{name}" for name in config.encoders]
-    of_bodies = set() if config.model.branches else {f"{body}.{key}" for body in bodies for key in OF_EVERY_BODY}
-    assert set(ALWAYS) | of_bodies <= set(space)
+    encoders = ["encoder"] if len(config.encoders) == 1 else [f"encoders.{name}" for name in config.encoders]
+    own_paths = set() if config.model.branches else {f"{name}.{key}" for name in encoders for key in EVERY_ENCODER}
+    assert set(EVERY_RECIPE) | own_paths <= set(space)
     for path, own in space.items():
         ends = own.values if isinstance(own, OneOf) else (own.low, own.high)
         for value in ends:
@@ -45,13 +45,13 @@ def test_what_the_tuner_draws_becomes_the_configuration(recipe):
 
 
 @pytest.mark.parametrize("recipe", NETWORKS)
-def test_what_a_search_begins_with_is_the_recipe(recipe):
-    """But for what is 0 where it is searched by equal ratios."""
+def test_the_defaults_of_a_space_are_the_recipe(recipe):
+    """Except a 0 that is searched on a logarithmic scale."""
     config, hyperparameters = NETWORKS[recipe], keras_tuner.HyperParameters()
     declare(hyperparameters, SPACES[recipe], config)
-    begun = to_config(config, {own.name: own.default for own in hyperparameters.space}, SPACES[recipe])
-    was, becomes = settings(config), settings(begun)
-    differing = {path: (was[path], becomes[path]) for path in was if was[path] != becomes[path]}
+    first = to_config(config, {own.name: own.default for own in hyperparameters.space}, SPACES[recipe])
+    before, after = settings(config), settings(first)
+    differing = {path: (before[path], after[path]) for path in before if before[path] != after[path]}
     assert set(differing.values()) <= {(0.0, 1e-7)}
 
 
@@ -63,37 +63,55 @@ def test_what_a_recipe_does_not_use_is_not_searched():
     assert "training.weight_decay" not in SPACES["text-gru"]  # trained by plain Adam
     assert {"encoder.dilations", "encoder.deltas", "mfcc.num_coefficients"} <= SPACES["mfcc-tcn"].keys()
     assert "spectrogram.num_bands" not in SPACES["mfcc-tcn"]
-    # Branches that start from runs are as they were trained.
+    # Branches that start from runs keep their encoders.
     parts = ("encoder.", "encoders.", "mfcc.", "spectrogram.")
     assert not [path for path in SPACES["early-mel-mfcc"] if path.startswith(parts)]
     assert "model.attention_blocks" in SPACES["attention-mel-mfcc"]
     assert "model.attention_blocks" not in SPACES["early-mel-mfcc"]
-    goes_on = override(NETWORKS["attention-mel-text"], {"model.start_from": "somewhere"})
-    assert not [path for path in space_of(goes_on) if path.startswith("model.attention")]
     scratch = override(NETWORKS["early-mel-mfcc"], {"model.branches": []})
     assert "encoders.mfcc.dilations" in space_of(scratch)
 
 
-def test_what_the_tuner_keeps_for_itself_is_no_setting():
-    """Hyperband names the trial that it goes on with, "02" of twenty."""
+def test_a_network_that_starts_from_a_run_keeps_all_but_dropout_and_l2():
+    started = space_of(override(NETWORKS["attention-mel-text"], {"model.start_from": "somewhere"}))
+    of_network = {path for path in started if path.startswith(("encoder", "model.", "spectrogram.", "tokens."))}
+    encoders = {f"encoders.{name}.{key}" for name in ("spectrogram", "tokens") for key in ("dropout", "l2")}
+    assert of_network == {"model.dropout", *encoders}
+
+
+def test_values_that_the_tuner_keeps_for_itself_are_no_settings():
+    """Hyperband names the trial that it continues, "02" of twenty."""
     values = {"model.dropout": 0.25, "tuner/trial_id": "02", "tuner/epochs": 15, "encoder.filters": 96}
-    config = to_config(NETWORKS["mfcc-tcn"], values, {"model.dropout": ALWAYS["model.dropout"]})
+    config = to_config(NETWORKS["mfcc-tcn"], values, {"model.dropout": EVERY_RECIPE["model.dropout"]})
     assert config == override(NETWORKS["mfcc-tcn"], {"model.dropout": 0.25})
 
 
-def test_what_a_network_starts_from_says_what_applies():
-    joined, text, mel = (NETWORKS[name] for name in ("early-mel-mfcc", "attention-mel-text", "mel-resnet"))
-    for path in ("encoder.centered", "encoder.l2", "spectrogram.hop_seconds", "audio.window_seconds", "model.pooling"):
-        assert not applies(path, joined)
-    assert applies("augment.speed_change", joined)
-    assert applies("model.dropout", joined)
-    goes_on = override(mel, {"model.start_from": "somewhere"})
-    told = {
-        path: applies(path, goes_on) for path in ("encoder.l2", "encoder.filters", "model.dropout", "model.pooling")
-    }
-    assert told == {"encoder.l2": True, "encoder.filters": False, "model.dropout": True, "model.pooling": False}
-    # Of several bodies one has it; each pools in a way of its own.
-    assert applies("encoder.filters", text)
-    assert not applies("encoder.squeeze_excitation", text)
-    assert not applies("model.pooling", text)
-    assert applies("model.pooling", mel)
+@pytest.mark.parametrize(
+    ("recipe", "changes", "applying", "others"),
+    [
+        (
+            "early-mel-mfcc",  # starts from runs
+            {},
+            ["augment.speed_change", "model.dropout"],
+            ["encoder.centered", "encoder.l2", "spectrogram.hop_seconds", "audio.window_seconds", "model.pooling"],
+        ),
+        (
+            "mel-resnet",
+            {"model.start_from": "somewhere"},
+            ["encoder.l2", "model.dropout"],
+            ["encoder.filters", "model.pooling"],
+        ),
+        # Of several encoders one is enough; but what one of them refuses cannot be set for all.
+        (
+            "attention-mel-text",
+            {},
+            ["encoder.filters", "encoders.spectrogram.centered"],
+            ["encoder.squeeze_excitation", "encoder.centered", "encoders.tokens.deltas", "model.pooling"],
+        ),
+        ("mel-resnet", {}, ["model.pooling", "encoder.squeeze_excitation"], ["training.refit_epochs"]),
+        ("speech-tcn", {}, ["encoder.centered", "encoder.deltas"], ["encoder.leveled", "augment.speed_change"]),
+    ],
+)
+def test_settings_apply_where_they_change_the_validation_score(recipe, changes, applying, others):
+    config = override(NETWORKS[recipe], changes)
+    assert [path for path in [*applying, *others] if applies(path, config)] == applying
