@@ -1,14 +1,15 @@
-"""How a network is told to learn: schedule, decay, loss, class weights."""
+"""The optimizer, its schedule and weight decay, the loss, and the weights of the emotions in it."""
 
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.utils.class_weight import compute_class_weight
 
 from emokeras.config import TrainingConfig
-from emokeras.training.compile import class_weights, compile_model, set_precision
+from emokeras.training.optimizer import class_weights, compile_model, set_precision
 
 
 def compiled(config, steps_per_epoch=10):
@@ -38,7 +39,7 @@ def test_constant_schedule_is_constant():
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_weight_decay_leaves_biases_and_batch_normalisation_alone(optimizer):
+def test_weight_decay_is_of_kernels_only(optimizer):
     config = TrainingConfig(optimizer=optimizer, schedule="constant", learning_rate=0.1, weight_decay=0.5)
     model = compiled(config)
     for variable in model.trainable_variables:
@@ -49,7 +50,7 @@ def test_weight_decay_leaves_biases_and_batch_normalisation_alone(optimizer):
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6, err_msg=variable.path)
 
 
-def test_muon_moves_a_convolution_in_all_directions_alike_and_the_head_as_adamw_does():
+def test_muon_orthogonalizes_the_step_of_a_convolution_and_updates_the_rest_like_adamw():
     inputs = keras.Input((9, 4))
     frames = keras.layers.Conv1D(6, 3, padding="same")(inputs)
     model = keras.Model(inputs, {"emotion": keras.layers.Dense(3, name="emotion")(frames[:, 0])})
@@ -57,26 +58,27 @@ def test_muon_moves_a_convolution_in_all_directions_alike_and_the_head_as_adamw_
     random = np.random.default_rng(0)
     gradients = [random.normal(size=value.shape).astype(np.float32) for value in before]
 
-    moved = {}
-    for optimizer in ("adamw", "muon"):
+    def steps_of(optimizer: str, traced: bool = False) -> list[np.ndarray]:
         for variable, value in zip(model.trainable_variables, before, strict=True):
             variable.assign(value)
         config = TrainingConfig(optimizer=optimizer, schedule="constant", learning_rate=0.01, weight_decay=0)
         compile_model(model, config, 10)
-        model.optimizer.apply(gradients)
-        moved[optimizer] = [
-            variable.numpy() - value for variable, value in zip(model.trainable_variables, before, strict=True)
-        ]
+        (tf.function(model.optimizer.apply) if traced else model.optimizer.apply)(gradients)
+        return [variable.numpy() - value for variable, value in zip(model.trainable_variables, before, strict=True)]
 
-    step, gradient = moved["muon"][0].reshape(12, 6), gradients[0].reshape(12, 6)
+    muon = steps_of("muon")
+
+    step, gradient = muon[0].reshape(12, 6), gradients[0].reshape(12, 6)
     sizes = np.linalg.svd(step, compute_uv=False) / (0.01 * 0.2 * 12**0.5)  # Liu et al.'s factor is 0.2 √12 here.
     assert np.ptp(np.linalg.svd(gradient, compute_uv=False)) > 2
     assert sizes.min() > 0.68  # Five Newton-Schulz iterations bring singular values to 0.7 to 1.2.
     assert sizes.max() < 1.21
     left, _, right = np.linalg.svd(gradient, full_matrices=False)
     assert np.vdot(step, -left @ right) / np.linalg.norm(step) / 6**0.5 > 0.98  # the gradient's polar factor, downhill
-    for own, adamw in zip(moved["muon"][1:], moved["adamw"][1:], strict=True):
+    for own, adamw in zip(muon[1:], steps_of("adamw")[1:], strict=True):
         np.testing.assert_allclose(own, adamw, rtol=1e-4, atol=1e-7)
+    for own, in_graph in zip(muon, steps_of("muon", traced=True), strict=True):
+        np.testing.assert_allclose(own, in_graph, rtol=1e-3, atol=1e-6)
 
 
 def test_accumulated_batches_make_one_update_of_their_mean_gradient():
@@ -122,9 +124,9 @@ def test_an_emotion_without_training_clips_does_not_shift_the_others():
     np.testing.assert_allclose(weights[[0, 2]], 1)
 
 
-def test_mixed_precision_on_a_cpu_stays_float32_and_says_so():
-    said = []
-    set_precision(TrainingConfig(mixed_precision=True), said.append)
+def test_mixed_precision_on_a_cpu_stays_float32_and_is_reported():
+    lines = []
+    set_precision(TrainingConfig(mixed_precision=True), lines.append)
     assert keras.config.dtype_policy().name == "float32"
-    assert len(said) == 1
-    assert "float32" in said[0]
+    assert len(lines) == 1
+    assert "float32" in lines[0]
