@@ -150,7 +150,7 @@ def test_all_clips_train_and_nothing_is_measured(demo_folder, demo_corpus, tmp_p
     """Such a run goes on as any other, and predicts; its figures cannot be kept, there are none."""
     folder = tmp_path / "run"
     assert run_train(demo_folder, folder, "--protocol", "all", "--epochs", "2") == 0
-    assert "all 40 clips have trained mel-cnn3: nothing is measured" in capsys.readouterr().out
+    assert "mel-cnn3 was trained on all 40 clips: no clip is left to test" in capsys.readouterr().out
     metrics = runs.read_metrics(folder)
     assert (metrics["num_train"], metrics["num_validation"], metrics["num_test"]) == (40, 0, 0)
     assert metrics["best_epoch"] == 2
