@@ -35,9 +35,6 @@ class Waveforms:
         start = tf.where(clip > 0, self.stops[tf.maximum(clip - 1, 0)], 0)
         return self.samples[start : self.stops[clip]]
 
-    def __len__(self) -> int:
-        return len(self.stops)
-
 
 def steps_per_epoch(num_clips: int, config: Config) -> int:
     """Return the number of full batches in a training epoch. The remaining clips differ from epoch to epoch."""

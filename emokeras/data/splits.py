@@ -56,14 +56,7 @@ PROTOCOLS = {
 LUNA_TEST_ACTORS = ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8, 17, 21, 23, 24), (1, 4, 9, 22))
 LUNA_VALIDATION_ACTORS = ((3, 6), (10, 11), (8, 17), (1, 14), (2, 5))
 # Ma et al., "EmoBox", Interspeech 2024; validation: the first two actors of the next fold.
-EMOBOX_TEST_ACTORS = (
-    (1, 11, 20, 21),
-    (4, 10, 12, 14),
-    (8, 9, 19, 23),
-    (3, 5, 7, 24),
-    (2, 15, 16, 18),
-    (6, 13, 17, 22),
-)
+EMOBOX_TEST_ACTORS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
 EMOBOX_VALIDATION_ACTORS = tuple(actors[:2] for actors in (*EMOBOX_TEST_ACTORS[1:], EMOBOX_TEST_ACTORS[0]))
 
 
@@ -183,37 +176,37 @@ def _draw(corpus: Corpus, experiment: ExperimentConfig, indices: np.ndarray, fra
     return drawn
 
 
-def _keep_together(corpus: Corpus, sides: np.ndarray, among: np.ndarray, seed: int) -> np.ndarray:
-    """Return `sides` with all clips of one recording on one side, and the sizes of the sides unchanged.
+def _keep_together(corpus: Corpus, parts: np.ndarray, movable: np.ndarray, seed: int) -> np.ndarray:
+    """Return `parts` with all clips of one recording in one part, and the sizes of the parts unchanged.
 
-    A recording goes to the side of most of its clips, on a tie to that of the first. In exchange a clip that is alone
-    changes sides, of the same emotion where there is one. Without such a clip the sizes change.
+    A recording goes to the part with most of its clips, on a tie to that of its first. In exchange a clip without
+    copies changes parts, of the same emotion where there is one. Where there is no such clip, the sizes change.
 
     Parameters
     ----------
-    sides: [clips], two or more values.
-    among: bool [clips], the clips that may change sides.
+    parts: [clips], two or more values.
+    movable: bool [clips], the clips that may change parts.
     """
-    sides = sides.copy()
+    parts = parts.copy()
     emotions = _emotions(corpus)
     groups = _same_content(corpus)
-    alone = among.copy()
+    single = movable.copy()
     for group in groups:
-        alone[group] = False
-    order = np.random.default_rng(seed).permutation(len(sides))
+        single[group] = False
+    order = np.random.default_rng(seed).permutation(len(parts))
     for group in groups:
-        group = [index for index in group if among[index]]
-        here = [sides[index] for index in group]
+        group = [index for index in group if movable[index]]
+        here = [parts[index] for index in group]
         home = max(here, key=here.count, default=None)
         for index in group:
-            if sides[index] == home:
+            if parts[index] == home:
                 continue
-            swappable = order[alone[order] & (sides[order] == home)]
+            swappable = order[single[order] & (parts[order] == home)]
             if swappable.size:  # The first of the same emotion, else the first.
                 partner = swappable[np.argmax(emotions[swappable] == emotions[index])]
-                sides[partner] = sides[index]
-            sides[index] = home
-    return sides
+                parts[partner] = parts[index]
+            parts[index] = home
+    return parts
 
 
 def _fixed_actors(corpus: Corpus, experiment: ExperimentConfig, tests: Sequence, validations: Sequence) -> np.ndarray:
