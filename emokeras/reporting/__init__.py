@@ -1,1 +1,1 @@
-"""What is kept and shown: metrics, run folders, tables, pictures."""
+"""Metrics, plots, and the tables that the commands print."""

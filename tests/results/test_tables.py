@@ -1,4 +1,4 @@
-"""The row of a recipe: means, pooled figures and what is said of its folds and settings."""
+"""The row of a recipe: means, pooled figures, missing folds and differing settings."""
 
 import json
 
