@@ -20,15 +20,15 @@ def test_a_run_trained_under_jax_has_the_same_predictions_under_tensorflow(demo_
     pytest.importorskip("jax", reason="the extra test brings jax")
     folder = tmp_path / "run"
     # With a moving average of the weights, which validation borrows, and mixed styles, masks and dropout.
-    settings = [*tiny_arguments("mel-resnet"), "--set", "training.ema_momentum=0.5", "--epochs", "2"]
+    settings = [*tiny_arguments("mel-resnet"), "--set", "training.ema_momentum=0.5"]
     settings += ["--set", "augment.style_mixing_probability=0.5"]
     command = [sys.executable, "-m", "emokeras.train", "mel-resnet", "--corpus", str(demo_folder), *settings]
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     options = {"env": environment, "cwd": Path(__file__).parents[2], "capture_output": True, "text": True}
     trained = subprocess.run([*command, "--run-dir", str(folder)], **options)
     assert trained.returncode == 0, trained.stderr
-    first, second = (row["loss"] for row in runs.read_history(folder / "history.csv"))
-    assert second < first
+    first, *_, last = (row["loss"] for row in runs.read_history(folder / "history.csv"))
+    assert last < first
     assert runs.read_metrics(folder)["backend"] == "jax"
 
     assert evaluate.main([str(folder), "--corpus", str(demo_folder), "--output", str(tmp_path / "again")]) == 0

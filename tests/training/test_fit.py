@@ -1,4 +1,4 @@
-"""The stages of a training and the refit on validation clips; a run broken in any of them continues as an unbroken one."""
+"""The stages of a training and the refit; a run that was broken in any of them continues as an unbroken one."""
 
 import keras
 import numpy as np
