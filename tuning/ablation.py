@@ -91,7 +91,6 @@ def plan_trainings(
     ideas: Mapping[str, Mapping[str, Any]],
     folds: Sequence[int],
     seeds: Sequence[int],
-    say=print,
     given: str = "",
 ) -> list[Training]:
     """Return the trainings of an ablation: for each fold and seed the recipe, and the recipe with each idea that
@@ -110,11 +109,11 @@ def plan_trainings(
         if idea not in IDEAS:
             override(config, values)  # Refuses a wrong setting of --change; not all IDEAS fit all recipes.
         if not all(applies(path, config) for path in values):
-            say(f"{idea}: changes nothing in {config.recipe}")
+            print(f"{idea}: changes nothing in {config.recipe}")
             continue
         changed = override(config, values)
         if changed == config:
-            say(f"{idea}: {config.recipe} has it already")
+            print(f"{idea}: {config.recipe} has it already")
             continue
         before, after = settings(config), settings(changed)
         changes = [

@@ -9,7 +9,7 @@ continues with the same command. Runs and figures go where those of `python -m t
 import argparse
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -22,34 +22,32 @@ from tuning.measurements import UNCHANGED, Row, Trained
 from tuning.spaces import recipe_config
 
 
-def combinations(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the members that are averaged, by idea: all, and all without each."""
-    return {UNCHANGED: tuple(names)} | {
-        f"without {name}": tuple(other for other in names if other != name) for name in names
-    }
-
-
-def combination_key(configs: Mapping[str, Config], idea: str, names: Sequence[str], corpus: str, given: str) -> Row:
-    """Return what identifies the row of a combination.
+def combinations(configs: Mapping[str, Config], corpus: str, given: str) -> dict[tuple[str, ...], Row]:
+    """Return the members to average, all and all without each, with what identifies their rows.
 
     Parameters
     ----------
-    configs: of all members; names: of those that are averaged; given: what was set in all of them before, in words.
+    configs: of all members, by name; given: what was set in all of them before, in words.
     """
 
-    def digest_of(names: Sequence[str]) -> str:
+    def digest_of(names: Iterable[str]) -> str:
         return hashlib.sha256(" ".join(measurements.digest(configs[name]) for name in names).encode()).hexdigest()[:8]
 
-    return measurements.row_key(
-        next(iter(configs.values())).experiment,
-        corpus=corpus,
-        recipe="mean of the logits of " + ", ".join(configs),
-        plain=digest_of(list(configs)),
-        epochs=", ".join(str(config.training.epochs) for config in configs.values()),
-        idea=idea,
-        changes=given if idea == UNCHANGED else "",
-        config=digest_of(names),
-    )
+    ideas = {tuple(configs): UNCHANGED}
+    ideas |= {tuple(other for other in configs if other != name): f"without {name}" for name in configs}
+    return {
+        names: measurements.row_key(
+            next(iter(configs.values())).experiment,
+            corpus=corpus,
+            recipe="mean of the logits of " + ", ".join(configs),
+            plain=digest_of(configs),
+            epochs=", ".join(str(config.training.epochs) for config in configs.values()),
+            idea=idea,
+            changes=given if idea == UNCHANGED else "",
+            config=digest_of(names),
+        )
+        for names, idea in ideas.items()
+    }
 
 
 def ensemble_figures(members: Sequence[Trained], emotions: Sequence[str]) -> Row:
@@ -110,11 +108,8 @@ def _work(arguments: argparse.Namespace) -> None:
     for own in trainings:
         experiment = next(iter(own.values())).experiment
         where = f"fold {experiment.fold}, seed {experiment.seed}"
-        keys = {
-            names: combination_key(own, idea, names, corpus.name, given)
-            for idea, names in combinations(arguments.recipes).items()
-        }
         rows = measurements.read_rows(path)
+        keys = combinations(own, corpus.name, given)
         missing = {names: key for names, key in keys.items() if not measurements.is_measured(key, rows)}
         if not missing:
             print(f"{where}: done already")

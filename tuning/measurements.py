@@ -39,7 +39,7 @@ have. One clip of a fold's 120 to 300 is 0.3 to 0.8 %: a gain of 2 or less is no
 loss (cross-entropy, lower is better) shows smaller differences. Settings next to "as it is" apply to its whole table.
 
 In the table of an ensemble each row leaves out one member, so a negative gain is what the member contributes. Members
-are trained separately; the ensemble is the mean of their logits after the last epoch.
+are trained separately; the ensemble is the mean of their logits, with the weights that each run keeps.
 
 Some early rows have names or settings of that time: "equalisation", "breath before and after the words" (a longer
 window with less trimming), "less each clip's mean" (cepstral mean normalization), "other vocal tracts" (vocal tract

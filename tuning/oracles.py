@@ -80,7 +80,7 @@ def make_oracle(plan: Plan) -> keras_tuner.Oracle:
     options = {
         "objective": keras_tuner.Objective(plan.objective, "min" if plan.objective.endswith("loss") else "max"),
         "hyperparameters": space,
-        "seed": plan.seed + 1,  # KerasTuner takes 0 for no seed.
+        "seed": plan.config.experiment.seed + 1,  # KerasTuner takes 0 for no seed.
         "allow_new_entries": False,
         "max_consecutive_failed_trials": plan.max_trials + 1,  # Failed trials never end a search.
     }
@@ -92,6 +92,6 @@ def make_oracle(plan: Plan) -> keras_tuner.Oracle:
             points = max(3, min(3 * len(plan.space), plan.max_trials // 3))
             oracle = BayesianOracle(max_trials=plan.max_trials, num_initial_points=points, **options)
         case "hyperband":
-            oracle = HyperbandOracle(plan.epochs, plan.max_trials, **options)
+            oracle = HyperbandOracle(plan.config.training.epochs, plan.max_trials, **options)
     oracle.verbose = 0
     return oracle

@@ -34,14 +34,6 @@ class Plan:
     executions: int = 1
 
     @property
-    def seed(self) -> int:
-        return self.config.experiment.seed
-
-    @property
-    def epochs(self) -> int:
-        return self.config.training.epochs
-
-    @property
     def project(self) -> Path:
         """KerasTuner's files."""
         return self.folder / PROJECT
@@ -52,7 +44,7 @@ class Plan:
 
     def run_folder(self, trial: str, execution: int) -> Path:
         """Return the folder of one training of a trial; executions are counted from 0."""
-        return self.trial_folder(trial) / f"seed-{self.seed + execution}"
+        return self.trial_folder(trial) / f"seed-{self.config.experiment.seed + execution}"
 
 
 def plan_search(arguments: argparse.Namespace) -> Plan:

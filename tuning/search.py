@@ -69,13 +69,11 @@ def _lead(plan: Plan, corpus: Corpus, role: str, supervised: str) -> None:
         """Without a chief there are no workers; those that `supervise` has just started have no trials yet."""
         return not role or (supervised == workers.STARTED and workers.is_supervised(worker))
 
-    progress = Progress(plan)
-    tuner = Tuner(plan, corpus, progress.update, is_gone=is_gone)
+    tuner = Tuner(plan, corpus, Progress(plan).update, is_gone=is_gone)
     if num_ended >= plan.max_trials:
         print("this search is finished; a larger --max-trials continues it")
     elif role == workers.CHIEF:
-        with progress.every_second():
-            tuner.lead()
+        tuner.lead()
     else:
         tuner.run()
 
@@ -88,7 +86,7 @@ def _print_best(plan: Plan) -> None:
         why = next((trial.reason for trial in trials if trial.reason), "no reason is known")
         raise RunError(f"{plan.folder}: no trial was completed ({why}): mend it, and give another --search-dir")
     print(f"best: trial {best.name}, {plan.objective} {best.score:.4f}")
-    unused_seed = plan.seed + plan.executions
+    unused_seed = plan.config.experiment.seed + plan.executions
     print(f"to train it: python -m emokeras.train --config {plan.folder / 'best.json'} --seed {unused_seed}")
 
 

@@ -1,9 +1,7 @@
 """The trials of a search as KerasTuner keeps them: reading them, their table and picture, and a line as each ends."""
 
-import contextlib
 import json
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +78,7 @@ def draw_scores(plan: Plan, trials: Sequence[Trial]):
         else:
             panels[path] = search_plots.Panel(values, choices=own.values)
     scores = np.array([trial.score for trial in completed])
-    epochs = np.array([trial.values.get("tuner/epochs", plan.epochs) for trial in completed])
+    epochs = np.array([trial.values.get("tuner/epochs", plan.config.training.epochs) for trial in completed])
     best = completed.index(best_trial(completed, plan.objective))
     return search_plots.scores_by_setting(panels, scores, best, plan.objective, epochs)
 
@@ -91,37 +89,17 @@ class Progress:
     def __init__(self, plan: Plan):
         self.plan = plan
         self.printed = {trial.name for trial in read_trials(plan.project) if trial.has_ended}
-        self.lock = threading.Lock()
 
     def update(self) -> None:
         """Print what has ended since the last call, and write the results."""
-        with self.lock:
-            trials = read_trials(self.plan.project)
-            new = [trial for trial in trials if trial.has_ended and trial.name not in self.printed]
-            best = best_trial(trials, self.plan.objective)
-            for trial in new:
-                self.printed.add(trial.name)
-                is_scored = trial.status == "COMPLETED"
-                outcome = f"{self.plan.objective} {trial.score:.4f}" if is_scored else f"failed: {trial.reason}"
-                so_far = f"; best {best.score:.4f} (trial {best.name})" if best else ""
-                print(f"[{len(self.printed)}/{self.plan.max_trials}] trial {trial.name}: {outcome}{so_far}", flush=True)
-            if new:
-                write_results(self.plan, trials)
-
-    @contextlib.contextmanager
-    def every_second(self) -> Iterator[None]:
-        """Update each second while the block runs, and once after it."""
-        stop = threading.Event()
-
-        def watch():
-            while not stop.wait(1.0):
-                self.update()
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-            self.update()
+        trials = read_trials(self.plan.project)
+        new = [trial for trial in trials if trial.has_ended and trial.name not in self.printed]
+        best = best_trial(trials, self.plan.objective)
+        for trial in new:
+            self.printed.add(trial.name)
+            is_scored = trial.status == "COMPLETED"
+            outcome = f"{self.plan.objective} {trial.score:.4f}" if is_scored else f"failed: {trial.reason}"
+            so_far = f"; best {best.score:.4f} (trial {best.name})" if best else ""
+            print(f"[{len(self.printed)}/{self.plan.max_trials}] trial {trial.name}: {outcome}{so_far}", flush=True)
+        if new:
+            write_results(self.plan, trials)

@@ -45,7 +45,7 @@ class Tuner(base_tuner.BaseTuner):
     Parameters
     ----------
     corpus: None for a chief, which does not train.
-    trial_ended: called after each trial.
+    update_progress: called after each trial; by a chief, twice a second.
     restarted: whether this worker died in the trial that it is given first.
     is_gone: whether a worker, by its id, that had a trial when the search was stopped will not come back.
     """
@@ -54,11 +54,11 @@ class Tuner(base_tuner.BaseTuner):
         self,
         plan: Plan,
         corpus: Corpus | None,
-        trial_ended: Callable[[], None] | None = None,
+        update_progress: Callable[[], None] = lambda: None,
         restarted: bool = False,
         is_gone: Callable[[str], bool] = lambda worker: False,
     ):
-        self.plan, self.corpus, self.trial_ended, self.restarted = plan, corpus, trial_ended, restarted
+        self.plan, self.corpus, self.update_progress, self.restarted = plan, corpus, update_progress, restarted
         with contextlib.redirect_stdout(io.StringIO()):  # It prints the names of files that it reads.
             super().__init__(make_oracle(plan), directory=str(plan.folder), project_name=PROJECT)
         if not self._is_worker():
@@ -107,19 +107,20 @@ class Tuner(base_tuner.BaseTuner):
         waited_for, idle_since = set(), time.monotonic()
         while not (servicer.stop_triggered and oracle_chief.exit_chief(self.oracle)):
             time.sleep(IDLE_SECONDS)
+            self.update_progress()
             ongoing = dict(self.oracle.ongoing_trials)
             if ongoing or not servicer.stop_triggered:
                 idle_since = time.monotonic()
             if servicer.stop_triggered:
                 for worker in ongoing.keys() - waited_for:
-                    print(
-                        f"waiting for {worker}, which has trial {ongoing[worker].trial_id}: start it again if it died"
-                    )
+                    trial = ongoing[worker].trial_id
+                    print(f"waiting for {worker}, which has trial {trial}: if it died, start it again", flush=True)
                     waited_for.add(worker)
             if time.monotonic() - idle_since > LOST_SECONDS:
                 print(f"{', '.join(sorted(self.oracle.tuner_ids))} did not ask for a trial again: the search ends")
                 break
         server.stop(grace=1.0).wait()
+        self.update_progress()
 
     def wait_for_chief(self) -> None:
         """Return once the chief answers. Raises RunError after KerasTuner's time limit, an hour."""
@@ -146,18 +147,16 @@ class Tuner(base_tuner.BaseTuner):
         time.sleep(IDLE_SECONDS)  # KerasTuner asks again at once where the oracle waits for the trials of others.
 
     def on_trial_begin(self, trial):
-        if self.trial_ended:  # A worker prints nothing.
-            values = trial.hyperparameters.values
-            texts = [
-                f"{path} {values[path]:.3g}" if isinstance(values[path], float) else f"{path} {values[path]}"
-                for path in self.plan.space
-            ]
-            print(f"trial {trial.trial_id}: {' · '.join(texts)}")
+        values = trial.hyperparameters.values
+        texts = [
+            f"{path} {values[path]:.3g}" if isinstance(values[path], float) else f"{path} {values[path]}"
+            for path in self.plan.space
+        ]
+        print(f"trial {trial.trial_id}: {' · '.join(texts)}")
 
     def on_trial_end(self, trial):
         super().on_trial_end(trial)
-        if self.trial_ended:
-            self.trial_ended()
+        self.update_progress()
 
     def run_trial(self, trial, *_, **__):
         """Train a trial's configuration with each seed; return the mean of their scores."""
@@ -196,7 +195,7 @@ class Tuner(base_tuner.BaseTuner):
             earlier, own = settings(read_config(folder / "config.json")), settings(config)
             if any(earlier[path] != own[path] for path in self.plan.space):
                 raise RunError(f"{folder} holds a training with other settings: give another --search-dir")
-        train_unscored(config, self.corpus, folder, values.get("tuner/epochs", self.plan.epochs))
+        train_unscored(config, self.corpus, folder, values.get("tuner/epochs", self.plan.config.training.epochs))
         history = read_history(folder / "history.csv")
         epoch = best_epoch(history, config.training.select_by)
         return next(row[self.plan.objective] for row in history if row["epoch"] == epoch)

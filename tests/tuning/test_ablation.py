@@ -16,7 +16,7 @@ MEL, MFCC, WORDS, SPEECH = (RECIPES[name].config for name in ("mel-cnn3", "mfcc-
 
 
 def planned(config, *changes) -> list[str]:
-    """Return the changes, "section.key=value", that are worth a training."""
+    """Return the changes, "section.key=value", that get a training."""
     ideas = ablation.choose_ideas(None, changes)
     unchanged, *trainings = ablation.plan_trainings(config, ideas, [0], [0])
     assert unchanged.idea == UNCHANGED
