@@ -46,13 +46,19 @@ def test_a_folder_is_written_in_one_step(tmp_path):
         temporary.mkdir()
         (temporary / "config.json").write_text("{}")
         assert not path.exists()
+        inode = temporary.stat().st_ino
+    assert path.stat().st_ino == inode  # It was renamed, not copied.
     assert (path / "config.json").read_text() == "{}"
     assert os.listdir(tmp_path) == ["member"]
 
 
-def test_text_is_written_as_utf_8_with_its_line_ends(tmp_path):
-    write_text(tmp_path / "page.md", "é\r\nb\n")
-    assert (tmp_path / "page.md").read_bytes() == "é\r\nb\n".encode()
+def test_text_replaces_a_file_as_utf_8_with_its_line_ends(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text("old")
+    old = path.stat().st_ino
+    write_text(path, "é\r\nb\n")
+    assert path.read_bytes() == "é\r\nb\n".encode()
+    assert path.stat().st_ino != old  # The old file was not written over.
 
 
 # CSV

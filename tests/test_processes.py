@@ -181,9 +181,10 @@ else:
 @on_linux
 @pytest.mark.parametrize("role", ["training", "benchmark"])
 def test_children_end_when_their_parent_is_killed(tmp_path, role):
-    parent = subprocess.Popen([sys.executable, "-c", CHAIN, role, CHAIN, WAIT, str(tmp_path)], stdout=subprocess.PIPE)
+    parent = subprocess.Popen([sys.executable, "-c", CHAIN, role, CHAIN, WAIT, str(tmp_path)])
     children = [number_in(tmp_path / name) for name in "ab"]
     assert all(is_running(child) for child in children)
     parent.kill()
-    parent.communicate()
-    wait_for(lambda: not any(is_running(child) for child in children), what="the end of the children")
+    parent.wait()
+    # By themselves they would wait a minute.
+    wait_for(lambda: not any(is_running(child) for child in children), 30, "the end of the children")
