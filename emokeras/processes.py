@@ -115,8 +115,8 @@ def run_side_by_side(commands: Mapping[str, Sequence[str]], at_once: int, say: C
 
     Raises
     ------
-    RunError, UsageError: a command failed, the second where its exit status says that its arguments are wrong; the
-    message is the one line that it printed, or how it ended.
+    RunError: a command failed; the message is the one line that it printed, or how it ended.
+    UsageError: the same with exit status 2: its arguments are wrong.
     """
     waiting = dict(commands)
     children: dict[str, subprocess.Popen] = {}

@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="a config.json instead of a recipe")
     parser.add_argument("--run-dir", type=Path, metavar="D", help="the run folder (default: a new one under runs/)")
-    parser.add_argument("--resume", type=Path, metavar="D", help="go on with an interrupted run")
+    parser.add_argument("--resume", type=Path, metavar="D", help="continue an interrupted run")
     parser.add_argument("--results", type=Path, metavar="D", help="keep a copy of the figures under D, for RESULTS.md")
     parser.add_argument(
         "--members-at-once",

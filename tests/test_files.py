@@ -131,7 +131,7 @@ def test_a_killed_process_holds_no_lock(tmp_path):
     path = tmp_path / "lock"
     holder = other_process(path, 60)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(RunError, match="mine to say"), locked(path, "mine to say"):
+    with pytest.raises(RunError, match="held elsewhere"), locked(path, "held elsewhere"):
         pytest.fail("the other process holds it")
     holder.send_signal(signal.SIGKILL)
     holder.communicate()

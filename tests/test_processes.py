@@ -14,7 +14,7 @@ from children import is_running, wait_for
 from emokeras import processes
 from emokeras.errors import RunError, UsageError
 
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="a signal at the death of the parent is Linux only")
 # A child that has begun when the file of its process number is there, and then waits.
 WAIT = """
 import os, pathlib, sys, time
@@ -54,7 +54,7 @@ def test_a_command_runs_to_its_end_with_our_output(capfd):
     assert processes.python("emokeras.train", "mel-cnn3") == [sys.executable, "-m", "emokeras.train", "mel-cnn3"]
 
 
-def test_how_a_child_ended_is_said_in_words():
+def test_how_a_child_ended_is_given_in_words():
     status = processes.run(python("import os; os.kill(os.getpid(), 9)"))
     assert processes.how_ended(status) == "ended by SIGKILL"
     assert processes.how_ended(3) == "exit status 3"
@@ -135,7 +135,7 @@ def test_the_error_of_one_is_raised_and_ends_the_others(tmp_path, code, error, m
         processes.run_side_by_side({**commands, "later": python("pass")}, 2, lines.append)
     assert type(caught.value) is error
     assert str(caught.value) == f"bad: {message}"
-    assert not any("error:" in line for line in lines)  # It is said once.
+    assert not any("error:" in line for line in lines)  # The error is raised, not printed.
     assert not is_running(number_in(tmp_path / "good"))
     assert time.monotonic() - begun < 30
 

@@ -273,7 +273,7 @@ def _validate(tree: Any, where: str) -> AnyConfig:
 def _first_fault(error: ValidationError) -> str:
     first = error.errors()[0]
     parts = [str(part) for part in first["loc"]]
-    if "encoders" in parts:  # After the input's name comes the kind, by which pydantic tells the encoders apart.
+    if "encoders" in parts:  # After the input's name comes the kind, by which pydantic chooses the encoder.
         kind = parts.index("encoders") + 2
         del parts[kind : kind + 1]
     path = ".".join(parts)

@@ -62,7 +62,7 @@ def whole_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a config.json holds by dotted path, except for recipe and experiment and for inputs that its networks
     do not take; of an ensemble the method, its members in their order, and the settings of each.
 
-    A setting that the file lacks is newer than the run, which was trained as the setting's default says. Settings of
+    A setting that the file lacks is newer than the run, which was trained with the setting's default. Settings of
     earlier versions that were removed are in `removed_settings`.
     """
     tree, _ = upgrade(tree)

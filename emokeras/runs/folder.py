@@ -5,7 +5,7 @@
     history.csv     one row per epoch                       validation_predictions.csv   of the validation clips
 
 beside model.keras, pictures, checkpoints/ and tensorboard/; under refit/ history and checkpoints of the refit. An
-ensemble has its members' runs under members/NAME/, and ensemble.json, which says how they are combined.
+ensemble has its members' runs under members/NAME/, and ensemble.json with the method and weights.
 """
 
 import re

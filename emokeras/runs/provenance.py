@@ -20,7 +20,7 @@ def write_earlier_splits(folder: Path, rows: Sequence[Mapping[str, str]]) -> Non
 
 def read_earlier_splits(folders: Iterable[Path]) -> list[dict[str, str]]:
     """Read how clips were used before the own training of the networks in these folders, if at all. Of a clip that one
-    network trained on and another did not, the row that says "train" comes last."""
+    network trained on and another did not, the row with "train" comes last."""
     rows = [
         row
         for folder in folders
