@@ -95,9 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("model", type=Path, metavar="RUN|MODEL", help="a run folder or an exported model")
     parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv (default: its own)")
     parser.add_argument("--subset", choices=("train", "validation", "test"), default="test")
-    parser.add_argument(
-        "--output", type=Path, metavar="D", help="write metrics, predictions and confusion matrix to D"
-    )
+    parser.add_argument("--output", type=Path, metavar="D", help="write metrics, predictions and confusion matrix to D")
     return commandline.run_command(_work, parser.parse_args(argv))
 
 
