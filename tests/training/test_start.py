@@ -47,7 +47,10 @@ def starting(model, **settings):
 def test_the_network_starts_with_the_weights_of_the_trained_one(source, request, demo_corpus):
     config = with_experiment(with_start(starting(request.getfixturevalue(source))), emotions=demo_corpus.emotions)
     trained = request.getfixturevalue("trained_run")
-    network, other = run.make_network(config, is_new=True), keras.saving.load_model(trained / "model.keras")
+    network, other = (
+        run.make_network(config, is_new=True),
+        keras.saving.load_model(trained / "model.keras", compile=False),
+    )
     assert len(network.weights) == len(other.weights)
     for weight, expected in zip(network.weights, other.weights, strict=True):
         np.testing.assert_array_equal(weight, expected)
@@ -58,7 +61,10 @@ def test_the_network_starts_with_the_weights_of_the_trained_one(source, request,
 def test_with_other_emotions_the_logits_start_from_random_weights(trained_run, demo_corpus):
     emotions = tuple(reversed(demo_corpus.emotions))
     config = with_experiment(with_start(starting(trained_run)), emotions=emotions)
-    network, other = run.make_network(config, is_new=True), keras.saving.load_model(trained_run / "model.keras")
+    network, other = (
+        run.make_network(config, is_new=True),
+        keras.saving.load_model(trained_run / "model.keras", compile=False),
+    )
     *encoder, kernel, bias = zip(network.weights, other.weights, strict=True)
     assert all(np.array_equal(weight, expected) for weight, expected in encoder)
     assert not np.array_equal(*kernel)
@@ -85,8 +91,8 @@ def test_an_export_is_fine_tuned_on_another_corpus(exported, demo_folder, other_
     assert runs.read_metrics(tmp_path / "run")["num_train"] == 24
     config = read_config(tmp_path / "run" / "config.json")
     assert config.spectrogram.num_bands == TINY["spectrogram.num_bands"]
-    first = keras.saving.load_model(start_folder(Path(config.model.start_from)) / "model.keras")
-    after = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    first = keras.saving.load_model(start_folder(Path(config.model.start_from)) / "model.keras", compile=False)
+    after = keras.saving.load_model(tmp_path / "run" / "model.keras", compile=False)
     kernels = [[layer.kernel.numpy() for layer in model.layers if hasattr(layer, "kernel")] for model in (first, after)]
     *encoder, logits = zip(*kernels, strict=True)
     assert all(np.array_equal(*pair) for pair in encoder)
@@ -114,7 +120,7 @@ def test_a_branch_keeps_its_earlier_clips_and_its_normalization(trained_run, dem
     config = read_config(branch / "config.json")
     both = replace(config, encoders=config.encoders | {"mfcc": TcnConfig(filters=8)})
     both = override(both, {"model.branches": [str(branch)]})
-    network = keras.saving.load_model(branch / "model.keras")
+    network = keras.saving.load_model(branch / "model.keras", compile=False)
     normalization = network.get_layer("spectrogram_normalization")
     normalization.set_weights([weight + 1 for weight in normalization.get_weights()])
     network.save(branch / "model.keras")
@@ -161,7 +167,7 @@ def test_a_network_of_older_layers_can_be_started_from(trained_run, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(encoders, "NormalizedConvolution", two_layers)
         network = build_model(config)
-    trained = keras.saving.load_model(older / "model.keras")
+    trained = keras.saving.load_model(older / "model.keras", compile=False)
     for weight, other in zip(network.weights, trained.weights, strict=True):
         weight.assign(other)
     network.save(older / "model.keras")
