@@ -34,7 +34,11 @@ MEL_16K = {
 RESNET = {"encoder.filters": [4, 8, 8]}
 TCN = {"encoder.filters": 8, "encoder.dilations": [1, 4]}
 REFIT = {"training.refit_epochs": 2}
-MEL_AND_MFCC = {"encoders.spectrogram.filters": [4, 8, 8], "encoders.mfcc.filters": 8, "encoders.mfcc.dilations": [1, 4]}
+MEL_AND_MFCC = {
+    "encoders.spectrogram.filters": [4, 8, 8],
+    "encoders.mfcc.filters": 8,
+    "encoders.mfcc.dilations": [1, 4],
+}
 ATTENTION = {"model.attention_units": 8, "model.attention_heads": 2}
 
 
@@ -72,7 +76,8 @@ def trainings(folder: Path, runs: Path) -> dict[str, tuple[str, dict, list[str]]
         "tcn": ("mfcc-tcn", TCN, []),
         "tcn-variants": (
             "mfcc-tcn",
-            TCN | {"augment.variants": ["pitch-up", "noise"], "augment.crop_share": 0.3, "augment.vocal_tract_change": 0.1},
+            TCN
+            | {"augment.variants": ["pitch-up", "noise"], "augment.crop_share": 0.3, "augment.vocal_tract_change": 0.1},
             [],
         ),
         "tcn-centered": (
@@ -90,7 +95,11 @@ def trainings(folder: Path, runs: Path) -> dict[str, tuple[str, dict, list[str]]
         "speech": ("speech-tcn", TCN | {"model.pretrained": str(speech)}, []),
         "early-prosody": (
             "early-mel-prosody",
-            {"encoders.spectrogram.filters": [4, 8], "encoders.prosody.filters": 8, "encoders.prosody.dilations": [1, 4]},
+            {
+                "encoders.spectrogram.filters": [4, 8],
+                "encoders.prosody.filters": 8,
+                "encoders.prosody.dilations": [1, 4],
+            },
             [],
         ),
         "early-text": (
@@ -101,7 +110,11 @@ def trainings(folder: Path, runs: Path) -> dict[str, tuple[str, dict, list[str]]
         "early-branches": ("early-mel-mfcc", {"model.branches": branches, "training.frozen_epochs": 1}, []),
         "hybrid-branches": (
             "hybrid-mel-mfcc-text",
-            {"model.branches": f"{branches},{runs / 'recurrent-gru'}", "training.frozen_epochs": 1, "model.hidden_units": []},
+            {
+                "model.branches": f"{branches},{runs / 'recurrent-gru'}",
+                "training.frozen_epochs": 1,
+                "model.hidden_units": [],
+            },
             [],
         ),
         "hybrid": ("hybrid-mel-mfcc-text", MEL_AND_MFCC | {"model.branches": [], "encoders.tokens.units": [6]}, []),
