@@ -62,7 +62,7 @@ RECIPES = {
         "A: the mean of the logits before softmax; C: mean or vote",
         _ensemble("late-mel-mfcc", "mean-logits", *MEL_AND_MFCC),
     ),
-    # python -m emokeras.train weighted-mel-mfcc --corpus ravdess --protocol luna  # mel and MFCCs; random 89.2, luna 73.4
+    # python -m emokeras.train weighted-mel-mfcc --corpus ravdess --protocol luna  # mel, MFCCs; random 89.2, luna 73.4
     "weighted-mel-mfcc": Recipe(
         "A: tuned ensemble weights, future work; ours minimize the cross-entropy on validation",
         _ensemble("weighted-mel-mfcc", "weighted", *MEL_AND_MFCC),

@@ -81,12 +81,12 @@ RECIPES = {
             training=replace(OUR_TRAINING, epochs=30, learning_rate=1e-3),
         ),
     ),
-    # python -m emokeras.train mel-resnet-muon --corpus ravdess --protocol luna  # 80 mel bands; random 89.8, 37 CPU-minutes
+    # python -m emokeras.train mel-resnet-muon --corpus ravdess --protocol luna  # 80 mel bands; random 89.8, luna 70.3
     "mel-resnet-muon": Recipe(
         "ours: mel-resnet over fewer steps, with layer normalization and Muon, refitted on train + validation",
         MEL_RESNET_MUON,
     ),
-    # python -m emokeras.train mfcc-resnet-muon --corpus ravdess --protocol luna  # 40 MFCCs; random 91.2, 17 CPU-minutes
+    # python -m emokeras.train mfcc-resnet-muon --corpus ravdess --protocol luna  # 40 MFCCs; random 91.2, luna 66.7
     "mfcc-resnet-muon": Recipe(
         "ours: the network of mel-resnet-muon on 40 MFCCs",
         # Validation loss of the mean with mel-resnet-muon: 0.86; with mfcc-delta-tcn and Muon in its place 0.91; with

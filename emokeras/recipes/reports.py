@@ -1,5 +1,5 @@
-"""The networks of five student reports on RAVDESS, A to E. A recipe keeps what its report states; what the report leaves
-open (augmentation, schedule, early stopping) is ours. `-plus` is the same network with our input and training.
+"""The networks of five student reports on RAVDESS, A to E. A recipe keeps what its report states; what the report
+leaves open (augmentation, schedule, early stopping) is ours. `-plus` is the same network with our input and training.
 
 Figures are accuracies on the 288 test clips of `--protocol random`; the text recipes are at chance there, 13 %, because
 RAVDESS crosses its two sentences with every emotion.
@@ -202,7 +202,7 @@ RECIPES = {
         ),
         reported="70, validation; 80, unstated",
     ),
-    # python -m emokeras.train mel-crnn-attention --corpus ravdess --protocol random  # 64 mel bands; 70.8 %, 8 CPU-minutes
+    # python -m emokeras.train mel-crnn-attention --corpus ravdess --protocol random  # 64 mel bands; 70.8 %, 8 minutes
     "mel-crnn-attention": Recipe(
         "B asks for attention on the emotion-bearing frames; convolutions, a bidirectional GRU, attention pooling",
         Config(

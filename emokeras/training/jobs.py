@@ -199,8 +199,8 @@ def run_jobs(
 
     Raises
     ------
-    RunError: there are runs of other settings; nothing has been trained then. KeyboardInterrupt: Ctrl-C or SIGTERM, after
-    the child has ended too.
+    RunError: there are runs of other settings; nothing has been trained then.
+    KeyboardInterrupt: Ctrl-C or SIGTERM, after the child has ended too.
     """
     states = [job_state(job, again) for job in jobs]
     say(_plan_line(jobs, states))

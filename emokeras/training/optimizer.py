@@ -65,10 +65,8 @@ def compile_model(model: keras.Model, config: TrainingConfig, steps_per_epoch: i
 
 
 def class_weights(labels: np.ndarray, num_emotions: int, config: TrainingConfig) -> np.ndarray:
-    """Return the weight of each emotion in the loss, [emotions]: inverse to its number of clips, 1 on average over clips.
-
-    labels: int [clips].
-    """
+    """Return the weight of each emotion in the loss, float64 [emotions]: inverse to its number of clips, and 1 on
+    average over the clips, whose labels are int [clips]."""
     if not config.class_weights:
         return np.ones(num_emotions)
     counts = np.bincount(labels, minlength=num_emotions)
@@ -77,8 +75,8 @@ def class_weights(labels: np.ndarray, num_emotions: int, config: TrainingConfig)
 
 @keras.saving.register_keras_serializable("emokeras")
 class ConvolutionMuon(keras.optimizers.Muon):
-    """Keras's Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), with convolution kernels as matrices
-    [taps × inputs, filters]. Keras itself updates 2-D kernels only and leaves those of convolutions to AdamW.
+    """Keras's Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), with convolution kernels as
+    matrices [taps × inputs, filters]. Keras itself updates 2-D kernels only and leaves those of convolutions to AdamW.
 
     A matrix is updated by its orthogonalized momentum, with a step as large as AdamW's at the same learning rate (Liu
     et al. 2025). Biases and everything else are updated by AdamW.

@@ -20,8 +20,8 @@ from emokeras.training.score import to_labels
 
 @dataclass(frozen=True)
 class Subset:
-    """Clips, their labels int [clips], their waveforms [samples] each, for training also variants of each, and the inputs
-    that are `ready` (tokens, frames of a speech encoder), [clips, ...] each."""
+    """Clips, their labels int [clips], their waveforms [samples] each, for training also variants of each, and the
+    inputs that are `ready` (tokens, frames of a speech encoder), [clips, ...] each."""
 
     clips: list[Clip]
     labels: np.ndarray
@@ -65,7 +65,7 @@ def evaluation_inputs(subset: Subset, config: Config) -> dict[str, np.ndarray]:
 
 
 def take_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say: Callable) -> dict[str, Subset]:
-    """Return {"train", "validation", "test"} of a corpus. A vocabulary that is fitted here is kept in the run's folder."""
+    """Return {"train", "validation", "test"} of a corpus. A vocabulary that is fitted is kept in the run's folder."""
     chosen = {subset: split.numbers(subset) for subset in SUBSETS}
     counts = " · ".join(f"{len(numbers)} {subset}" for subset, numbers in chosen.items())
     say(f"{counts} clips, {len(corpus.emotions)} emotions")
