@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Check that a refactoring computes what the code computed before: tiny trainings of every body and every fusion.
 
     cd CHECKOUT && python .ci/golden.py make FOLDER          # trains with the package in this checkout
