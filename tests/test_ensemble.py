@@ -9,8 +9,9 @@ import pytest
 
 from emokeras import ensemble, evaluate, export, predict, runs, train
 from emokeras.config import EnsembleConfig, override, read_config
-from emokeras.data import features
+from emokeras.data import corpora, features
 from emokeras.data.audio import load_waveform
+from emokeras.errors import CorpusError
 from emokeras.models.late import combine, read_combination
 from emokeras.recognizer import load_recognizer
 from emokeras.reporting.metrics import cross_entropy
@@ -157,12 +158,20 @@ def test_predictions_of_other_clips_are_refused(trained_run, mfcc_run, tmp_path,
 
 
 @pytest.mark.usefixtures("without_pictures")
-def test_rows_of_results_give_the_same_predictions_and_no_model(trained_run, mfcc_run, tmp_path, recordings, capsys):
+def test_rows_of_results_give_the_same_predictions_and_no_model(
+    trained_run, mfcc_run, tmp_path, recordings, monkeypatch, capsys
+):
+    def load_corpus(source):
+        raise CorpusError(f"there is no corpus {source}")
+
+    monkeypatch.setattr(corpora, "load_corpus", load_corpus)
     rows = [runs.keep_results(member, tmp_path / "results") for member in (trained_run, mfcc_run)]
     for name, given in (("rows", rows), ("runs", (trained_run, mfcc_run))):
         arguments = [*map(str, given), "--name", name, "--run-dir", str(tmp_path / name)]
         assert ensemble.main(arguments) == 0
-    assert "cannot be served" in capsys.readouterr().out
+    lines = capsys.readouterr().out
+    assert "cannot be served" in lines
+    assert "corpus demo is not on this machine: no metrics by sex" in lines
     for file in FILES.values():
         assert (tmp_path / "rows" / file).read_bytes() == (tmp_path / "runs" / file).read_bytes()
     assert predict.main([str(recordings[0]), "--model", str(tmp_path / "rows")]) == 1
