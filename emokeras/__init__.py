@@ -1,29 +1,26 @@
 """emokeras: speech emotion recognizers in TensorFlow/Keras, trained, tuned, fused, evaluated and exported.
 
-A clip from file to metrics, in the order in which `python -m emokeras.train` calls these modules:
+The path of a clip through `python -m emokeras.train`, in the order of the calls:
 
-    config, recipes        the settings of an experiment; the named experiments
-    data.corpora           files -> clips: who speaks, which emotion; each file is decoded once
-    training.run           the course of one run, from here to its metrics:
-      training.resolve       a configuration, as asked for -> the whole configuration that is trained
+    recipes, config        the named experiments; the settings of one
+    data.corpora           files -> clips (speaker, emotion, content hash), decoded by data.audio; waveforms are cached
+    training.run           one run, from here to its metrics:
+      training.resolve       complete the configuration from the corpus, pretrained weights and earlier runs
       data.splits            which clips train, validate and test
       models.build           configuration -> keras.Model: encoders -> fusion -> logits
-      training.subsets       the clips, waveforms and labels of each subset
-        data.audio             file -> waveform (cached)
-        data.transcripts,      speech -> text -> tokens
-        data.text
-        data.speech            waveform -> frames of a frozen speech encoder (cached)
-      training.fit           stages of training; data.pipeline feeds it:
-        data.augment           waveform -> augmented waveform
-        data.features          waveform -> log-mel, MFCC and prosody frames
-      training.outcome       predictions -> metrics, pictures, model.keras in the run folder
-    training.ensemble      several runs -> one ensemble, by models.late
-    runs                   the run folder: create, read, write, provenance
-    reporting              metrics, plots, tables on the screen
-    results                committed rows -> RESULTS.md and results/<protocol>.md
-    recognizer             a run or an export -> waveform and transcript in, probabilities out
+      training.warm_start    weights of earlier runs, where the configuration names some
+      training.subsets       waveforms (data.audio), variants, tokens (data.transcripts, data.text) and frames of a
+                             speech encoder (data.speech) of each subset
+      data.pipeline          batches of data.features; first for the normalization statistics and for validation
+      training.fit           stages, callbacks, checkpoints; training batches pass data.augment and augment_features
+      training.score         logits -> probabilities -> reporting.metrics
+      training.outcome       predictions.csv (a line per clip), metrics.json, plots, model.keras; files by runs
 
-Below all of these: errors, files, commandline, processes (child processes), hub (models of transformers).
+An ensemble: training.run trains the members (training.member in child processes), training.ensemble combines them by
+models.late. predict, evaluate and export load a run or an export by recognizer. results turns committed rows into
+RESULTS.md. tuning, in the checkout, trains by training.run.train_unscored.
+
+Used by all: errors, files, commandline, processes; hub loads models of transformers.
 The commands (`python -m emokeras` lists them) are thin functions over these. Importing this package imports none of it.
 """
 

@@ -1,7 +1,7 @@
 """python -m emokeras: list the commands."""
 
 COMMANDS = {
-    "prepare": "download, verify and decode a corpus; inspect any corpus",
+    "prepare": "download, verify and decode a corpus",
     "transcribe": "transcribe every clip of a corpus with Whisper",
     "train": "train a recipe on one split and test it once",
     "ensemble": "combine trained runs into one recognizer",

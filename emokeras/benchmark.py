@@ -1,7 +1,8 @@
-"""python -m emokeras.benchmark mel-resnet mfcc-cnn2 --protocol luna --seeds 0,1,2
+"""Train recipes on every fold of a protocol with every seed, one run after another; write RESULTS.md after each.
 
-Train recipes on every fold of a protocol with every seed, one run after another, and write RESULTS.md after each. The
-same command continues after a kill: what has been trained is not trained again. A run that fails does not stop the
+    python -m emokeras.benchmark mel-resnet mfcc-cnn2 --protocol luna --seeds 0,1,2
+
+The same command continues after a kill: what has been trained is not trained again. A run that fails does not stop the
 others.
 """
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 
-from emokeras.errors import EmokerasError, UsageError
+from emokeras.errors import ERROR_PREFIX, EmokerasError, UsageError
 
 
 def make_parser(module_name: str, description: str) -> argparse.ArgumentParser:
@@ -73,13 +73,13 @@ def run_command(work: Callable[[argparse.Namespace], int | None], arguments: arg
     except EmokerasError as error:
         if arguments.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{ERROR_PREFIX}{error}", file=sys.stderr)
         return error.exit_status
     except OSError as error:  # A full disk, or a folder without permission to write.
         if arguments.debug:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+        print(f"{ERROR_PREFIX}{error.strerror or error}{where}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

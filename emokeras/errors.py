@@ -1,5 +1,7 @@
 """The errors of this package. The message is one line: what is wrong, where, and how to mend it."""
 
+ERROR_PREFIX = "error: "  # how a command's one line on stderr begins
+
 
 class EmokerasError(Exception):
     """The work failed. A command ends with `exit_status`."""

@@ -40,8 +40,7 @@ def evaluate(
     from emokeras.training.score import score_clips
 
     recognizer = load_recognizer(model)
-    rate = recognizer.sample_rate_hz if recognizer.config.takes_audio else None
-    loaded = load_corpus(corpus or recognizer.config.experiment.corpus, rate)
+    loaded = load_corpus(corpus or recognizer.config.experiment.corpus, recognizer.config.decode_rate_hz)
     for note in loaded.notes:
         say(f"  {note}")
     clips = choose_clips(loaded, recognizer.clips_used, subset)

@@ -1,6 +1,7 @@
 """Models of transformers, by folder or by name on the Hugging Face hub: their files and sizes, without messages.
 
-On the lowest floor because `data` (tokenizers, speech encoders, Whisper) and `models` (BERT's weights) both use it.
+Here because `data` (tokenizers, speech encoders, Whisper) and `models` (BERT's weights) both use it and may not import
+each other.
 """
 
 import contextlib
@@ -45,7 +46,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def model_file(name: str, file: str, advice: str) -> str:
-    """Return the path of one file of a model. Raises UsageError, ending with `advice`, when it cannot be had."""
+    """Return the path of one file of a model. Raises UsageError, ending with `advice`, when it cannot be loaded."""
     from transformers.utils import cached_file
 
     logging.disable(logging.WARNING)  # The hub's client reports each of its retries.
@@ -53,7 +54,7 @@ def model_file(name: str, file: str, advice: str) -> str:
         if path := cached_file(name, file):
             return path
     except (OSError, ValueError) as error:
-        raise UsageError(f"{file} of {name} cannot be had ({first_line(error)}): {advice}") from error
+        raise UsageError(f"{file} of {name} cannot be loaded ({first_line(error)}): {advice}") from error
     finally:
         logging.disable(logging.NOTSET)
     raise UsageError(f"{name or repr(name)} has no {file}: {advice}")

@@ -1,8 +1,10 @@
-"""python -m emokeras.prepare --corpus ravdess
+"""Prepare a corpus on this machine.
 
-Prepare a corpus on this machine: download its archive (208 MB for RAVDESS), verify the checksum, unpack it, list the
-clips and decode each once. --source takes an archive or a folder that is there already: an archive is unpacked into the
-cache folder, a folder is used in place. From then on `--corpus ravdess` means this corpus.
+    python -m emokeras.prepare --corpus ravdess
+
+Download its archive (208 MB for RAVDESS), verify the checksum, unpack it, list the clips and decode each once. --source
+takes an archive or a folder that is there already: an archive is unpacked into the cache folder, a folder is used in
+place. From then on `--corpus ravdess` means this corpus.
 """
 
 import argparse

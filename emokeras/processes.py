@@ -1,7 +1,7 @@
 """Child processes: how they start, what they print, how they end, and that none outlives this process.
 
 An ensemble's members, the jobs of a benchmark and the workers of a search are commands that run in children. Each is
-started by `start`, waited for by `run` or `run_side_by_side`, and stopped by `stop`.
+started by `start`, waited for by `run_to_end` or `run_side_by_side`, and stopped by `stop`.
 """
 
 import contextlib
@@ -15,11 +15,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from emokeras.errors import RunError, UsageError
+from emokeras.errors import ERROR_PREFIX, RunError, UsageError
 
 INTERRUPT_SECONDS, TERMINATE_SECONDS = 5.0, 10.0  # how long a child has to end by itself, and after SIGTERM
 SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
-ERROR_PREFIX = "error: "  # how a command's one line on stderr begins
 
 # Loaded here: nothing may be imported between fork and exec.
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -92,7 +91,7 @@ def interrupted_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, earlier)
 
 
-def run(words: Sequence[str]) -> int:
+def run_to_end(words: Sequence[str]) -> int:
     """Run a command to its end, its output and progress bar where ours are; return its exit status.
 
     Ctrl-C and SIGTERM end it, then raise KeyboardInterrupt.
@@ -139,7 +138,9 @@ def run_side_by_side(commands: Mapping[str, Sequence[str]], at_once: int, say: C
                 status = children.pop(name).wait()
                 if status:
                     error = UsageError if status == UsageError.exit_status else RunError
-                    raise error(f"{name}: {errors.get(name) or f'{how_ended(status)}; continue it with --resume'}")
+                    raise error(
+                        f"{name}: {errors.get(name) or f'{how_ended(status)}; give --resume to continue the run'}"
+                    )
         finally:
             stop(children.values())
 

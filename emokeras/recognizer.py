@@ -1,7 +1,7 @@
 """Trained networks as one recognizer: waveforms and transcripts in, probabilities of emotions out.
 
-`predict`, `evaluate` and `export` use it, over a run folder (one network or an ensemble) or an exported model. The
-module is in the order of use: load, predict batch by batch, compute a batch in the graph.
+`predict`, `evaluate` and `export` use it, over a run folder (one network or an ensemble) or an exported model. In
+this order: the recognizer and its prediction, loading, one batch in the graph.
 """
 
 import functools

@@ -45,7 +45,7 @@ def train(
     """
     from emokeras import runs
     from emokeras.config import read_config_to_train
-    from emokeras.data.corpora import lasting_source, load_corpus
+    from emokeras.data.corpora import absolute_source, load_corpus
     from emokeras.errors import UsageError
     from emokeras.recipes import configure
 
@@ -59,19 +59,19 @@ def train(
         config = read_config_to_train(Path(resume) / "config.json")
         if (Path(resume) / "metrics.json").exists():
             say(f"{resume} has ended already; there is nothing to train")
-            return _kept(resume, runs.read_metrics(resume), results, say)
-        source = lasting_source(corpus or config.experiment.corpus)
+            return _copy_results(resume, runs.read_metrics(resume), results, say)
+        source = absolute_source(corpus or config.experiment.corpus)
     else:
         config = _configuration(recipe, config_file, values)
-        source = lasting_source(corpus or config.experiment.corpus or _default_source(say))
+        source = absolute_source(corpus or config.experiment.corpus or _default_source(say))
         config = configure(config, {"experiment.corpus": source} | values)
     if results and config.experiment.protocol == "all":
-        raise UsageError("protocol all measures nothing, there are no figures to keep: leave --results out")
+        raise UsageError("protocol all has no test clips, so there are no results to copy: leave --results out")
 
     commandline.import_tensorflow()
     from emokeras.training import run
 
-    loaded = load_corpus(source, config.sample_rate_hz if config.takes_audio else None)
+    loaded = load_corpus(source, config.decode_rate_hz)
     say(f"corpus {loaded.name}: {len(loaded.clips)} clips, {len(loaded.speakers)} speakers")
     for note in loaded.notes:
         say(f"  {note}")
@@ -85,7 +85,7 @@ def train(
     except KeyboardInterrupt:
         say(f"\nto continue this run: python -m emokeras.train --resume {folder}")
         raise
-    return _kept(folder, metrics, results, say)
+    return _copy_results(folder, metrics, results, say)
 
 
 def _configuration(recipe: str | None, config_file: Path | None, values: dict):
@@ -121,8 +121,8 @@ def _default_source(say) -> str:
     return source
 
 
-def _kept(folder: Path, metrics: dict, results: Path | None, say) -> dict:
-    """Keep a copy of an ended run's figures under `results`, where given; return the metrics."""
+def _copy_results(folder: Path, metrics: dict, results: Path | None, say) -> dict:
+    """Copy the results of a finished run to `results`, if given; return the metrics."""
     if results:
         from emokeras import runs
 

@@ -1,8 +1,9 @@
-"""python -m emokeras.transcribe --corpus ravdess
+"""Transcribe a corpus with Whisper, and print the word error rate against its scripts.
 
-Transcribe a corpus with Whisper, and print the word error rate against its scripts. Training and evaluation then use
-these transcripts, which are kept under EMOKERAS_HOME. A stopped run continues where it was. It needs torch:
-pip install 'emokeras[asr]'.
+    python -m emokeras.transcribe --corpus ravdess
+
+Training and evaluation then use these transcripts, which are kept under EMOKERAS_HOME. A stopped run continues where it
+was. It needs torch: pip install 'emokeras[asr]'.
 """
 
 import argparse

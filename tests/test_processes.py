@@ -48,14 +48,14 @@ def interruptible(monkeypatch):
 
 
 def test_a_command_runs_to_its_end_with_our_output(capfd):
-    assert processes.run(python("print('done')")) == 0
+    assert processes.run_to_end(python("print('done')")) == 0
     assert capfd.readouterr().out == "done\n"
-    assert processes.run(python("raise SystemExit(3)")) == 3
+    assert processes.run_to_end(python("raise SystemExit(3)")) == 3
     assert processes.python("emokeras.train", "mel-cnn3") == [sys.executable, "-m", "emokeras.train", "mel-cnn3"]
 
 
 def test_how_a_child_ended_is_given_in_words():
-    status = processes.run(python("import os; os.kill(os.getpid(), 9)"))
+    status = processes.run_to_end(python("import os; os.kill(os.getpid(), 9)"))
     assert processes.how_ended(status) == "ended by SIGKILL"
     assert processes.how_ended(3) == "exit status 3"
 
@@ -123,8 +123,8 @@ def test_each_has_its_share_of_the_cores(monkeypatch, names, at_once, threads):
     [
         ("print('begun'); print('error: no clip is left', file=sys.stderr); sys.exit(1)", RunError, "no clip is left"),
         ("print('error: give another', file=sys.stderr); sys.exit(2)", UsageError, "give another"),
-        ("os.kill(os.getpid(), 9)", RunError, "ended by SIGKILL; continue it with --resume"),
-        ("sys.exit(3)", RunError, "exit status 3; continue it with --resume"),
+        ("os.kill(os.getpid(), 9)", RunError, "ended by SIGKILL; give --resume to continue the run"),
+        ("sys.exit(3)", RunError, "exit status 3; give --resume to continue the run"),
     ],
 )
 def test_the_error_of_one_is_raised_and_ends_the_others(tmp_path, code, error, message):
@@ -155,7 +155,7 @@ def test_sigterm_and_ctrl_c_end_the_children(interruptible, tmp_path, ending, nu
         os.kill(os.getpid(), ending)
 
     commands = {path.name: python(WAIT, path) for path in paths}
-    run = {1: lambda: processes.run(commands["0"]), 2: lambda: processes.run_side_by_side(commands, 2, print)}
+    run = {1: lambda: processes.run_to_end(commands["0"]), 2: lambda: processes.run_side_by_side(commands, 2, print)}
     thread = threading.Thread(target=end_this_process)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
@@ -171,7 +171,7 @@ import sys
 from emokeras import processes
 role, code, wait, folder = sys.argv[1:]
 if role == "benchmark":
-    processes.run([sys.executable, "-c", code, "training", code, wait, folder])
+    processes.run_to_end([sys.executable, "-c", code, "training", code, wait, folder])
 else:
     members = {name: [sys.executable, "-S", "-c", wait, f"{folder}/{name}"] for name in "ab"}
     processes.run_side_by_side(members, 2, print)

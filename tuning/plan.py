@@ -9,7 +9,7 @@ from typing import Any
 
 from emokeras import commandline
 from emokeras.config import MAX_SEED, Config, settings
-from emokeras.data.corpora import default_source, lasting_source
+from emokeras.data.corpora import absolute_source, default_source
 from emokeras.errors import RunError, UsageError
 from emokeras.files import write_text
 from emokeras.runs import run_folder_name
@@ -51,7 +51,7 @@ def plan_search(arguments: argparse.Namespace) -> Plan:
     """Return the search that the arguments of the command describe. Raises UsageError for a recipe or a setting that
     cannot be searched."""
     flags = {
-        "experiment.corpus": lasting_source(arguments.corpus or default_source()),
+        "experiment.corpus": absolute_source(arguments.corpus or default_source()),
         "experiment.protocol": arguments.protocol,
         "experiment.fold": arguments.fold,
         "experiment.seed": arguments.seed,

@@ -180,6 +180,11 @@ class Config:
         return "tokens" in self.encoders
 
     @property
+    def decode_rate_hz(self) -> int | None:
+        """The rate at which clips are decoded for it; None where it takes no audio."""
+        return self.sample_rate_hz if self.takes_audio else None
+
+    @property
     def has_pretrained_tokenizer(self) -> bool:
         return self.takes_transcripts and self.tokens.tokenizer == "pretrained"
 
@@ -248,6 +253,11 @@ class EnsembleConfig:
     @property
     def takes_audio(self) -> bool:
         return any(member.takes_audio for member in self.members.values())
+
+    @property
+    def decode_rate_hz(self) -> int | None:
+        """The rate at which clips are decoded for it; None where it takes no audio."""
+        return self.sample_rate_hz if self.takes_audio else None
 
     @property
     def takes_transcripts(self) -> bool:

@@ -4,7 +4,7 @@ Each kind of feature has `num_features`, the size of its last axis, and `level_f
 the same amount when the clip is louder.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -93,13 +93,14 @@ class ProsodyConfig:
 class SpeechConfig:
     """Hidden states of the frozen speech encoder in `model.pretrained`, from the middle `max_seconds` of a clip.
 
-    `layer` 0 is the input of the first block, -1 the output of the last. The encoders give a frame every `hop_seconds`.
-    `units` is read from the encoder; the default is that of the base sizes.
+    `layer` 0 is the input of the first block, -1 the output of the last. `units` is read from the encoder; the default
+    is that of the base sizes.
     """
+
+    hop_seconds: ClassVar[float] = 0.02  # of wav2vec 2.0 and its kin, and of Whisper
 
     layer: int = -1
     max_seconds: Positive = 5.0
-    hop_seconds: Positive = 0.02
     units: Count = 768
 
     @property

@@ -21,6 +21,7 @@ _NETWORK, _ENSEMBLE, _ANY = TypeAdapter(Config), TypeAdapter(EnsembleConfig), Ty
 RENAMED = {("augment", "equalisation_decibels"): "equalization_decibels"}
 RETIRED: dict[tuple[str, str], Any] = {
     ("augment", "mixup_labels"): "drawn",
+    ("speech", "hop_seconds"): 0.02,
     ("training", "auxiliaries"): {},
     ("training", "teacher"): "",
     ("training", "teacher_share"): 0.5,

@@ -16,7 +16,7 @@ from emokeras.data.spectrogram import log_mel_spectrogram, mfcc, warped_filterba
 
 TRIM_HOP_SECONDS, TRIM_HOPS_PER_FRAME = 0.010, 4
 FEATURES = {"spectrogram": log_mel_spectrogram, "mfcc": mfcc, "prosody": prosody}
-READY = ("tokens", "speech", "speech_mask")  # inputs of a whole clip, which are computed outside the graph
+PRECOMPUTED = ("tokens", "speech", "speech_mask")  # inputs of a whole clip, which are computed outside the graph
 
 
 def active_span(waveforms: tf.Tensor, config: AudioConfig) -> tf.Tensor:
@@ -166,8 +166,8 @@ def serving_inputs(config: Config, given: Mapping[str, tf.Tensor]) -> dict[str, 
 
     Parameters
     ----------
-    given: {"waveform": float32 [batch, samples]} and the inputs of READY: {"tokens": int [batch, words], "speech":
-        float32 [batch, frames, units], "speech_mask": float32 [batch, frames]}, as far as the network takes them.
+    given: {"waveform": float32 [batch, samples]} and the PRECOMPUTED inputs, as far as the network takes them: {"tokens":
+        int [batch, words], "speech": float32 [batch, frames, units], "speech_mask": float32 [batch, frames]}.
     """
     inputs = extract(given["waveform"], config) if config.audio_inputs else {}
     return inputs | repeat_over_windows(given, config.encoders, config.num_windows)
@@ -176,10 +176,10 @@ def serving_inputs(config: Config, given: Mapping[str, tf.Tensor]) -> dict[str, 
 def repeat_over_windows(
     given: Mapping[str, tf.Tensor], encoders: Iterable[str], num_windows: int
 ) -> dict[str, tf.Tensor]:
-    """Return those of READY [batch, ...] that the encoders take, repeated for each window: [batch, windows, ...]."""
+    """Return the PRECOMPUTED inputs [batch, ...] that the encoders take, for each window: [batch, windows, ...]."""
     wanted = {name for encoder in encoders for name in (encoder, f"{encoder}_mask")}
     return {
         name: tf.repeat(value[:, tf.newaxis], num_windows, axis=1)
         for name, value in given.items()
-        if name in READY and name in wanted
+        if name in PRECOMPUTED and name in wanted
     }

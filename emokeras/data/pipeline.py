@@ -5,7 +5,7 @@ Training:   clip indices, shuffled for each epoch -> waveform, or one of its var
             -> batch -> band shift -> crop -> mixup -> (inputs, labels, weights)
 Evaluation: clip indices in order -> waveform -> batch -> features of all windows -> inputs
 
-Inputs that are `ready`, tokens or the frames of a speech encoder, are joined to the features when a batch is made.
+`precomputed` inputs, tokens or the frames of a speech encoder, join the features when a batch is made.
 
 Every random number depends on (seed, epoch, clip) only, so that an epoch is the same in a run that was never stopped
 and in one that was resumed, with any number of threads.
@@ -54,7 +54,7 @@ def training_dataset(
     config: Config,
     weights: np.ndarray,
     first_epoch: int = 0,
-    ready: Mapping[str, np.ndarray] | None = None,
+    precomputed: Mapping[str, np.ndarray] | None = None,
     variants: list[list[np.ndarray]] | None = None,
 ) -> tf.data.Dataset:
     """Return the training batches of all epochs from `first_epoch` on.
@@ -64,8 +64,8 @@ def training_dataset(
     waveforms: float32 [samples] each, at `audio.sample_rate_hz`; empty where the network takes none.
     labels: float32 [clips, emotions], one-hot or soft.
     weights: float [emotions], the weight of each emotion's clips in the loss.
-    ready: the inputs that are computed outside the graph: {"tokens": int [clips, words], "speech": float16 [clips,
-        frames, units], "speech_mask": float32 [clips, frames]}, those that the network takes.
+    precomputed: the inputs that are computed outside the graph, as far as the network takes them: {"tokens": int
+        [clips, words], "speech": float16 [clips, frames, units], "speech_mask": float32 [clips, frames]}.
     variants: for each clip the same number of waveforms. Each epoch takes the clip or one of its variants.
 
     Yields
@@ -73,7 +73,7 @@ def training_dataset(
     ({"spectrogram": float32 [batch, frames, features], "spectrogram_mask": float32 [batch, frames], ...},
     {"emotion": labels after mixup, float32 [batch, emotions]}, {"emotion": weights, float32 [batch]})
     """
-    ready = _as_tensors(ready)
+    precomputed = _as_tensors(precomputed)
     labels = tf.constant(labels, tf.float32)
     num_clips = len(labels)
     weights = tf.constant(weights, tf.float32)[:, tf.newaxis]
@@ -85,11 +85,13 @@ def training_dataset(
         others = variants or [[]] * len(waveforms)
         store = Waveforms([version for own, more in zip(waveforms, others, strict=True) for version in (own, *more)])
 
+    # The steps in their order are in the last four lines: order, load, batch, assemble.
+
     def order(epoch):
         clips = epoch_order(num_clips, epoch, config)
         return tf.data.Dataset.from_tensor_slices((tf.repeat(epoch, tf.size(clips)), clips))
 
-    def audio_inputs(clip, draws, clip_seed):
+    def features_of(clip, draws, clip_seed):
         def load_version(version):
             return augment.augment_timing(store[clip * versions + version], draws, config.augment, rate)
 
@@ -111,8 +113,8 @@ def training_dataset(
     def load(epoch, clip):
         draws, clip_seed = augment.draw(seed, epoch, clip)
         draws["share"] = mixup_share(draws, clip_seed, config.augment)
-        inputs = audio_inputs(clip, draws, clip_seed) if config.audio_inputs else {}
-        return {"inputs": inputs, "labels": labels[clip], "draws": draws} | _take(ready, clip)
+        inputs = features_of(clip, draws, clip_seed) if config.audio_inputs else {}
+        return {"inputs": inputs, "labels": labels[clip], "draws": draws} | _take(precomputed, clip)
 
     def assemble(example):
         inputs = example["inputs"] | features.repeat_over_windows(example, config.encoders, 1)
@@ -134,35 +136,35 @@ def training_dataset(
 
 
 def evaluation_dataset(
-    waveforms: list[np.ndarray], config: Config, ready: Mapping[str, np.ndarray] | None = None
+    waveforms: list[np.ndarray], config: Config, precomputed: Mapping[str, np.ndarray] | None = None
 ) -> tf.data.Dataset:
     """Return batches of the inputs of all windows, float32 [batch, windows, ...] each, for every clip in order.
 
     Parameters as for `training_dataset`.
     """
-    ready = _as_tensors(ready)
+    precomputed = _as_tensors(precomputed)
     store = Waveforms(waveforms) if config.audio_inputs else None
 
     def load(clip):
         example = {"waveform": store[clip]} if config.audio_inputs else {}
-        return example | _take(ready, clip)
+        return example | _take(precomputed, clip)
 
     def assemble(example):
         return features.serving_inputs(config, example)
 
-    dataset = tf.data.Dataset.range(len(waveforms) if config.audio_inputs else len(next(iter(ready.values()))))
+    dataset = tf.data.Dataset.range(len(waveforms) if config.audio_inputs else len(next(iter(precomputed.values()))))
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE).padded_batch(EVALUATION_BATCH)
     return dataset.map(assemble, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
 
 
-def _as_tensors(ready: Mapping[str, np.ndarray] | None) -> dict[str, tf.Tensor]:
+def _as_tensors(precomputed: Mapping[str, np.ndarray] | None) -> dict[str, tf.Tensor]:
     """Return the arrays as tensors: a graph refers to these, but would contain the arrays, at most 2 GB."""
-    return {name: tf.constant(value) for name, value in (ready or {}).items()}
+    return {name: tf.constant(value) for name, value in (precomputed or {}).items()}
 
 
-def _take(ready: Mapping[str, tf.Tensor], clip: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Return the ready inputs of one clip; half precision becomes single."""
-    taken = {name: tf.gather(value, clip) for name, value in ready.items()}
+def _take(precomputed: Mapping[str, tf.Tensor], clip: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Return the precomputed inputs of one clip; half precision becomes single."""
+    taken = {name: tf.gather(value, clip) for name, value in precomputed.items()}
     return {name: tf.cast(value, tf.float32) if value.dtype == tf.float16 else value for name, value in taken.items()}
 
 

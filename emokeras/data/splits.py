@@ -27,7 +27,7 @@ class Split:
     subsets: np.ndarray
     digest: str
 
-    def numbers(self, subset: str) -> np.ndarray:
+    def indices(self, subset: str) -> np.ndarray:
         """Return the indices of a subset's clips."""
         return np.flatnonzero(self.subsets == subset)
 

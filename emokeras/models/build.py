@@ -1,4 +1,4 @@
-"""A configuration to a network: features in, logits out."""
+"""Build the network of a configuration: features in, logits out."""
 
 import keras
 

@@ -181,5 +181,12 @@ def _fold_bands(frames):
 
 
 ENCODERS = {
-    function.__name__: function for function in (cnn, crnn, resnet, tcn, transformer, imagenet, recurrent, bert)
+    "cnn": cnn,
+    "crnn": crnn,
+    "resnet": resnet,
+    "tcn": tcn,
+    "transformer": transformer,
+    "imagenet": imagenet,
+    "recurrent": recurrent,
+    "bert": bert,
 }

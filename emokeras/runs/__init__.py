@@ -1,10 +1,7 @@
 """One run on disk: create its folder, read and write its files, where it comes from, how two configurations differ."""
 
 from emokeras.runs.content import (
-    PREDICTION_COLUMNS,
-    SPLIT_COLUMNS,
     Predictions,
-    StackedPredictions,
     append_history,
     read_history,
     read_json,
@@ -19,7 +16,6 @@ from emokeras.runs.content import (
 from emokeras.runs.folder import (
     PREDICTION_FILES,
     REFIT,
-    RUN_FILES,
     check_run,
     create_run,
     default_run_dir,

@@ -6,12 +6,11 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any, get_args
 
 from emokeras.config import ENCODER_CONFIGS, AnyConfig, Config, EnsembleConfig, InputName, to_json, upgrade
+from emokeras.hub import BERT_SIZES
 from emokeras.runs.provenance import shareable_name
 
 # Sizes that a configuration takes from the weights an encoder starts from, by the encoder's kind.
-SIZES_OF_WEIGHTS = {
-    "bert": {"vocabulary_size", "num_positions", "units", "num_heads", "num_blocks", "hidden_units"},
-}
+SIZES_OF_WEIGHTS = {"bert": {*BERT_SIZES}}
 PATHS = {"model.weights", "model.pretrained", "model.start_from", "model.branches"}
 
 

@@ -35,6 +35,7 @@ RUN_FILES = (
     "ensemble.json",
     "attention.png",
     REFIT,
+    "earlier_splits.csv",
     "vocabulary.txt",
     "tokenizer",
 )

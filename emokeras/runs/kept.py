@@ -37,7 +37,7 @@ def keep_results(run_folder: Path, results_root: Path = Path("results")) -> Path
 
 
 def results_folder(metrics: Mapping[str, Any], results_root: Path, where: Path) -> Path:
-    """Return the folder under `results_root` of a run with these metrics. Raises RunError when they do not say."""
+    """Return the folder under `results_root` of a run with these metrics. Raises RunError when one is missing."""
     try:
         name = run_name(metrics["protocol"], metrics["fold"], metrics["seed"], metrics["split_seed"])
         return Path(results_root) / file_name_of(metrics["corpus"]) / metrics["protocol"] / metrics["recipe"] / name

@@ -1,4 +1,4 @@
-"""Trained runs to one ensemble: fit the combination on validation, then write its predictions and metrics."""
+"""Combine trained runs into one ensemble: fit the combination on validation, write predictions and metrics."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +52,7 @@ def fuse_runs(
     }
     combined = {subset: combine(answer.probabilities, combination) for subset, answer in answers.items()}
 
+    # config.json and split.csv again: for `emokeras.ensemble` nobody has written them before.
     write_text(folder / "config.json", to_json(config))
     runs.write_json(folder / "ensemble.json", asdict(combination))
     with_split = [member / "split.csv" for member in members.values() if (member / "split.csv").is_file()]

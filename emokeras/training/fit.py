@@ -78,7 +78,7 @@ def fit(setup: Setup, say: Callable, stop_epoch: int | None = None) -> int:
     for first, stop, frozen, training in stages(config.training, bool(setup.pretrained)):
         stop = min(stop, stop_epoch or stop)
         validation.stage_begins_after, validation.stage_ends_after = first, stop
-        if done > stop or first >= stop:
+        if done > stop or first >= stop:  # A finished stage, or one that begins after `stop_epoch`.
             continue
         for layer in setup.pretrained:
             layer.trainable = not frozen
@@ -91,7 +91,7 @@ def fit(setup: Setup, say: Callable, stop_epoch: int | None = None) -> int:
             model.optimizer.finalize_variable_values(model.trainable_variables)
             continue
         batches = pipeline.training_dataset(
-            train.waveforms, labels, config, weights, max(first, done), train.ready, train.variants
+            train.waveforms, labels, config, weights, max(first, done), train.precomputed, train.variants
         )
         if setup.board and not done and first == 0:
             _write_pictures(setup, batches)

@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 from emokeras import recipes, runs
 from emokeras.config import MAX_SEED, AnyConfig, EnsembleConfig, override, read_config_to_train
-from emokeras.data.corpora import lasting_source, load_corpus
+from emokeras.data.corpora import absolute_source, load_corpus
 from emokeras.data.splits import PROTOCOLS, check_fold, draw_split
 from emokeras.errors import RunError, UsageError
-from emokeras.processes import how_ended, python, run
+from emokeras.processes import how_ended, python, run_to_end
 from emokeras.runs.differences import differing_settings
 from emokeras.training.resolve import with_start
 
@@ -92,7 +92,7 @@ def plan_jobs(
     if not folds or not seeds:
         raise UsageError(f"no {'seed' if folds else 'fold'} is given: name one or more")
 
-    corpus = lasting_source(corpus)
+    corpus = absolute_source(corpus)
     loaded = load_corpus(corpus, next(iter(configs.values())).sample_rate_hz)
     digests: dict[tuple[int, int], str] = {}
 
@@ -217,7 +217,7 @@ def run_jobs(
             say(f"{where}: {purpose} in {job.run_folder}")
             if state == "new":
                 _set_aside(job.run_folder, say)
-            status = run(command(job, state))
+            status = run_to_end(command(job, state))
             if status:
                 failed[job.name] = how_ended(status)
                 say(f"{where}: failed, {failed[job.name]}; its messages are above")

@@ -24,7 +24,7 @@ def _work(arguments: argparse.Namespace) -> None:
     from emokeras.training.run import continue_run
 
     source = config.experiment.corpus
-    corpus = load_corpus(source, config.sample_rate_hz if config.takes_audio else None)
+    corpus = load_corpus(source, config.decode_rate_hz)
     continue_run(arguments.folder, corpus, source)
 
 

@@ -1,4 +1,4 @@
-"""A configuration, as asked for, to the whole configuration that is trained. Reads files, trains and writes nothing.
+"""Complete a configuration before training. Reads files, trains and writes nothing.
 
 In this order: the corpus's emotions; absolute paths; the network of `model.start_from`, or the sizes of pretrained
 weights; the branches of `model.branches`; the epochs of the protocol "all".
@@ -63,7 +63,7 @@ def resolve(config: AnyConfig, corpus: Corpus, folder: Path) -> Resolved:
         config, {branch: members.get(branch) or _config_of(Path(branch)) for branch in config.model.branches}
     )
     if taken := [path for path, own in settings(config).items() if before.get(path) != own]:
-        notes.append(f"as the branches were trained, not as asked for: {', '.join(taken)}")
+        notes.append(f"settings taken from the trained branches instead of those given: {', '.join(taken)}")
     if config.experiment.protocol == "all":
         config, note = _with_epochs_of_runs(config, corpus.name, Path(folder))
         notes += note
@@ -236,7 +236,7 @@ def _with_epochs_of_runs(config: Config, corpus_name: str, folder: Path) -> tupl
 # A run to continue
 
 
-def resolve_again(folder: Path, corpus: Corpus, source: str) -> Resolved:
+def read_resolved(folder: Path, corpus: Corpus, source: str) -> Resolved:
     """Return what the run in a folder trains, as it was resolved when it began; its corpus is at `source` now. Raises
     UsageError where it needs a setting of an earlier version."""
     config = with_experiment(read_config_to_train(Path(folder) / "config.json"), corpus=source)

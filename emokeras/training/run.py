@@ -1,4 +1,4 @@
-"""One configuration to one run folder: resolve it, draw the split, train its members, train it, test it once.
+"""Train one configuration in one run folder: resolve it, draw the split, train its members, train it, test it once.
 
 train            a configuration in a new folder
 continue_run     a run that was begun, after its last whole epoch
@@ -27,12 +27,12 @@ from emokeras.runs.differences import differing_settings
 from emokeras.training.checkpoints import STATE
 from emokeras.training.ensemble import fuse_runs
 from emokeras.training.fit import Setup, fit, refit
-from emokeras.training.optimizer import set_precision
+from emokeras.training.optimizer import has_gpu, set_precision
 from emokeras.training.outcome import write_network_outcome
 from emokeras.training.pictures import draw_attention
-from emokeras.training.resolve import Resolved, resolve, resolve_again, start_folder
+from emokeras.training.resolve import Resolved, read_resolved, resolve, start_folder
 from emokeras.training.score import predict_logits, to_probabilities
-from emokeras.training.subsets import Subset, evaluation_inputs, take_subsets
+from emokeras.training.subsets import Subset, evaluation_inputs, load_subsets
 from emokeras.training.tensorboard import TensorBoardPage
 from emokeras.training.warm_start import (
     branch_layers,
@@ -85,7 +85,7 @@ def continue_run(
     """Continue a run after its last whole epoch; return the metrics. `source` is where its corpus is now. Raises
     RunError, before anything is written, when the run was begun on other clips or another split."""
     runs.check_run(folder, resume=True)
-    resolved = resolve_again(folder, corpus, source)
+    resolved = read_resolved(folder, corpus, source)
     split = draw_split(corpus, resolved.config.experiment)
     _check_same_split(folder, corpus, split)
     return _train(resolved, corpus, split, Path(folder), say, members_at_once)
@@ -101,7 +101,7 @@ def train_unscored(config: Config, corpus: Corpus, folder: Path, stop_epoch: int
     folder = Path(folder)
     begun = (folder / "config.json").is_file()
     runs.check_run(folder, resume=begun)
-    resolved = resolve_again(folder, corpus, config.experiment.corpus) if begun else resolve(config, corpus, folder)
+    resolved = read_resolved(folder, corpus, config.experiment.corpus) if begun else resolve(config, corpus, folder)
     split = draw_split(corpus, resolved.config.experiment)
     if begun:
         _check_same_split(folder, corpus, split)
@@ -121,9 +121,9 @@ def _check(resolved: Resolved, corpus: Corpus, split: Split) -> None:
     """Raise where the corpus cannot be trained on with this split, or what a network starts from was trained on clips
     that are to validate or test it."""
     for subset in SUBSETS:
-        if not len(split.numbers(subset)) and resolved.config.experiment.protocol != "all":
+        if not len(split.indices(subset)) and resolved.config.experiment.protocol != "all":
             raise CorpusError(f"corpus {corpus.name}: its {subset} subset is empty; take another --protocol")
-    for network in (*resolved.config.networks.values(), *resolved.members.values()):
+    for network in {**resolved.config.networks, **resolved.members}.values():
         if network.model.start_from:
             check_start(network, corpus, split)
         given = [Path(branch) for branch in network.model.branches if branch not in resolved.members]
@@ -148,7 +148,7 @@ def _train(
         say(line)
     config, members = resolved.config, {}
     if resolved.members:
-        _begin(config, corpus, split, folder)
+        _write_start(config, corpus, split, folder)
         members = _train_members(resolved.members, corpus, split, folder, say, members_at_once)
     if isinstance(config, EnsembleConfig):
         return fuse_runs(config, members, folder, corpus.clips, say)
@@ -156,8 +156,9 @@ def _train(
     return _train_network(config, corpus, split, folder, branches, say)
 
 
-def _begin(config: AnyConfig, corpus: Corpus, split: Split, folder: Path) -> None:
-    """Make a run's folder, with its configuration and its split."""
+def _write_start(config: AnyConfig, corpus: Corpus, split: Split, folder: Path) -> None:
+    """Make a run's folder with config.json and split.csv; repeating it changes nothing. Members are started before
+    their processes, which continue them."""
     runs.create_run(folder, resume=(folder / "config.json").is_file())
     write_text(folder / "config.json", to_json(config))
     runs.write_split(folder, corpus.clips, split.subsets)
@@ -171,6 +172,7 @@ def _train_network(
     probabilities = {}
     if setup.validation_inputs:
         probabilities["validation"] = to_probabilities(predict_logits(setup.model, setup.validation_inputs))
+    # Validation comes before the refit, which trains on its clips: an ensemble's weights are fitted on these figures.
     if config.training.refit_epochs:
         refit(setup, say)
     if test_inputs := evaluation_inputs(setup.subsets["test"], config):
@@ -197,13 +199,13 @@ def _set_up(
     set_precision(config.training, say)
     is_new = not (folder / "checkpoints" / STATE).exists()
     model = make_network(config, is_new, branches)  # Before the folder: weights may be out of reach.
-    _begin(config, corpus, split, folder)
+    _write_start(config, corpus, split, folder)
     if is_new:
         started = [start_folder(Path(config.model.start_from))] if config.model.start_from else []
         _keep_earlier_splits(branches, started, folder)
         keep_vocabulary([*branches, *started], folder)
     (folder / "checkpoints").mkdir(exist_ok=True)
-    subsets = take_subsets(config, corpus, split, folder, say)
+    subsets = load_subsets(config, corpus, split, folder, say)
     # What was trained elsewhere has the statistics of the clips that its weights are of.
     trained = config.encoders if config.model.start_from else inputs_of(branches)
     adapt_normalization(model, config, subsets["train"], [name for name in config.encoders if name not in trained])
@@ -264,7 +266,7 @@ def adapt_normalization(model: keras.Model, config: Config, train: Subset, names
 def default_members_at_once() -> int:
     """Return how many networks are trained at the same time: one per core, or one where there is a GPU, whose memory
     they would have to share."""
-    return 1 if keras.distribution.list_devices("gpu") else num_cores()
+    return 1 if has_gpu() else num_cores()
 
 
 def _train_members(
@@ -279,26 +281,26 @@ def _train_members(
     same settings in the folder that `train` and `benchmark` give it beside this run, is not trained again."""
     folders = {name: folder / "members" / name for name in members}
     missing = []
-    for name, own in folders.items():
-        beside = folder.absolute().parent.parent / members[name].recipe / folder.name
-        if (own / "metrics.json").is_file():
+    for name, member_folder in folders.items():
+        earlier = folder.absolute().parent.parent / members[name].recipe / folder.name
+        if (member_folder / "metrics.json").is_file():
             say(f"member {name}: trained already")
-        elif not own.exists() and _is_run_of(beside, members[name], split):
-            copy_member(beside, own)
-            say(f"member {name}: taken from {beside}")
+        elif not member_folder.exists() and _is_run_of(earlier, members[name], split):
+            copy_member(earlier, member_folder)
+            say(f"member {name}: taken from {earlier}")
         else:
             missing.append(name)
-            _begin(members[name], corpus, split, own)
-    at_once = min(members_at_once or default_members_at_once(), len(missing))
-    for name in missing:
-        say(f"member {name}: training in {folders[name]}")
-        if at_once == 1:
-            source = members[name].experiment.corpus
-            continue_run(folders[name], corpus, source, lambda line: say(f"  {line}"), members_at_once)
-            keras.backend.clear_session()  # One network after another would fill the memory.
-    if at_once > 1:
+            _write_start(members[name], corpus, split, member_folder)
+    at_once = members_at_once or default_members_at_once()
+    if min(at_once, len(missing)) > 1:
         commands = {name: python("emokeras.training.member", str(folders[name])) for name in missing}
         run_side_by_side(commands, at_once, say)
+        return folders
+    for name in missing:
+        say(f"member {name}: training in {folders[name]}")
+        source = members[name].experiment.corpus
+        continue_run(folders[name], corpus, source, lambda line: say(f"  {line}"), members_at_once)
+        keras.backend.clear_session()  # One network after another would fill the memory.
     return folders
 
 

@@ -1,4 +1,4 @@
-"""A network and a subset to logits, probabilities and metrics."""
+"""Compute the logits, probabilities and metrics of a subset."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,7 +29,7 @@ def to_probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def to_labels(clips: Sequence[Clip], emotions: Sequence[str]) -> np.ndarray:
-    """Return the number of each clip's emotion, int [clips]."""
+    """Return the index of each clip's emotion, int [clips]."""
     number = {emotion: index for index, emotion in enumerate(emotions)}
     return np.array([number[clip.emotion] for clip in clips], dtype=np.int64)
 

@@ -1,4 +1,4 @@
-"""A corpus and its split to the clips, labels, waveforms and tokens of each subset."""
+"""Load the clips, labels, waveforms and tokens of each subset of a corpus."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,13 +21,13 @@ from emokeras.training.score import to_labels
 @dataclass(frozen=True)
 class Subset:
     """Clips, their labels int [clips], their waveforms [samples] each, for training also variants of each, and the
-    inputs that are `ready` (tokens, frames of a speech encoder), [clips, ...] each."""
+    inputs that are `precomputed` (tokens, frames of a speech encoder), [clips, ...] each."""
 
     clips: list[Clip]
     labels: np.ndarray
     waveforms: list[np.ndarray]
     variants: list[list[np.ndarray]] | None = None
-    ready: dict[str, np.ndarray] = field(default_factory=dict)
+    precomputed: dict[str, np.ndarray] = field(default_factory=dict)
 
     def take(self, numbers: np.ndarray) -> "Subset":
         """Return the part of the subset at these indices."""
@@ -36,7 +36,7 @@ class Subset:
             self.labels[numbers],
             [self.waveforms[number] for number in numbers] if self.waveforms else [],
             [self.variants[number] for number in numbers] if self.variants else None,
-            {name: value[numbers] for name, value in self.ready.items()},
+            {name: value[numbers] for name, value in self.precomputed.items()},
         )
 
 
@@ -52,7 +52,7 @@ def with_validation(subsets: Mapping[str, Subset], config: Config) -> dict[str, 
         np.concatenate([train.labels, validation.labels]),
         [*train.waveforms, *validation.waveforms],
         variants,
-        {name: np.concatenate([value, validation.ready[name]]) for name, value in train.ready.items()},
+        {name: np.concatenate([value, validation.precomputed[name]]) for name, value in train.precomputed.items()},
     )
     return {**subsets, "train": whole, "validation": validation.take(np.array([], int))}
 
@@ -61,21 +61,21 @@ def evaluation_inputs(subset: Subset, config: Config) -> dict[str, np.ndarray]:
     """Return a network's inputs of a subset as in serving, [clips, windows, ...] each; {} for an empty subset."""
     if not subset.clips:
         return {}
-    return pipeline.stack(pipeline.evaluation_dataset(subset.waveforms, config, subset.ready))
+    return pipeline.stack(pipeline.evaluation_dataset(subset.waveforms, config, subset.precomputed))
 
 
-def take_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say: Callable) -> dict[str, Subset]:
+def load_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say: Callable) -> dict[str, Subset]:
     """Return {"train", "validation", "test"} of a corpus. A vocabulary that is fitted is kept in the run's folder."""
-    chosen = {subset: split.numbers(subset) for subset in SUBSETS}
+    chosen = {subset: split.indices(subset) for subset in SUBSETS}
     counts = " · ".join(f"{len(numbers)} {subset}" for subset, numbers in chosen.items())
     say(f"{counts} clips, {len(corpus.emotions)} emotions")
 
     waveforms = load_waveforms(corpus.clips, config.audio.sample_rate_hz) if config.takes_audio else None
-    ready = {}
+    precomputed = {}
     if config.has_speech_encoder:
-        ready |= encode_clips(corpus.clips, waveforms, config)
+        precomputed |= encode_clips(corpus.clips, waveforms, config)
     if config.takes_transcripts:
-        ready["tokens"] = _take_tokens(config, corpus, chosen["train"], folder, say)
+        precomputed["tokens"] = _tokenize_corpus(config, corpus, chosen["train"], folder, say)
     subsets = {}
     for subset, numbers in chosen.items():
         clips = [corpus.clips[number] for number in numbers]
@@ -86,12 +86,12 @@ def take_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say
             to_labels(clips, corpus.emotions),
             own,
             make_variants(clips, own, config.augment, config.audio.sample_rate_hz) if varied else None,
-            {name: value[numbers] for name, value in ready.items()},
+            {name: value[numbers] for name, value in precomputed.items()},
         )
     return subsets
 
 
-def _take_tokens(config: Config, corpus: Corpus, train: np.ndarray, folder: Path, say: Callable) -> np.ndarray:
+def _tokenize_corpus(config: Config, corpus: Corpus, train: np.ndarray, folder: Path, say: Callable) -> np.ndarray:
     """Return the tokens of all transcripts, int [clips, words]. The vocabulary is fitted on the clips at the indices
     `train`, and kept in the run's folder."""
     say(f"transcripts: {transcript_kind(corpus.clips)}")

@@ -302,7 +302,7 @@ def test_tokens_are_joined_to_the_features_of_their_clip():
     both = replace(PLAIN, encoders=PLAIN.encoders | {"tokens": RecurrentConfig()})
     both = override(both, {"training.epochs": 2, "tokens.max_words": 3})
     waveforms, tokens = clips(8), np.arange(24).reshape(8, 3)
-    for inputs, labels, _ in train(waveforms, both, ready={"tokens": tokens}):
+    for inputs, labels, _ in train(waveforms, both, precomputed={"tokens": tokens}):
         assert set(inputs) == {"spectrogram", "spectrogram_mask", "tokens"}
         np.testing.assert_array_equal(inputs["tokens"], tokens[labels["emotion"].argmax(axis=1)])
     inputs = pipeline.stack(pipeline.evaluation_dataset(waveforms, both, {"tokens": tokens}))
@@ -313,7 +313,7 @@ def test_tokens_are_joined_to_the_features_of_their_clip():
 def test_a_network_of_tokens_only_needs_no_waveforms():
     config = override(Config("text", {"tokens": RecurrentConfig()}), {"training.batch_size": 4, "training.epochs": 1})
     tokens = np.arange(48).reshape(8, 6)
-    (first, second) = train([], config, ready={"tokens": tokens})
+    (first, second) = train([], config, precomputed={"tokens": tokens})
     assert set(first[0]) == {"tokens"}
     found = np.concatenate([first[0]["tokens"], second[0]["tokens"]])
     np.testing.assert_array_equal(np.sort(found, axis=0), tokens)

@@ -283,7 +283,7 @@ def test_the_digest_depends_on_clips_and_subsets_in_any_order(corpus):
     assert split_digest(corpus.clips[1:], drawn.subsets[1:]) != drawn.digest
     changed = [clip(0, "calm"), *corpus.clips[1:]]
     assert split_digest(changed, drawn.subsets) != drawn.digest
-    np.testing.assert_array_equal(drawn.numbers("test"), np.flatnonzero(drawn.subsets == "test"))
+    np.testing.assert_array_equal(drawn.indices("test"), np.flatnonzero(drawn.subsets == "test"))
 
 
 def test_a_missing_emotion_gives_a_warning_for_each_subset():

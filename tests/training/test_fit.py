@@ -14,7 +14,7 @@ from emokeras.errors import CorpusError, RunError
 from emokeras.models import pretrained
 from emokeras.training import callbacks, fit
 from emokeras.training.run import continue_run, make_network, train
-from emokeras.training.subsets import Subset, take_subsets, with_validation
+from emokeras.training.subsets import Subset, load_subsets, with_validation
 from emokeras.training.warm_start import check_branches
 
 pytestmark = pytest.mark.usefixtures("without_graphs", "without_pictures")
@@ -172,7 +172,7 @@ def refit_run(refitting, demo_corpus, shared_folder):
 
 def test_validation_clips_are_appended_to_the_training_clips(refitting, demo_corpus, tmp_path):
     config = with_experiment(override(refitting, {"augment.variants": ["noise"]}), emotions=demo_corpus.emotions)
-    before = take_subsets(config, demo_corpus, draw_split(demo_corpus, config.experiment), tmp_path, silent)
+    before = load_subsets(config, demo_corpus, draw_split(demo_corpus, config.experiment), tmp_path, silent)
     after = with_validation(before, config)
     assert after["train"].clips == before["train"].clips + before["validation"].clips
     assert [len(after[name].clips) for name in ("train", "validation", "test")] == [32, 0, 8]
@@ -254,7 +254,7 @@ def test_the_features_of_each_subset_are_computed_once(refitting, demo_corpus, t
     train(config, demo_corpus, tmp_path / "run", silent)
     split = draw_split(demo_corpus, refitting.experiment)
     lengths = np.array([len(waveform) for waveform in load_waveforms(demo_corpus.clips, 16000)])
-    of_subset = {name: sorted(lengths[split.numbers(name)]) for name in ("train", "validation", "test")}
+    of_subset = {name: sorted(lengths[split.indices(name)]) for name in ("train", "validation", "test")}
     expected = [(of_subset["train"], 1), (of_subset["validation"], 2), (of_subset["test"], 2)]
     assert [one for one in computed if len(one[0]) > 4] == expected
     assert [(len(samples), windows) for samples, windows in computed if len(samples) <= 4] == [(4, 1)]

@@ -18,7 +18,7 @@ from emokeras.config import (
 from emokeras.errors import UsageError
 from emokeras.files import write_text
 from emokeras.recipes import RECIPES
-from emokeras.training.resolve import config_of_start, resolve, resolve_again
+from emokeras.training.resolve import config_of_start, read_resolved, resolve
 
 CNN = RECIPES["mel-cnn3"].config
 TCN = RECIPES["mfcc-tcn"].config
@@ -168,7 +168,7 @@ def test_a_branch_is_that_of_its_run(branch_run, demo_corpus, tmp_path):
     )
     paths = "encoders.mfcc.filters, encoders.mfcc.pooling, mfcc.num_coefficients"
     (note,) = resolved.notes
-    assert note.startswith("as the branches were trained, not as asked for: ")
+    assert note.startswith("settings taken from the trained branches instead of those given: ")
     assert sorted(note.split(": ")[1].split(", ")) == paths.split(", ")
     # What is trained first is the recipe, on the same split.
     (member,) = resolved.members.values()
@@ -205,7 +205,7 @@ def test_members_may_have_branches_of_their_own(branch_run, demo_corpus, tmp_pat
     assert resolved.config.members["early"] == resolve(early, demo_corpus, tmp_path / "run").config
     assert resolved.config.members["early"].mfcc.num_coefficients == 13
     (note,) = resolved.notes
-    assert note.startswith("early: as the branches were trained")
+    assert note.startswith("early: settings taken from the trained branches")
 
 
 # Training on all clips
@@ -248,13 +248,13 @@ def test_a_run_that_continues_keeps_what_was_resolved(branch_run, demo_corpus, t
     run_of(tmp_path / "run", begun.config)
     # What was beside it when it began may have changed since.
     write_text(branch_run / "config.json", to_json(override(TCN, {"mfcc.num_coefficients": 20})))
-    again = resolve_again(tmp_path / "run", demo_corpus, "/moved/corpus")
+    again = read_resolved(tmp_path / "run", demo_corpus, "/moved/corpus")
     assert again.config == with_experiment(begun.config, corpus="/moved/corpus")
     assert again.members == {"mel-resnet": with_experiment(begun.members["mel-resnet"], corpus="/moved/corpus")}
     # A member that was begun continues with the settings that it was begun with.
     member = override(begun.members["mel-resnet"], {"training.epochs": 2})
     run_of(tmp_path / "run" / "members" / "mel-resnet", member)
-    again = resolve_again(tmp_path / "run", demo_corpus, "/moved/corpus")
+    again = read_resolved(tmp_path / "run", demo_corpus, "/moved/corpus")
     assert again.members == {"mel-resnet": with_experiment(member, corpus="/moved/corpus")}
 
 
@@ -268,4 +268,4 @@ def test_a_run_with_a_removed_setting_is_not_continued(place, demo_corpus, tmp_p
     tree["training"]["teacher"] = "flagship"
     path.write_text(json.dumps(tree))
     with pytest.raises(UsageError, match=r"training\.teacher='flagship' is a setting of an earlier version"):
-        resolve_again(tmp_path / "run", demo_corpus, "demo")
+        read_resolved(tmp_path / "run", demo_corpus, "demo")

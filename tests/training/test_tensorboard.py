@@ -1,15 +1,15 @@
-"""TensorBoard's own server reads back what a run wrote: scalars, the graph, images, hyper-parameters."""
+"""TensorBoard's own server reads back what a run wrote: scalars, the graph, images, hyperparameters."""
 
 import json
 import re
 import struct
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
 
 import pytest
+from children import wait_for
 
 from emokeras import runs
 from emokeras.config import read_config, settings
@@ -19,24 +19,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def server(trained_run, tmp_path_factory):
-    """Start the real server on a free port of loopback; yield its address."""
+    """Start the real server on a free port of this machine; yield its address."""
     log = tmp_path_factory.mktemp("server") / "log"
-    # Without --load_fast=false a compiled reader serves, which does not know hyper-parameters.
+    # Without --load_fast=false a compiled reader serves, which does not know hyperparameters.
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(trained_run / "tensorboard"), "--port", "0"]
     with log.open("w") as file:
         process = subprocess.Popen([*command, "--host", "127.0.0.1", "--load_fast=false"], stdout=file, stderr=file)
     try:
-        for _ in range(600):
-            found = re.search(r"http://127\.0\.0\.1:\d+/", log.read_text())
-            if found:
-                break
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.1)
-        address = found[0]
-        for _ in range(300):  # It answers before it has read its files.
-            if get(address, "data/plugin/scalars/tags"):
-                break
-            time.sleep(0.1)
+        wait_for(lambda: "http://127.0.0.1" in log.read_text() or process.poll() is not None)
+        address = re.search(r"http://127\.0\.0\.1:\d+/", log.read_text())[0]
+        wait_for(lambda: get(address, "data/plugin/scalars/tags"))  # It answers before it has read its files.
         yield address
     finally:
         process.kill()
@@ -68,7 +60,7 @@ def test_graph_names_the_layers(server):
         assert f"mel_cnn3_1/{layer}" in graph
 
 
-def test_images_are_pictures(server):
+def test_images_are_png_files_of_their_size(server):
     tags = get(server, "data/plugin/images/tags")["validation"]
     assert {"confusion_matrix", "test_confusion_matrix", "examples"} <= set(tags)
     for tag in ("confusion_matrix", "examples"):

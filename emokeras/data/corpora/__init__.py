@@ -9,4 +9,4 @@ download   fetches and unpacks an archive, for `emokeras.prepare`
 
 from emokeras.data.corpora.clips import EMOTIONS, SYNONYMS, Clip, Corpus, canonical_emotion, count_and_name
 from emokeras.data.corpora.layouts import GRAMMARS
-from emokeras.data.corpora.load import NAMES, default_source, lasting_source, load_corpus, pointer_path, prepared_path
+from emokeras.data.corpora.load import NAMES, absolute_source, default_source, load_corpus, pointer_path, prepared_path

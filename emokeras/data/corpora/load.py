@@ -1,4 +1,5 @@
-"""Load a corpus by its name or path: list its files, read what they say of each clip, decode, merge copies."""
+"""Load a corpus by its name or path: list its files, read speakers and emotions from a manifest, file names or folder
+names, decode, merge copies."""
 
 import difflib
 import sys
@@ -81,7 +82,7 @@ def _find(source: str | Path) -> Path:
                 f"--corpus {source}`, or give a folder or zip of its files instead of '{source}'"
             )
         return path
-    path = Path(lasting_source(source))
+    path = Path(absolute_source(source))
     if not str(source) or not path.exists():
         near = difflib.get_close_matches(str(source), NAMES, 1, 0.7)
         question = f"did you mean '{near[0]}'? " if near else ""
@@ -116,7 +117,7 @@ def default_source() -> str:
     return "ravdess" if prepared_path("ravdess") else "demo"
 
 
-def lasting_source(source: str | Path) -> str:
+def absolute_source(source: str | Path) -> str:
     """Return a corpus's name as it is and a path made absolute, so that a run can continue from another folder."""
     return source if source in NAMES else str(Path(source).expanduser().absolute())
 
