@@ -166,8 +166,8 @@ def serving_inputs(config: Config, given: Mapping[str, tf.Tensor]) -> dict[str, 
 
     Parameters
     ----------
-    given: {"waveform": float32 [batch, samples]} and the PRECOMPUTED inputs, as far as the network takes them: {"tokens":
-        int [batch, words], "speech": float32 [batch, frames, units], "speech_mask": float32 [batch, frames]}.
+    given: {"waveform": float32 [batch, samples]} and the PRECOMPUTED inputs that the network takes: {"tokens": int
+        [batch, words], "speech": float32 [batch, frames, units], "speech_mask": float32 [batch, frames]}.
     """
     inputs = extract(given["waveform"], config) if config.audio_inputs else {}
     return inputs | repeat_over_windows(given, config.encoders, config.num_windows)
