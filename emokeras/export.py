@@ -60,7 +60,6 @@ def write(recognizer, run: Path, folder: Path) -> None:
     import keras
 
     from emokeras import runs
-    from emokeras.config import to_json
     from emokeras.data.text import copy_tokenizer
     from emokeras.files import write_text
     from emokeras.recognizer import input_signature, serving_function
@@ -74,7 +73,7 @@ def write(recognizer, run: Path, folder: Path) -> None:
     archive.write_out(str(folder), verbose=False)
     extra = folder / "assets.extra"
     extra.mkdir()
-    write_text(extra / "config.json", to_json(runs.shareable_config(run)))
+    write_text(extra / "config.json", runs.shareable_json(run))
     shutil.copyfile(run / "split.csv", extra / "split.csv")
     own = {row["content"] for row in runs.read_split(run)}
     if earlier := [row for row in recognizer.clips_used if row["content"] not in own]:

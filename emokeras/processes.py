@@ -54,7 +54,10 @@ def start(words: Sequence[str], variables: Mapping[str, str] | None = None, **op
 
 def how_ended(status: int) -> str:
     """Return in words how a child ended that failed: "ended by SIGKILL", "exit status 1"."""
-    return f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    if status >= 0:
+        return f"exit status {status}"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"ended by {names.get(-status, f'signal {-status}')}"
 
 
 def stop(children: Iterable[subprocess.Popen], patience_seconds: float = 0.0) -> None:
@@ -74,12 +77,16 @@ def _wait(children: Sequence[subprocess.Popen], seconds: float) -> None:
         time.sleep(0.05)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where it is treated as Ctrl-C. No terminal has sent it to the children as well."""
+
+
 @contextlib.contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt in the block, as Ctrl-C does, so that it can end its children."""
+    """Let SIGTERM raise Terminated in the block, a KeyboardInterrupt as of Ctrl-C, so that it can end its children."""
 
     def interrupt(*_):
-        raise KeyboardInterrupt
+        raise Terminated
 
     if threading.current_thread() is not threading.main_thread():  # Only the main thread may set handlers.
         yield
@@ -100,8 +107,9 @@ def run_to_end(words: Sequence[str]) -> int:
     with interrupted_by_sigterm():
         try:
             return child.wait()
-        except KeyboardInterrupt:
-            stop([child], INTERRUPT_SECONDS)  # On a terminal Ctrl-C has reached the child as well.
+        except KeyboardInterrupt as interrupt:
+            # On a terminal Ctrl-C has reached the child as well.
+            stop([child], 0.0 if isinstance(interrupt, Terminated) else INTERRUPT_SECONDS)
             raise
 
 
@@ -135,7 +143,10 @@ def run_side_by_side(commands: Mapping[str, Sequence[str]], at_once: int, say: C
                     else:
                         say(f"  {name}: {line}")
                     continue
-                status = children.pop(name).wait()
+                status = children[name].wait()
+                del children[name]
+                if not status and name in errors:
+                    say(f"  {name}: {ERROR_PREFIX}{errors[name]}")
                 if status:
                     error = UsageError if status == UsageError.exit_status else RunError
                     raise error(

@@ -56,10 +56,10 @@ def train(
         if recipe or config_file or values or run_dir:
             raise UsageError("--resume continues a run as it was begun: give no recipe, --config, --run-dir or --set")
         runs.check_run(resume, resume=True)
-        config = read_config_to_train(Path(resume) / "config.json")
         if (Path(resume) / "metrics.json").exists():
             say(f"{resume} has ended already; there is nothing to train")
             return _copy_results(resume, runs.read_metrics(resume), results, say)
+        config = read_config_to_train(Path(resume) / "config.json")
         source = absolute_source(corpus or config.experiment.corpus)
     else:
         config = _configuration(recipe, config_file, values)

@@ -102,6 +102,16 @@ def demo_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def small_folder(tmp_path_factory):
+    """Return a demo corpus of 3 speakers with 8 clips each: 8 train, 8 validation, 8 test by speaker."""
+    from emokeras.data.demo import make_demo_corpus
+
+    folder = tmp_path_factory.mktemp("corpus") / "small"
+    make_demo_corpus(folder, num_speakers=3, takes=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def speech_model(tmp_path_factory):
     """Return the folder of a tiny HuBERT with random weights, and of its feature extractor's settings."""
     torch = pytest.importorskip("torch", reason="this HuBERT is made with torch, of the extra asr")

@@ -231,6 +231,7 @@ def test_members_are_taken_from_runs_beside_and_others_are_trained(
 # Branches to start from
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_graphs", "without_pictures")
 def test_frozen_branches_give_the_embeddings_that_they_gave_alone(
     trained_run, mfcc_run, demo_folder, tmp_path, recordings

@@ -58,6 +58,7 @@ def test_how_a_child_ended_is_given_in_words():
     status = processes.run_to_end(python("import os; os.kill(os.getpid(), 9)"))
     assert processes.how_ended(status) == "ended by SIGKILL"
     assert processes.how_ended(3) == "exit status 3"
+    assert processes.how_ended(-63) == "ended by signal 63"  # A real-time signal, which has no name.
 
 
 def test_a_child_has_more_variables_and_no_input(monkeypatch):
@@ -95,6 +96,12 @@ def test_lines_are_passed_on_with_the_name_of_their_command():
             f"  {name}: two of {name}",
         ]
     assert len(lines) == 4
+
+
+def test_an_error_line_of_a_command_that_succeeds_is_passed_on():
+    lines = []
+    processes.run_side_by_side({"a": python("print('error: one clip is left out')")}, 1, lines.append)
+    assert lines == ["  a: error: one clip is left out"]
 
 
 @pytest.mark.parametrize("at_once", [1, 2])

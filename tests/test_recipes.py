@@ -9,7 +9,6 @@ from conftest import tiny, tiny_arguments
 from emokeras import export, runs, train
 from emokeras.config import EnsembleConfig, override, read_config, to_json, with_experiment
 from emokeras.data.corpora import load_corpus
-from emokeras.data.demo import make_demo_corpus
 from emokeras.models.build import build_model
 from emokeras.recipes import RECIPES, Recipe, configure
 from emokeras.recognizer import load_recognizer
@@ -66,14 +65,6 @@ def test_a_recipe_is_built_and_its_saved_network_has_the_same_logits(recipe, tmp
         model.save(tmp_path / "model.keras")
         again = keras.saving.load_model(tmp_path / "model.keras")(inputs, training=False)["emotion"]
         np.testing.assert_array_equal(again, logits)
-
-
-@pytest.fixture(scope="module")
-def small_folder(tmp_path_factory):
-    """Return a demo corpus of 3 speakers with 8 clips each: one trains, one validates, one tests."""
-    folder = tmp_path_factory.mktemp("corpus") / "demo"
-    make_demo_corpus(folder, num_speakers=3, takes=1)
-    return folder
 
 
 def small_resnet(include_top, weights, input_shape, name="small_resnet"):

@@ -78,6 +78,7 @@ def test_the_settings_are_those_that_were_given(trained_run):
     assert written["audio"]["window_seconds"] == tiny_settings()["audio.window_seconds"]
 
 
+@pytest.mark.slow
 def test_the_written_configuration_gives_the_same_run(trained_run, tmp_path):
     assert train.main(["--config", str(trained_run / "config.json"), "--run-dir", str(tmp_path / "again")]) == 0
     assert read_config(tmp_path / "again" / "config.json") == read_config(trained_run / "config.json")
@@ -99,12 +100,12 @@ def test_another_seed_gives_other_results_which_can_be_kept(trained_run, demo_fo
 
 
 @quick
-def test_early_stopping_ends_a_run_that_does_not_improve(demo_folder, tmp_path):
+def test_early_stopping_ends_a_run_that_does_not_improve(small_folder, tmp_path):
     # With a learning rate of nearly 0 and no moving statistics, the first epoch stays the most accurate.
     settings = ["training.patience_epochs=2", "training.learning_rate=1e-12", "training.select_by=val_accuracy"]
     settings += ["encoder.batch_normalization=false", "model.normalize_embedding=false"]
     arguments = ["--epochs", "30", *(part for setting in settings for part in ("--set", setting))]
-    assert run_train(demo_folder, tmp_path / "run", *arguments) == 0
+    assert run_train(small_folder, tmp_path / "run", *arguments) == 0
     metrics = runs.read_metrics(tmp_path / "run")
     assert (metrics["epochs_run"], metrics["best_epoch"]) == (3, 1)
 
@@ -144,20 +145,20 @@ def test_a_run_that_has_ended_is_not_trained_again_and_its_figures_can_be_kept(t
 
 
 @quick
-def test_a_run_on_all_clips_predicts_and_has_no_figures(demo_folder, demo_corpus, tmp_path, capsys):
+def test_a_run_on_all_clips_predicts_and_has_no_figures(small_folder, recordings, tmp_path, capsys):
     folder = tmp_path / "run"
-    assert run_train(demo_folder, folder, "--protocol", "all", "--epochs", "2") == 0
-    assert "mel-cnn3 was trained on all 40 clips: no clip is left to test" in capsys.readouterr().out
+    assert run_train(small_folder, folder, "--protocol", "all", "--epochs", "2") == 0
+    assert "mel-cnn3 was trained on all 24 clips: no clip is left to test" in capsys.readouterr().out
     metrics = runs.read_metrics(folder)
-    assert (metrics["num_train"], metrics["num_validation"], metrics["num_test"]) == (40, 0, 0)
+    assert (metrics["num_train"], metrics["num_validation"], metrics["num_test"]) == (24, 0, 0)
     assert metrics["best_epoch"] == 2
     assert not {"test", "validation"} & metrics.keys()
     assert not list(folder.glob("*predictions.csv"))
     assert list(runs.read_history(folder / "history.csv")[0])[1:3] == ["loss", "accuracy"]
     assert train.main(["--resume", str(folder), "--results", str(tmp_path / "results")]) == 1
     assert "has no figures to keep" in capsys.readouterr().err
-    assert predict.main([str(demo_corpus.clips[0].path), "--model", str(folder), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["emotion"] in demo_corpus.emotions
+    assert predict.main([str(recordings[0]), "--model", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["emotion"] in metrics["emotions"]
 
 
 @quick
@@ -194,7 +195,7 @@ def test_list_shows_the_recipes_and_their_sources(capsys):
         (["--config", "/no/such.json"], 2, "/no/such.json cannot be read"),
         (["--resume", "/no/such/run"], 1, "/no/such/run holds no run"),
         (["mel-cnn3", "--resume", "/no/such/run"], 2, "--resume continues a run as it was begun"),
-        (["mel-cnn3", "--protocol", "all", "--results", "results"], 2, "there are no figures to keep"),
+        (["mel-cnn3", "--protocol", "all", "--results", "results"], 2, "there are no results to copy"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(arguments, status, message, capsys, tmp_path, monkeypatch):

@@ -137,7 +137,7 @@ def folds_and_seeds(arguments: argparse.Namespace, protocol: str) -> tuple[list[
 
 def load_corpus_for(configs: Sequence[Config], source: str | None) -> Corpus:
     """Return the corpus for trainings. Raises CorpusError, before anything is trained, where one cannot split it."""
-    corpus = load_corpus(source or default_source(), configs[0].sample_rate_hz)
+    corpus = load_corpus(source or default_source(), configs[0].decode_rate_hz)
     for config in configs:
         draw_split(corpus, config.experiment)
     return corpus

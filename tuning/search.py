@@ -140,7 +140,7 @@ def _work(arguments: argparse.Namespace, given: list[str]) -> int | None:
         os.environ |= workers.role_variables(arguments.chief, arguments.worker_id)
     elif arguments.chief and not arguments.workers:
         raise UsageError(f"--chief {arguments.chief}: give --worker-id too, to join it, or --workers, to start it")
-    corpus = load_corpus(plan.config.experiment.corpus, plan.config.sample_rate_hz)
+    corpus = load_corpus(plan.config.experiment.corpus, plan.config.decode_rate_hz)
     if arguments.workers and not arguments.worker_id:
         draw_split(corpus, plan.config.experiment)  # Refused here, once, instead of by each process.
         return workers.supervise(given, arguments.workers, arguments.chief, plan.project)

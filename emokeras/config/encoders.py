@@ -8,6 +8,9 @@ from pydantic.dataclasses import dataclass
 
 from emokeras.config.types import STRICT, Count, Fraction, NotNegative, Number, Pooling
 
+# Settings that have no effect on an input.
+WITHOUT_EFFECT = {"tokens": ("centered", "leveled", "deltas"), "speech": ("leveled",)}
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EncoderConfig:

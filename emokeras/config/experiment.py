@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emokeras.config.encoders import Encoder
+from emokeras.config.encoders import WITHOUT_EFFECT, Encoder
 from emokeras.config.inputs import (
     AudioConfig,
     AugmentConfig,
@@ -149,8 +149,8 @@ class Config:
         for name, encoder in self.encoders.items():
             if encoder.kind == "bert" and (name != "tokens" or self.tokens.tokenizer != "pretrained"):
                 raise ValueError(f"encoders.{name}: a bert takes tokens of tokens.tokenizer=pretrained, nothing else")
-            for key in ("centered", "leveled", "deltas"):
-                if getattr(encoder, key) and (name == "tokens" or (key, name) == ("leveled", "speech")):
+            for key in WITHOUT_EFFECT.get(name, ()):
+                if getattr(encoder, key):
                     raise ValueError(f"encoders.{name}.{key} has no effect on {name}: leave it out")
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from emokeras.config.encoders import ENCODER_CONFIGS, ConvolutionalConfig
+from emokeras.config.encoders import ENCODER_CONFIGS, WITHOUT_EFFECT, ConvolutionalConfig
 from emokeras.config.experiment import AnyConfig, Config, EnsembleConfig
 from emokeras.config.types import EnsembleMethod
 from emokeras.errors import UsageError
@@ -90,24 +90,33 @@ def upgrade(tree: Any) -> tuple[Any, dict[str, Any]]:
                 removed[f"{section}.{key}"] = value
     encoders = tree.get("encoders")
     if isinstance(encoders, dict) and all(isinstance(encoder, dict) for encoder in encoders.values()):
-        _upgrade_batch_normalization(tree, encoders)
+        _upgrade_batch_normalization(tree, encoders, removed)
         for name, encoder in encoders.items():
             for (kind, key), default in RETIRED_OF_ENCODERS.items():
                 if encoder.get("kind") == kind and key in encoder and (value := encoder.pop(key)) != default:
                     removed[f"encoders.{name}.{key}"] = value
+            for key in WITHOUT_EFFECT.get(name, ()):
+                if value := encoder.pop(key, False):
+                    removed[f"encoders.{name}.{key}"] = value
     return tree, removed
 
 
-def _upgrade_batch_normalization(tree: dict[str, Any], encoders: dict[str, dict]) -> None:
-    """`encoder.batch_normalization` of any encoder used to switch that of the embedding too, and all kinds had it."""
+def _upgrade_batch_normalization(tree: dict[str, Any], encoders: dict[str, dict], removed: dict[str, Any]) -> None:
+    """`encoder.batch_normalization` of any encoder used to switch that of the embedding too, and all kinds had it.
+
+    Where an encoder without convolutions has `embedding_units`, it normalized that layer, which is gone.
+    """
     switches = [encoder.get("batch_normalization", True) for encoder in encoders.values()]
     model = tree.setdefault("model", {})
     if isinstance(model, dict):
         model.setdefault("normalize_embedding", any(switches))
-    for encoder in encoders.values():
-        kind = ENCODER_CONFIGS.get(encoder.get("kind", "cnn"))
-        if kind and not issubclass(kind, ConvolutionalConfig):
-            encoder.pop("batch_normalization", None)
+    for name, encoder in encoders.items():
+        kind = encoder.get("kind", "cnn")
+        known = ENCODER_CONFIGS.get(kind) if isinstance(kind, str) else None
+        if not known or issubclass(known, ConvolutionalConfig):
+            continue
+        if encoder.pop("batch_normalization", False) and encoder.get("embedding_units"):
+            removed[f"encoders.{name}.batch_normalization"] = True
 
 
 def _read(path: Path) -> str:
@@ -206,6 +215,8 @@ def _unknown_setting(path: str, known: Mapping[str, Any]) -> str:
         return f"the setting '{path}' was removed"
     if keys in RENAMED:
         return f"the setting '{path}' is called '{path.rpartition('.')[0]}.{RENAMED[keys]}' now"
+    if any(path.endswith(f".{keys[-1]}") and keys[-1] in ineffective for ineffective in WITHOUT_EFFECT.values()):
+        return f"{path} has no effect on the inputs of this network: leave it out"
     (near,) = difflib.get_close_matches(path, known, 1, 0.0)
     return f"there is no setting '{path}'; did you mean '{near}'?"
 
@@ -225,7 +236,8 @@ def _targets(tree: dict[str, Any]) -> dict[str, list[dict]]:
             for name, encoder in value.items():
                 for key in encoder:
                     targets[f"encoders.{name}.{key}"] = [encoder]
-                    targets.setdefault(f"encoder.{key}", []).append(encoder)
+                    if key not in WITHOUT_EFFECT.get(name, ()):
+                        targets.setdefault(f"encoder.{key}", []).append(encoder)
         elif isinstance(value, dict):
             for key in value:
                 targets[f"{section}.{key}"] = [*targets.get(f"{section}.{key}", []), value]

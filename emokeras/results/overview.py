@@ -44,8 +44,7 @@ def conclusions(rows: Rows) -> list[str]:
         for protocol in ("random", "luna")
     )
     sentences = []
-    if new[FLAGSHIP] and new[WEIGHTED]:
-        gain = _gain(new, FLAGSHIP, WEIGHTED)
+    if new[FLAGSHIP] and new[WEIGHTED] and (gain := _gain(new, FLAGSHIP, WEIGHTED)):
         without_fold_0 = [_wa([run for run in new[name] if run.metrics["fold"] != 0]) for name in (FLAGSHIP, WEIGHTED)]
         sentences.append(
             f"On new speakers (`luna`), `flagship` is {_verdict(gain)} `weighted-mel-mfcc`: UA {_ua(new[FLAGSHIP])} "
@@ -53,16 +52,15 @@ def conclusions(rows: Rows) -> list[str]:
             f"points; without fold 0, on which `flagship` was developed, WA {without_fold_0[0]} and "
             f"{without_fold_0[1]}."
         )
-    if known[FLAGSHIP] and known[WEIGHTED]:
-        gain = _gain(known, FLAGSHIP, WEIGHTED)
+    if known[FLAGSHIP] and known[WEIGHTED] and (gain := _gain(known, FLAGSHIP, WEIGHTED)):
         minutes = [mean_minutes(known[recipe], "train_cpu_seconds") for recipe in (FLAGSHIP, WEIGHTED)]
         sentences.append(
             f"On known speakers (`random`), `flagship` is {_verdict(gain)} `weighted-mel-mfcc`: WA "
             f"{_wa(known[FLAGSHIP])} and {_wa(known[WEIGHTED])}, a gain of {gain_text(*gain)} points, for {minutes[0]} "
             f"CPU-minutes instead of {minutes[1]}."
         )
-    if known[WEIGHTED] and new[WEIGHTED] and known[PLAIN] and new[PLAIN]:
-        gains = [_gain(groups, WEIGHTED, PLAIN) for groups in (new, known)]
+    gains = [_gain(groups, WEIGHTED, PLAIN) if groups[WEIGHTED] and groups[PLAIN] else None for groups in (new, known)]
+    if all(gains):
         sentences.append(
             f"The fusion of a mel and an MFCC network, `weighted-mel-mfcc`, is {_verdict(gains[0])} `mel-resnet` on "
             f"new speakers ({gain_text(*gains[0])} points of WA) and {_verdict(gains[1])} `mel-resnet` on known ones "
@@ -112,11 +110,14 @@ def _published(one: Published) -> str:
     return f"{one.figures} ({one.system}{chosen})"
 
 
-def _gain(groups: Mapping[str, Sequence[Run]], recipe: str, baseline: str) -> tuple:
-    """Return the paired gain of one recipe over another over the runs that both have, as `pooled` does."""
-    keys = ("fold", "seed", "split_seed")
-    own = {tuple(run.metrics[key] for key in keys): run for run in groups[recipe]}
-    pairs = [(own[key], run) for run in groups[baseline] if (key := tuple(run.metrics[k] for k in keys)) in own]
+def _gain(groups: Mapping[str, Sequence[Run]], recipe: str, baseline: str) -> tuple | None:
+    """Return the paired gain of one recipe over another over the runs that both have, as `pooled` does; None
+    without such runs."""
+    keys = ("fold", "seed", "split_seed", "split_sha256")
+    own = {tuple(run.metrics.get(key) for key in keys): run for run in groups[recipe]}
+    pairs = [(own[key], run) for run in groups[baseline] if (key := tuple(run.metrics.get(k) for k in keys)) in own]
+    if not pairs:
+        return None
     answers, runs = zip(*pairs, strict=True)
     return pooled(paired_gains(answers, runs), runs)
 

@@ -31,6 +31,7 @@ from emokeras.runs.provenance import (
     clips_used,
     read_earlier_splits,
     shareable_config,
+    shareable_json,
     shareable_name,
     was_refit,
     write_earlier_splits,

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emokeras.config import to_json
 from emokeras.errors import RunError
 from emokeras.files import replacing, write_text
 from emokeras.runs.content import MEND, read_metrics
 from emokeras.runs.folder import file_name_of, run_name
-from emokeras.runs.provenance import shareable_config
+from emokeras.runs.provenance import shareable_json
 
 RESULT_FILES = ("metrics.json", "config.json", "predictions.csv", "validation_predictions.csv")
 
@@ -32,7 +31,7 @@ def keep_results(run_folder: Path, results_root: Path = Path("results")) -> Path
     for name in RESULT_FILES:
         with replacing(folder / name) as temporary:
             shutil.copyfile(run_folder / name, temporary)
-    write_text(folder / "config.json", to_json(shareable_config(run_folder)))
+    write_text(folder / "config.json", shareable_json(run_folder))
     return folder
 
 

@@ -1,13 +1,16 @@
 """Where a run comes from: the clips that made it, and its configuration without paths of this machine."""
 
+import functools
+import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config, with_experiment
+from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config, to_json, upgrade, with_experiment
 from emokeras.data.splits import SUBSETS
 from emokeras.files import write_csv
-from emokeras.runs.content import SPLIT_COLUMNS, read_metrics, read_split
+from emokeras.runs.content import SPLIT_COLUMNS, read_json, read_metrics, read_split
 
 EARLIER_FILE = "earlier_splits.csv"
 EARLIER_FILES = (EARLIER_FILE, "heard_before.csv")  # the second is its name in earlier versions
@@ -59,6 +62,20 @@ def shareable_config(run_folder: Path) -> AnyConfig:
     else:
         config = _without_paths(config)
     return with_experiment(config, corpus=read_metrics(run_folder)["corpus"])
+
+
+def shareable_json(run_folder: Path) -> str:
+    """Return `shareable_config` as JSON, with the settings of an earlier version that the run used and this version has
+    removed, so that tables can name them."""
+    text = to_json(shareable_config(run_folder))
+    _, removed = upgrade(read_json(Path(run_folder) / "config.json"))
+    if not removed:
+        return text
+    tree = json.loads(text)
+    for path, value in removed.items():
+        *sections, key = path.split(".")
+        functools.reduce(operator.getitem, sections, tree)[key] = value
+    return json.dumps(tree, indent=2) + "\n"
 
 
 def _without_paths(config: Config) -> Config:

@@ -93,7 +93,7 @@ def plan_jobs(
         raise UsageError(f"no {'seed' if folds else 'fold'} is given: name one or more")
 
     corpus = absolute_source(corpus)
-    loaded = load_corpus(corpus, next(iter(configs.values())).sample_rate_hz)
+    loaded = load_corpus(corpus, next(iter(configs.values())).decode_rate_hz)
     digests: dict[tuple[int, int], str] = {}
 
     def digest_of(config: AnyConfig) -> str:

@@ -14,7 +14,15 @@ import keras
 import numpy as np
 
 from emokeras import runs
-from emokeras.config import AnyConfig, Config, EnsembleConfig, InputName, to_json
+from emokeras.config import (
+    AnyConfig,
+    Config,
+    EnsembleConfig,
+    InputName,
+    read_config_to_train,
+    to_json,
+    with_experiment,
+)
 from emokeras.data.corpora import Corpus
 from emokeras.data.splits import SUBSETS, Split, draw_split, missing_emotions
 from emokeras.errors import CorpusError, RunError
@@ -32,7 +40,7 @@ from emokeras.training.outcome import write_network_outcome
 from emokeras.training.pictures import draw_attention
 from emokeras.training.resolve import Resolved, read_resolved, resolve, start_folder
 from emokeras.training.score import predict_logits, to_probabilities
-from emokeras.training.subsets import Subset, evaluation_inputs, load_subsets
+from emokeras.training.subsets import Subset, check_vocabulary, evaluation_inputs, load_subsets
 from emokeras.training.tensorboard import TensorBoardPage
 from emokeras.training.warm_start import (
     branch_layers,
@@ -87,7 +95,9 @@ def continue_run(
     runs.check_run(folder, resume=True)
     resolved = read_resolved(folder, corpus, source)
     split = draw_split(corpus, resolved.config.experiment)
-    _check_same_split(folder, corpus, split)
+    # An ensemble that an earlier version began has the split in its members only.
+    for each in (Path(folder), *(Path(folder) / "members" / name for name in resolved.members)):
+        _check_same_split(each, corpus, split)
     return _train(resolved, corpus, split, Path(folder), say, members_at_once)
 
 
@@ -124,17 +134,23 @@ def _check(resolved: Resolved, corpus: Corpus, split: Split) -> None:
         if not len(split.indices(subset)) and resolved.config.experiment.protocol != "all":
             raise CorpusError(f"corpus {corpus.name}: its {subset} subset is empty; take another --protocol")
     for network in {**resolved.config.networks, **resolved.members}.values():
+        if network.takes_transcripts and network.tokens.tokenizer == "words":
+            check_vocabulary(network, corpus, split)
         if network.model.start_from:
             check_start(network, corpus, split)
         given = [Path(branch) for branch in network.model.branches if branch not in resolved.members]
         check_branches([branch for branch in given if (branch / "metrics.json").is_file()], split.digest)
+    for member in resolved.members.values():  # A network without members is built before its folder is made.
+        build_model(member)
+        keras.backend.clear_session()
 
 
 def _check_same_split(folder: Path, corpus: Corpus, split: Split) -> None:
     if not (Path(folder) / "split.csv").exists():
         return
-    begun = [(row["clip"], row["content"], row["subset"]) for row in runs.read_split(folder)]
-    if begun != [(clip.name, clip.content, str(own)) for clip, own in zip(corpus.clips, split.subsets, strict=True)]:
+    begun = [tuple(row[key] for key in ("clip", "content", "emotion", "subset")) for row in runs.read_split(folder)]
+    pairs = zip(corpus.clips, split.subsets, strict=True)
+    if begun != [(clip.name, clip.content, clip.emotion, str(subset)) for clip, subset in pairs]:
         raise RunError(f"{folder} was begun on other clips or another split: give it the corpus it was begun on")
 
 
@@ -290,8 +306,14 @@ def _train_members(
             say(f"member {name}: taken from {earlier}")
         else:
             missing.append(name)
-            _write_start(members[name], corpus, split, member_folder)
+            config = members[name]
+            if (member_folder / "config.json").is_file():  # As it was begun; the corpus may have moved.
+                config = read_config_to_train(member_folder / "config.json")
+                config = with_experiment(config, corpus=members[name].experiment.corpus)
+            _write_start(config, corpus, split, member_folder)
     at_once = members_at_once or default_members_at_once()
+    if not all(members[name].experiment.corpus for name in missing):
+        at_once = 1  # A corpus that was made in Python cannot be loaded by another process.
     if min(at_once, len(missing)) > 1:
         commands = {name: python("emokeras.training.member", str(folders[name])) for name in missing}
         run_side_by_side(commands, at_once, say)

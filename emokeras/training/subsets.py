@@ -12,7 +12,7 @@ from emokeras.data.audio import load_waveforms
 from emokeras.data.corpora import Clip, Corpus
 from emokeras.data.speech import encode_clips
 from emokeras.data.splits import SUBSETS, Split
-from emokeras.data.text import fit_tokenizer, has_tokenizer, load_tokenizer
+from emokeras.data.text import fit_tokenizer, fit_vocabulary, has_tokenizer, load_tokenizer
 from emokeras.data.transcripts import read_transcripts, transcript_kind
 from emokeras.data.variants import make_variants
 from emokeras.training.score import to_labels
@@ -83,12 +83,18 @@ def load_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say
         varied = subset == "train" and config.augment.variants
         subsets[subset] = Subset(
             clips,
-            to_labels(clips, corpus.emotions),
+            to_labels(clips, config.experiment.emotions),
             own,
             make_variants(clips, own, config.augment, config.audio.sample_rate_hz) if varied else None,
             {name: value[numbers] for name, value in precomputed.items()},
         )
     return subsets
+
+
+def check_vocabulary(config: Config, corpus: Corpus, split: Split) -> None:
+    """Raise CorpusError where the transcripts of the training clips have no words to fit a vocabulary on."""
+    transcripts = read_transcripts(corpus.clips)
+    fit_vocabulary([transcripts[number] for number in split.indices("train")], config.tokens)
 
 
 def _tokenize_corpus(config: Config, corpus: Corpus, train: np.ndarray, folder: Path, say: Callable) -> np.ndarray:

@@ -51,6 +51,15 @@ def test_configurations_of_earlier_versions_are_read(tmp_path):
     assert not {"teacher", "crossfit_parts", "mixup_labels"} & json.loads(to_json(config))["training"].keys()
 
 
+@pytest.mark.parametrize("key", ["centered", "batch_normalization"])
+def test_what_had_no_effect_or_is_gone_on_tokens_is_read_and_not_trained(key, tmp_path):
+    tree = with_value(with_value(OLD, f"encoders.tokens.{key}", True), "encoders.tokens.embedding_units", 8)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(tree))
+    assert read_config(path).encoders["tokens"].embedding_units == 8
+    assert f"encoders.tokens.{key}=True" in refusal(lambda: read_config_to_train(path))
+
+
 @pytest.mark.parametrize(("switches", "expected"), [((True, False), True), ((False, False), False)])
 def test_batch_normalization_of_any_encoder_used_to_be_that_of_the_head(switches, expected):
     tree = OLD

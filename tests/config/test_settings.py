@@ -270,8 +270,19 @@ def test_encoders_without_convolutions_of_their_own_have_no_batch_normalization(
 def test_a_transformation_of_frames_is_refused_where_there_are_none(recipe, key):
     config = RECIPES[recipe].config
     (name,) = config.encoders
-    message = refusal(lambda: override(config, {f"encoder.{key}": "1" if key == "deltas" else "true"}))
+    value = "1" if key == "deltas" else "true"
+    message = refusal(lambda: override(config, {f"encoders.{name}.{key}": value}))
     assert message == f"--set: encoders.{name}.{key} has no effect on {name}: leave it out"
+    message = refusal(lambda: override(config, {f"encoder.{key}": value}))
+    assert message == f"encoder.{key} has no effect on the inputs of this network: leave it out"
+
+
+def test_encoder_settings_of_all_branches_leave_out_those_without_effect():
+    joined = override(RECIPES["early-mel-text"].config, {"encoder.centered": True})
+    assert {name: encoder.centered for name, encoder in joined.encoders.items()} == {
+        "spectrogram": True,
+        "tokens": False,
+    }
 
 
 def test_transformations_of_frames_are_accepted_where_there_are_frames():

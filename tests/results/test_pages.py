@@ -113,6 +113,12 @@ def test_conclusions_without_their_rows_are_left_out(results):
     assert not any("fold 0" in sentence for sentence in sentences)
 
 
+def test_recipes_without_a_run_in_common_are_not_compared(results):
+    keep_run(results, 30, recipe="flagship", seed=1)
+    keep_run(results, 20, recipe="weighted-mel-mfcc")
+    assert not overview.conclusions(read_rows(results))
+
+
 def test_the_overview_links_to_the_pages_that_there_are(results):
     keep_run(results, 30)
     keep_run(results, 30, "luna")

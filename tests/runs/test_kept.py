@@ -9,6 +9,7 @@ from emokeras import runs
 from emokeras.config import override, read_config, to_json
 from emokeras.errors import RunError
 from emokeras.recipes import RECIPES
+from emokeras.runs.differences import removed_settings
 
 
 def finished_run(folder, protocol="luna", **changes):
@@ -42,6 +43,15 @@ def test_figures_are_kept_in_a_folder_named_by_the_run(tmp_path, protocol, name)
     # The path of the corpus is left out; nothing else changes.
     config = read_config(run / "config.json")
     assert read_config(kept / "config.json") == override(config, {"experiment.corpus": "ravdess"})
+
+
+def test_settings_of_an_earlier_version_stay_in_the_kept_configuration(tmp_path):
+    run = finished_run(tmp_path / "run")
+    tree = runs.read_json(run / "config.json")
+    tree["training"]["teacher"] = "runs/flagship"
+    runs.write_json(run / "config.json", tree)
+    kept = runs.keep_results(run, tmp_path / "results")
+    assert removed_settings(runs.read_json(kept / "config.json")) == {"training.teacher": "runs/flagship"}
 
 
 def test_figures_of_a_run_replace_the_earlier_ones(tmp_path):

@@ -9,6 +9,7 @@ from emokeras import evaluate, runs
 from emokeras.config import CnnConfig, Config, TrainingConfig, override, read_config, with_experiment
 from emokeras.data import pipeline
 from emokeras.data.audio import load_waveforms
+from emokeras.data.corpora import load_corpus
 from emokeras.data.splits import draw_split
 from emokeras.errors import CorpusError, RunError
 from emokeras.models import pretrained
@@ -20,8 +21,17 @@ from emokeras.training.warm_start import check_branches
 pytestmark = pytest.mark.usefixtures("without_graphs", "without_pictures")
 
 
+# Two steps an epoch.
+SMALL = {"training.batch_size": 4, "training.ema_momentum": 0.9}
+
+
 def silent(line: str) -> None:
     pass
+
+
+@pytest.fixture(scope="module")
+def small_corpus(small_folder):
+    return load_corpus(small_folder)
 
 
 def test_a_training_without_frozen_epochs_is_one_stage():
@@ -50,7 +60,7 @@ def test_a_training_may_end_frozen():
 def staged() -> Config:
     """Return a small network of four epochs, whose convolutions are frozen for the first two."""
     config = tiny(Config("mel-cnn3", {"spectrogram": CnnConfig()}))
-    return override(config, {"training.epochs": 4, "training.frozen_epochs": 2, "training.ema_momentum": 0.9})
+    return override(config, SMALL | {"training.epochs": 4, "training.frozen_epochs": 2})
 
 
 @pytest.fixture
@@ -106,9 +116,9 @@ def kept_convolutions(folder) -> list[np.ndarray]:
     return convolutions(keras.saving.load_model(folder / "model.keras", compile=False))
 
 
-def test_frozen_layers_keep_their_weights(staged, backbone, demo_corpus, tmp_path):
+def test_frozen_layers_keep_their_weights(staged, backbone, small_corpus, tmp_path):
     config = override(staged, {"training.epochs": 2})
-    train(config, demo_corpus, tmp_path / "run", silent)
+    train(config, small_corpus, tmp_path / "run", silent)
     kernels = convolutions(make_network(read_config(tmp_path / "run" / "config.json"), is_new=False))
     assert len(kernels) == 3
     for frozen, first in zip(kept_convolutions(tmp_path / "run"), kernels, strict=True):
@@ -116,30 +126,30 @@ def test_frozen_layers_keep_their_weights(staged, backbone, demo_corpus, tmp_pat
 
 
 @pytest.fixture
-def unbroken(staged, backbone, demo_corpus, shared_folder):
+def unbroken(staged, backbone, small_corpus, shared_folder):
     """Return the folder of an unbroken run of `staged`."""
-    return trained_once(staged, demo_corpus, shared_folder / "unbroken")
+    return trained_once(staged, small_corpus, shared_folder / "unbroken")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("epoch", [1, 2, 3], ids=["frozen", "between", "unfrozen"])
 def test_a_run_broken_in_any_stage_continues_as_unbroken(
-    staged, backbone, unbroken, demo_corpus, tmp_path, monkeypatch, epoch
+    staged, backbone, unbroken, small_corpus, tmp_path, monkeypatch, epoch
 ):
-    train_broken(staged, demo_corpus, tmp_path / "broken", monkeypatch, epoch)
+    train_broken(staged, small_corpus, tmp_path / "broken", monkeypatch, epoch)
     assert epochs_of_same_runs(tmp_path / "broken", unbroken) == [1, 2, 3, 4]
 
 
 @pytest.mark.slow
 def test_a_run_broken_where_patience_ended_a_stage_continues_as_unbroken(
-    staged, backbone, demo_corpus, tmp_path, monkeypatch
+    staged, backbone, small_corpus, tmp_path, monkeypatch
 ):
     """The next stage begins with the moving average, which differs from the weights."""
     little = {"training.learning_rate": 1e-5, "training.unfrozen_learning_rate": 1e-5}  # Accuracy stays as it is.
     patient = {"training.frozen_epochs": 3, "training.patience_epochs": 1, "training.select_by": "val_accuracy"}
     config = override(staged, little | patient)
-    train(config, demo_corpus, tmp_path / "unbroken", silent)
-    train_broken(config, demo_corpus, tmp_path / "broken", monkeypatch, 2)
+    train(config, small_corpus, tmp_path / "unbroken", silent)
+    train_broken(config, small_corpus, tmp_path / "broken", monkeypatch, 2)
     assert epochs_of_same_runs(tmp_path / "broken", tmp_path / "unbroken") == [1, 2, 4]
 
 
@@ -160,33 +170,32 @@ def epochs_of_same_runs(broken, unbroken) -> list[int]:
 def refitting() -> Config:
     """Return a small network of two epochs with Muon, and four more on the training and validation clips."""
     config = tiny(Config("mel-cnn3", {"spectrogram": CnnConfig()}))
-    changes = {"epochs": 2, "refit_epochs": 4, "ema_momentum": 0.9, "optimizer": "muon"}
-    return override(config, {f"training.{key}": value for key, value in changes.items()})
+    return override(config, SMALL | {"training.epochs": 2, "training.refit_epochs": 4, "training.optimizer": "muon"})
 
 
 @pytest.fixture
-def refit_run(refitting, demo_corpus, shared_folder):
+def refit_run(refitting, small_corpus, shared_folder):
     """Return the folder of an unbroken run of `refitting`."""
-    return trained_once(refitting, demo_corpus, shared_folder / "refit")
+    return trained_once(refitting, small_corpus, shared_folder / "refit")
 
 
-def test_validation_clips_are_appended_to_the_training_clips(refitting, demo_corpus, tmp_path):
-    config = with_experiment(override(refitting, {"augment.variants": ["noise"]}), emotions=demo_corpus.emotions)
-    before = load_subsets(config, demo_corpus, draw_split(demo_corpus, config.experiment), tmp_path, silent)
+def test_validation_clips_are_appended_to_the_training_clips(refitting, small_corpus, tmp_path):
+    config = with_experiment(override(refitting, {"augment.variants": ["noise"]}), emotions=small_corpus.emotions)
+    before = load_subsets(config, small_corpus, draw_split(small_corpus, config.experiment), tmp_path, silent)
     after = with_validation(before, config)
     assert after["train"].clips == before["train"].clips + before["validation"].clips
-    assert [len(after[name].clips) for name in ("train", "validation", "test")] == [32, 0, 8]
+    assert [len(after[name].clips) for name in ("train", "validation", "test")] == [16, 0, 8]
     np.testing.assert_array_equal(
-        after["train"].labels, [demo_corpus.emotions.index(clip.emotion) for clip in after["train"].clips]
+        after["train"].labels, [small_corpus.emotions.index(clip.emotion) for clip in after["train"].clips]
     )
-    for waveform, own in zip(after["train"].waveforms[24:], before["validation"].waveforms, strict=True):
+    for waveform, own in zip(after["train"].waveforms[8:], before["validation"].waveforms, strict=True):
         np.testing.assert_array_equal(waveform, own)
-    assert [len(versions) for versions in after["train"].variants] == [1] * 32
+    assert [len(versions) for versions in after["train"].variants] == [1] * 16
 
 
-def test_a_refit_comes_after_selection_and_changes_what_is_tested_only(refitting, refit_run, demo_corpus, tmp_path):
+def test_a_refit_comes_after_selection_and_changes_what_is_tested_only(refitting, refit_run, small_corpus, tmp_path):
     without = override(refitting, {"training.refit_epochs": 0})
-    metrics = train(without, demo_corpus, tmp_path / "run", silent)
+    metrics = train(without, small_corpus, tmp_path / "run", silent)
     own = runs.read_metrics(refit_run)
     assert own["validation"] == metrics["validation"]
     assert (own["best_epoch"], own["epochs_run"], own["refit_epochs"]) == (metrics["best_epoch"], 2, 4)
@@ -216,12 +225,12 @@ def test_a_refit_begins_at_the_learning_rate_of_the_last_stage_and_has_another_s
         assert begun[-1].config.experiment.seed != config.experiment.seed
 
 
-def test_clips_that_a_network_was_refitted_on_validate_nothing_anymore(refit_run, demo_folder):
+def test_clips_that_a_network_was_refitted_on_validate_nothing_anymore(refit_run, small_folder):
     assert {row["subset"] for row in runs.clips_used(refit_run)} == {"train", "test"}
     assert {row["subset"] for row in runs.read_split(refit_run)} == {"train", "validation", "test"}
     with pytest.raises(CorpusError, match=r"none is of its validation subset: .* another --subset: test, train$"):
-        evaluate.evaluate(refit_run, corpus=str(demo_folder), subset="validation", say=silent)
-    scores = evaluate.evaluate(refit_run, corpus=str(demo_folder), say=silent)
+        evaluate.evaluate(refit_run, corpus=str(small_folder), subset="validation", say=silent)
+    scores = evaluate.evaluate(refit_run, corpus=str(small_folder), say=silent)
     assert scores["accuracy"] == runs.read_metrics(refit_run)["test"]["accuracy"]
     with pytest.raises(RunError, match=r"model\.branches: .* was refitted on the validation clips"):
         check_branches([refit_run], runs.read_metrics(refit_run)["split_sha256"])
@@ -230,9 +239,9 @@ def test_clips_that_a_network_was_refitted_on_validate_nothing_anymore(refit_run
 @pytest.mark.slow
 @pytest.mark.parametrize("epoch", [2, 3, 4], ids=["before", "within", "after"])
 def test_a_run_broken_around_its_refit_continues_as_unbroken(
-    refitting, refit_run, demo_corpus, tmp_path, monkeypatch, epoch
+    refitting, refit_run, small_corpus, tmp_path, monkeypatch, epoch
 ):
-    train_broken(refitting, demo_corpus, tmp_path / "broken", monkeypatch, epoch)
+    train_broken(refitting, small_corpus, tmp_path / "broken", monkeypatch, epoch)
     for file in ("predictions.csv", "validation_predictions.csv"):
         assert (tmp_path / "broken" / file).read_text() == (refit_run / file).read_text()
 
@@ -240,7 +249,7 @@ def test_a_run_broken_around_its_refit_continues_as_unbroken(
 # What is computed once
 
 
-def test_the_features_of_each_subset_are_computed_once(refitting, demo_corpus, tmp_path, monkeypatch):
+def test_the_features_of_each_subset_are_computed_once(refitting, small_corpus, tmp_path, monkeypatch):
     """For the statistics of the normalization, to validate, to test; and of four clips for the picture of examples."""
     computed = []
     whole = pipeline.evaluation_dataset
@@ -251,9 +260,9 @@ def test_the_features_of_each_subset_are_computed_once(refitting, demo_corpus, t
 
     monkeypatch.setattr(pipeline, "evaluation_dataset", evaluation_dataset)
     config = override(refitting, {"training.epochs": 1, "training.refit_epochs": 1})
-    train(config, demo_corpus, tmp_path / "run", silent)
-    split = draw_split(demo_corpus, refitting.experiment)
-    lengths = np.array([len(waveform) for waveform in load_waveforms(demo_corpus.clips, 16000)])
+    train(config, small_corpus, tmp_path / "run", silent)
+    split = draw_split(small_corpus, refitting.experiment)
+    lengths = np.array([len(waveform) for waveform in load_waveforms(small_corpus.clips, 16000)])
     of_subset = {name: sorted(lengths[split.indices(name)]) for name in ("train", "validation", "test")}
     expected = [(of_subset["train"], 1), (of_subset["validation"], 2), (of_subset["test"], 2)]
     assert [one for one in computed if len(one[0]) > 4] == expected

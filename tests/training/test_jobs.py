@@ -320,7 +320,7 @@ def test_an_interrupt_is_passed_on_after_the_count_of_the_jobs_done(plan, monkey
 
     planned, lines = plan(folds=[0, 1, 2]), []
     leave_row(planned[0])
-    monkeypatch.setattr(jobs, "run", interrupt)
+    monkeypatch.setattr(jobs, "run_to_end", interrupt)
     with pytest.raises(KeyboardInterrupt):
         jobs.run_jobs(planned, say=lines.append)
     assert lines[-1] == "\n1 of 3 jobs are done; give the same command again to continue"

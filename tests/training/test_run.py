@@ -62,6 +62,47 @@ def test_an_ensemble_is_not_continued_on_another_corpus_and_keeps_its_files(begu
     assert files_of(ensemble) == before
 
 
+def test_a_run_is_not_continued_with_other_labels(begun, demo_folder, tmp_path, capsys):
+    corpus = shutil.copytree(demo_folder, tmp_path / "labels")
+    text = (corpus / "manifest.csv").read_text()
+    (corpus / "manifest.csv").write_text(
+        text.replace(",happy,", ",x,").replace(",angry,", ",happy,").replace(",x,", ",angry,")
+    )
+    before = files_of(begun)
+    assert train.main(["--resume", str(begun), "--corpus", str(corpus)]) == 1
+    assert "was begun on other clips or another split" in capsys.readouterr().err
+    assert files_of(begun) == before
+
+
+def test_an_ensemble_without_a_split_of_its_own_is_checked_by_its_members(begun, other_corpus, tmp_path, capsys):
+    """As an earlier version began it."""
+    ensemble = tmp_path / "ensemble"
+    shutil.copytree(begun, ensemble / "members" / "mel-cnn3")
+    config = ensemble_of("alone", {"mel-cnn3": read_config(begun / "config.json")}, "vote")
+    write_text(ensemble / "config.json", to_json(config))
+    before = files_of(ensemble)
+    assert train.main(["--resume", str(ensemble), "--corpus", str(other_corpus)]) == 1
+    assert f"{ensemble / 'members' / 'mel-cnn3'} was begun on other clips" in capsys.readouterr().err
+    assert files_of(ensemble) == before
+
+
+def test_a_corpus_without_transcripts_leaves_no_folder_of_a_text_recipe(demo_folder, tmp_path, capsys):
+    corpus = shutil.copytree(demo_folder, tmp_path / "mute")
+    with (corpus / "manifest.csv").open(newline="") as file:
+        rows = [row | {"transcript": ""} for row in csv.DictReader(file)]
+    write_csv(corpus / "manifest.csv", list(rows[0]), [list(row.values()) for row in rows])
+    assert train.main(["text-gru", "--corpus", str(corpus), "--run-dir", str(tmp_path / "run")]) == 1
+    assert "40 clips without a transcript" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_member_that_cannot_be_built_leaves_no_folder_of_its_ensemble(demo_folder, tmp_path, capsys):
+    arguments = ["weighted-mel-mfcc", "--corpus", str(demo_folder), "--run-dir", str(tmp_path / "run")]
+    assert train.main([*arguments, "--set", "members.mel-resnet.encoder.filters=[4]"]) == 2
+    assert "encoder.filters=[4]: give the stem's" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_with_a_removed_setting_is_neither_continued_nor_trained(begun, demo_folder, tmp_path, capsys):
     tree = runs.read_json(begun / "config.json")
     tree["training"]["teacher"] = "runs/flagship"
