@@ -58,7 +58,7 @@ def clips(count: int) -> list[np.ndarray]:
 
 def train(waveforms, config, weights=None, **more):
     """Return all training batches as NumPy. Each clip is an emotion of its own, so that the label is its index."""
-    count = len(more["ready"]["tokens"]) if "ready" in more else len(waveforms)
+    count = len(more["precomputed"]["tokens"]) if "precomputed" in more else len(waveforms)
     weights = np.ones(count) if weights is None else weights
     return list(pipeline.training_dataset(waveforms, np.eye(count), config, weights, **more).as_numpy_iterator())
 

@@ -107,9 +107,11 @@ def test_a_worker_that_dies_ten_times_while_no_trial_ends_ends_the_search(tmp_pa
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.02)
     with pytest.raises(RunError, match="worker-0 ended 10 times"):
         workers.supervise([], 1, "127.0.0.1:9", tmp_path)
-    # gRPC, where another test of this process has loaded it, may print lines of its own after a fork.
+    # gRPC, where another test of this process has loaded it, prints lines of its own after a fork, or aborts the child.
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("worker-0")]
-    assert lines == ["worker-0: exit status 7; it is started again"] * 9
+    ways = {"worker-0: exit status 7; it is started again", "worker-0: ended by SIGABRT; it is started again"}
+    assert len(lines) == 9
+    assert set(lines) <= ways
 
 
 # Real processes, each with a TensorFlow of its own
