@@ -259,7 +259,8 @@ def _like(before: Any, value: Any) -> Any:
     if isinstance(before, str):  # Text stays text: a corpus may be called 2024.
         return value
     parsed = _parse(value)
-    if not isinstance(before, tuple) or isinstance(parsed, (list, tuple)):
+    # A list, where another path has set it before.
+    if not isinstance(before, (tuple, list)) or isinstance(parsed, (list, tuple)):
         return parsed
     if isinstance(parsed, str):
         return [_parse(part) for part in parsed.split(",")] if parsed else []

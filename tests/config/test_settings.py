@@ -243,6 +243,11 @@ def test_configurations_are_frozen(section):
         setattr(value, field, getattr(value, field))
 
 
+def test_a_list_may_be_set_by_two_paths():
+    values = {"encoders.spectrogram.filters": "4,8", "encoder.filters": "32,64"}
+    assert override(ONE_BRANCH, values).encoders["spectrogram"].filters == (32, 64)
+
+
 # Settings that have no effect
 
 
