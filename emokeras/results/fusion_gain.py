@@ -36,7 +36,7 @@ def fusion_section(groups: Mapping[str, Sequence[Run]]) -> list[str]:
     """Return the lines of the comparison for one corpus and protocol; none where there is nothing to compare. `groups`
     are the runs of each recipe."""
     branches = _branches(groups)
-    of_split = {recipe: _by_split(group) for recipe, group in groups.items()}
+    of_split = {recipe: runs_by_split(group) for recipe, group in groups.items()}
     splits = sorted(set.intersection(*(set(of_split[recipe]) for recipe in branches.values()))) if branches else []
     if len(branches) < 2 or not splits:
         return []
@@ -81,7 +81,7 @@ def _branches(groups: Mapping[str, Sequence[Run]]) -> dict[str, str]:
     return {name: recipe for name, recipe in chosen.items() if num_splits[name] == max(num_splits.values())}
 
 
-def _by_split(group: Sequence[Run]) -> dict[tuple, Run]:
+def runs_by_split(group: Sequence[Run]) -> dict[tuple, Run]:
     """Return runs by what must be equal in runs that are compared; the digest covers the clips' content."""
     return {tuple(run.metrics.get(key) for key in ("fold", "seed", "split_seed", "split_sha256")): run for run in group}
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from emokeras.data.splits import PROTOCOLS
 from emokeras.reporting.texts import markdown_table, mean_and_deviation, percent, with_interval
-from emokeras.results.fusion_gain import paired_gains
+from emokeras.results.fusion_gain import paired_gains, runs_by_split
 from emokeras.results.published import Published, best_published
 from emokeras.results.rows import Run
 from emokeras.results.tables import complete_runs, folds_text, gain_text, mean_minutes, pooled
@@ -113,9 +113,8 @@ def _published(one: Published) -> str:
 def _gain(groups: Mapping[str, Sequence[Run]], recipe: str, baseline: str) -> tuple | None:
     """Return the paired gain of one recipe over another over the runs that both have, as `pooled` does; None
     without such runs."""
-    keys = ("fold", "seed", "split_seed", "split_sha256")
-    own = {tuple(run.metrics.get(key) for key in keys): run for run in groups[recipe]}
-    pairs = [(own[key], run) for run in groups[baseline] if (key := tuple(run.metrics.get(k) for k in keys)) in own]
+    own = runs_by_split(groups[recipe])
+    pairs = [(own[split], run) for split, run in runs_by_split(groups[baseline]).items() if split in own]
     if not pairs:
         return None
     answers, runs = zip(*pairs, strict=True)

@@ -53,7 +53,7 @@ class Run:
 
     @property
     def groups(self) -> list[str]:
-        """What is independent of each other, [clips]: speakers where whole speakers are tested, else clips."""
+        """The independent unit of each clip, [clips]: its speaker where whole speakers are tested, else the clip."""
         return self.speakers if self.protocol.whole_speakers else self.clips
 
 

@@ -222,9 +222,9 @@ def _set_up(
         keep_vocabulary([*branches, *started], folder)
     (folder / "checkpoints").mkdir(exist_ok=True)
     subsets = load_subsets(config, corpus, split, folder, say)
-    # What was trained elsewhere has the statistics of the clips that its weights are of.
-    trained = config.encoders if config.model.start_from else inputs_of(branches)
-    adapt_normalization(model, config, subsets["train"], [name for name in config.encoders if name not in trained])
+    if is_new and not config.model.start_from:  # A continued or started network has the statistics of its weights.
+        trained = inputs_of(branches)
+        adapt_normalization(model, config, subsets["train"], [name for name in config.encoders if name not in trained])
     say(f"{config.recipe}: {model.count_params():,} parameters")
     pretrained = [
         *pretrained_layers(model),
@@ -320,8 +320,8 @@ def _train_members(
         return folders
     for name in missing:
         say(f"member {name}: training in {folders[name]}")
-        source = members[name].experiment.corpus
-        continue_run(folders[name], corpus, source, lambda line: say(f"  {line}"), members_at_once)
+        resolved = read_resolved(folders[name], corpus, members[name].experiment.corpus)
+        _train(resolved, corpus, split, folders[name], lambda line: say(f"  {line}"), members_at_once)
         keras.backend.clear_session()  # One network after another would fill the memory.
     return folders
 
