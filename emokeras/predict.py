@@ -7,11 +7,10 @@ The default model is the one that comes with emokeras; saved_models/ravdess/READ
 """
 
 import argparse
-import itertools
 import json
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from emokeras import commandline
@@ -43,7 +42,9 @@ def predict(
 
     Returns
     -------
-    For each readable file {"file", "emotion", "probabilities": {emotion: float}}, and one line for each unreadable one.
+    For each readable file {"file", "emotion", "probabilities": {emotion: float}, "remark", and of a model that measures
+    them "speech_seconds", "snr_decibels", "bandwidth_hz", "clipped_share"}, and one line for each unreadable one. Where
+    there is no speech, emotion and probabilities are None.
 
     Raises
     ------
@@ -51,9 +52,10 @@ def predict(
     RunError: `model` is no run and no exported model.
     """
     commandline.import_tensorflow()
-    from emokeras.data.audio import load_waveform
+    from emokeras.data.audio import load_waveform, read_waveform
     from emokeras.data.whisper import SAMPLE_RATE_HZ, load_whisper
     from emokeras.recognizer import load_recognizer
+    from emokeras.recognizer.answers import blocks_of
 
     recognizer = load_recognizer(model)
     takes_audio, takes_transcripts = recognizer.config.takes_audio, recognizer.config.takes_transcripts
@@ -70,27 +72,49 @@ def predict(
         except EmokerasError as error:
             raise UsageError(f"{model} needs transcripts: give --transcript TEXT for each file ({error})") from error
         say(f"transcripts by {whisper}")
-    names, waveforms, texts, problems = [], [], [], []
-    for file, text in itertools.zip_longest(files, transcripts or []):
+    problems: dict[int, str] = {}
+
+    def text_of(number: int) -> str:
+        if transcripts:
+            return transcripts[number]
         try:
-            waveform = load_waveform(file, recognizer.sample_rate_hz) if takes_audio else None
-            if transcribe:
-                (text,) = transcribe([load_waveform(file, SAMPLE_RATE_HZ)])
-                say(f"{file}: {text or '(no words)'}")
+            (text,) = transcribe([load_waveform(files[number], SAMPLE_RATE_HZ)])
+            say(f"{files[number]}: {text or '(no words)'}")
+            return text
         except AudioError as error:
-            problems.append(str(error))
-            continue
-        names.append(str(file or text))
-        waveforms.append(waveform)
-        texts.append(text)
-    if not names:
-        return [], problems
-    answers = []
-    for name, row in zip(names, recognizer.predict(waveforms, texts), strict=True):
-        probabilities = {emotion: float(value) for emotion, value in zip(recognizer.emotions, row, strict=True)}
+            problems[number] = str(error)
+            return ""
+
+    def blocks(number: int) -> Iterator:
+        try:
+            yield from blocks_of(read_waveform(files[number], recognizer.sample_rate_hz), recognizer.sample_rate_hz)
+        except AudioError as error:
+            problems[number] = str(error)
+
+    numbers = range(len(files) or len(transcripts))
+    recordings = (blocks(number) for number in numbers) if takes_audio else None
+    texts = (text_of(number) for number in numbers) if takes_transcripts else None
+    answers = [
+        _row(str(files[number] if files else transcripts[number]), answer, recognizer.emotions)
+        for number, answer in recognizer.answer(recordings, texts)
+        if number not in problems
+    ]
+    return answers, [problems[number] for number in sorted(problems)]
+
+
+def _row(name: str, answer, emotions: Sequence[str]) -> dict:
+    from emokeras.recognizer.answers import remark_on
+
+    emotion = probabilities = None
+    if answer.is_given:
+        probabilities = {emotion: float(value) for emotion, value in zip(emotions, answer.probabilities, strict=True)}
         emotion = max(probabilities, key=probabilities.get)
-        answers.append({"file": name, "emotion": emotion, "probabilities": probabilities})
-    return answers, problems
+    return {
+        "file": name,
+        "emotion": emotion,
+        "probabilities": probabilities,
+        "remark": remark_on(answer),
+    } | answer.quality
 
 
 def shipped_model() -> Path:

@@ -17,7 +17,7 @@ REAL_CLIPS = Path(__file__).parents[1].parent / "shared" / "ravdess"
 TINY = {
     "audio.sample_rate_hz": 16000,
     "audio.window_seconds": 1.28,
-    "audio.num_windows": 2,
+    "audio.window_step_seconds": 0.5,
     "spectrogram.frame_seconds": 0.032,
     "spectrogram.fft_size": 1024,
     "spectrogram.num_bands": 20,

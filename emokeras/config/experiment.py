@@ -188,11 +188,6 @@ class Config:
     def has_pretrained_tokenizer(self) -> bool:
         return self.takes_transcripts and self.tokens.tokenizer == "pretrained"
 
-    @property
-    def num_windows(self) -> int:
-        """The windows of a clip whose logits are averaged in serving."""
-        return self.audio.num_windows if self.audio_inputs else 1
-
     def seconds_of(self, name: InputName) -> float:
         """Return the seconds of a clip that a branch takes at once."""
         return self.speech.max_seconds if name == "speech" else self.audio.window_seconds

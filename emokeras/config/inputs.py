@@ -23,13 +23,14 @@ GIVE_SPEECH_ENCODER = (
 
 @dataclass(frozen=True, config=STRICT)
 class AudioConfig:
-    """The waveform, and the windows of it that a network takes. Frames more than `trim_decibels` below the loudest one
-    are cut off at both ends (0: nothing is cut)."""
+    """The waveform, and the windows of its speech that a network takes. What is more than `speech_decibels` below the
+    loudest part is not speech, nor is what does not stand out of the noise (0: all of a recording is taken). Windows
+    cover the speech evenly, one at least every `window_step_seconds`."""
 
     sample_rate_hz: Count = 16000
-    trim_decibels: NotNegative = 40.0
+    speech_decibels: NotNegative = 40.0
     window_seconds: Positive = 2.56
-    num_windows: Count = 3
+    window_step_seconds: Positive = 2.0
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -18,8 +18,12 @@ from emokeras.errors import UsageError
 _NETWORK, _ENSEMBLE, _ANY = TypeAdapter(Config), TypeAdapter(EnsembleConfig), TypeAdapter(AnyConfig)
 
 # Keys of earlier versions, by section: the new name, or the default of a key that was removed.
-RENAMED = {("augment", "equalisation_decibels"): "equalization_decibels"}
+RENAMED = {
+    ("augment", "equalisation_decibels"): "equalization_decibels",
+    ("audio", "trim_decibels"): "speech_decibels",
+}
 RETIRED: dict[tuple[str, str], Any] = {
+    ("audio", "num_windows"): 3,
     ("augment", "mixup_labels"): "drawn",
     ("speech", "hop_seconds"): 0.02,
     ("training", "auxiliaries"): {},
@@ -80,6 +84,7 @@ def upgrade(tree: Any) -> tuple[Any, dict[str, Any]]:
             tree["members"][name], own = upgrade(member)
             removed |= {f"members.{name}.{path}": value for path, value in own.items()}
         return tree, removed
+    _upgrade_trimming(tree, removed)
     for (section, key), new_key in RENAMED.items():
         if isinstance(tree.get(section), dict) and key in tree[section]:
             tree[section][new_key] = tree[section].pop(key)
@@ -99,6 +104,19 @@ def upgrade(tree: Any) -> tuple[Any, dict[str, Any]]:
                 if value := encoder.pop(key, False):
                     removed[f"encoders.{name}.{key}"] = value
     return tree, removed
+
+
+def _upgrade_trimming(tree: dict[str, Any], removed: dict[str, Any]) -> None:
+    """Speech used to be what is between the first and the last frame less than `audio.trim_decibels` below the loudest,
+    in noise too, and `audio.num_windows` covered it, however long. A network with this trimming is marked."""
+    audio, encoders = tree.get("audio"), tree.get("encoders")
+    if not isinstance(audio, dict) or "num_windows" not in audio:
+        return
+    audio.pop("num_windows")
+    decibels = audio.setdefault("speech_decibels", audio.pop("trim_decibels", 40.0))
+    of_waveform = isinstance(encoders, dict) and set(encoders) - {"tokens", "speech"}
+    if of_waveform and decibels:
+        removed["audio.trim_decibels"] = decibels
 
 
 def _upgrade_batch_normalization(tree: dict[str, Any], encoders: dict[str, dict], removed: dict[str, Any]) -> None:

@@ -4,12 +4,13 @@ The cache has one HDF5 file per corpus and sample rate, and per change made to t
 name is a hash of the clips' contents and of these parameters, so that a stale cache is never read.
 """
 
+import contextlib
 import functools
 import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from emokeras.files import UNREADABLE_ARCHIVE, home, replacing
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus", ".caf", ".w64"})
 CACHE_VERSION = 1
+PART_SECONDS = 20.0  # of a file that is read in parts
 
 
 @functools.lru_cache(maxsize=2)
@@ -47,6 +49,17 @@ def decode(path: Path, member: str = "") -> tuple[np.ndarray, int]:
     AudioError: no such file, not audio, no samples, or samples that are not finite.
     """
     where = f"{path}:{member}" if member else str(path)
+    with _opened(path, member, where) as file:
+        samples, sample_rate_hz = file.read(dtype="float32", always_2d=True), file.samplerate
+    if not len(samples):
+        raise AudioError(f"{where} has no samples: delete it, or fetch it again", "without samples")
+    _check_finite(samples, where)
+    return samples, sample_rate_hz
+
+
+@contextlib.contextmanager
+def _opened(path: Path, member: str, where: str) -> Iterator[soundfile.SoundFile]:
+    """Open an audio file; what goes wrong, then and while it is read, is an AudioError."""
     try:
         if member:
             source = io.BytesIO(_open_archive(path, os.stat(path).st_mtime_ns).read(member))
@@ -56,7 +69,8 @@ def decode(path: Path, member: str = "") -> tuple[np.ndarray, int]:
             source, empty = str(path) if os.name == "nt" else os.fsencode(path), not os.path.getsize(path)
         if empty:
             raise AudioError(f"{where} is an empty file (0 bytes): delete it, or fetch it again", "empty (0 bytes)")
-        samples, sample_rate_hz = soundfile.read(source, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(source) as file:
+            yield file
     except (OSError, KeyError) as error:
         raise AudioError(f"{where} cannot be read ({getattr(error, 'strerror', None) or error})") from error
     except (soundfile.SoundFileError, *UNREADABLE_ARCHIVE) as error:
@@ -64,15 +78,42 @@ def decode(path: Path, member: str = "") -> tuple[np.ndarray, int]:
             f"{where} is not an audio file that libsndfile reads: convert it to WAV or FLAC, or remove it",
             "not audio that libsndfile reads",
         ) from error
-    if not len(samples):
-        raise AudioError(f"{where} has no samples: delete it, or fetch it again", "without samples")
+
+
+def _check_finite(samples: np.ndarray, where: str) -> None:
     if not np.isfinite(samples).all():
         bad = int(np.size(samples) - np.isfinite(samples).sum())
         raise AudioError(
             f"{where} has {bad} samples that are not finite (NaN or infinity): convert it again",
             "with NaN or infinite samples",
         )
-    return samples, sample_rate_hz
+
+
+def read_waveform(path: Path, sample_rate_hz: int) -> Iterator[np.ndarray]:
+    """Yield a file's mono waveform in parts, float32 [samples] each in -1 to 1, so that a long one needs no memory.
+
+    Together they are what `load_waveform` returns. Raises AudioError as `decode` does, when it gets there.
+    """
+    with _opened(path, "", str(path)) as file:
+        resampler = None
+        if file.samplerate != sample_rate_hz:
+            resampler = soxr.ResampleStream(file.samplerate, sample_rate_hz, 1, dtype="float32", quality="HQ")
+        is_empty, first = True, np.zeros(0, np.float32)
+        while True:
+            samples = file.read(round(PART_SECONDS * file.samplerate), dtype="float32", always_2d=True)
+            _check_finite(samples, str(path))
+            mono = samples.mean(axis=1, dtype=np.float32)
+            first = first if len(first) else mono[:1]
+            part = mono if resampler is None else resampler.resample_chunk(mono, last=not len(mono))
+            if len(part):
+                is_empty = False
+                yield np.clip(part, -1.0, 1.0)
+            if not len(mono):
+                break
+    if not len(first):
+        raise AudioError(f"{path} has no samples: delete it, or fetch it again", "without samples")
+    if is_empty:  # One sample at 48 kHz is none at 16 kHz.
+        yield np.clip(first, -1.0, 1.0)
 
 
 def to_waveform(samples: np.ndarray, from_rate_hz: int, sample_rate_hz: int) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Waveforms, labels and a configuration to batches: the only place that makes a tf.data.Dataset.
 
-Training:   clip indices, shuffled for each epoch -> waveform, or one of its variants -> speed, shift -> active span
-            -> equalization, reverberation, noise, gain -> features of a random window, with VTLP
+Training:   clip indices, shuffled for each epoch -> waveform, or one of its variants -> speed, shift -> equalization,
+            reverberation, noise, gain -> speech -> features of a random window of it, with VTLP
             -> batch -> band shift -> crop -> mixup -> (inputs, labels, weights)
-Evaluation: clip indices in order -> waveform -> batch -> features of all windows -> inputs
+Evaluation: clip indices in order -> waveform -> batch -> speech -> features of all its windows -> inputs, weights
 
 `precomputed` inputs, tokens or the frames of a speech encoder, join the features when a batch is made.
 
@@ -12,13 +12,16 @@ and in one that was resumed, with any number of threads.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from emokeras.config import Config
 from emokeras.data import augment, features
+from emokeras.data.activity import without_offset
 from emokeras.data.augment_features import crop, mix, mixup_share, shift_bands
+from emokeras.data.frames import speech_samples, window_start
 from emokeras.data.spectrogram import NUM_WARPS
 
 EVALUATION_BATCH = 32
@@ -80,7 +83,6 @@ def training_dataset(
     seed, rate = config.experiment.seed, config.audio.sample_rate_hz
     batch_size = min(config.training.batch_size, num_clips)
     versions = 1 + len(variants[0]) if variants else 1
-    is_noisy = tf.constant([False, *(kind == "noise" for kind in config.augment.variants)])
     if config.audio_inputs:
         others = variants or [[]] * len(waveforms)
         store = Waveforms([version for own, more in zip(waveforms, others, strict=True) for version in (own, *more)])
@@ -92,22 +94,19 @@ def training_dataset(
         return tf.data.Dataset.from_tensor_slices((tf.repeat(epoch, tf.size(clips)), clips))
 
     def features_of(clip, draws, clip_seed):
-        def load_version(version):
-            return augment.augment_timing(store[clip * versions + version], draws, config.augment, rate)
-
         version = tf.cast(draws["variant"] * versions, tf.int64)
-        clean = waveform = load_version(version)
-        if "noise" in config.augment.variants:  # In noise the active span cannot be found.
-            clean = tf.cond(is_noisy[version], lambda: load_version(0), lambda: waveform)
-        span = features.active_span(clean[tf.newaxis], config.audio)[0]
+        waveform = augment.augment_timing(store[clip * versions + version], draws, config.augment, rate)
         waveform = augment.augment_acoustics(waveform, draws, clip_seed, config.augment, rate)
-        waveform, span = features.cut_window(waveform, span, draws["window"], config)
+        waveform = without_offset(waveform[tf.newaxis])
+        speech = features.taken_speech(waveform, config)
+        start = window_start(speech_samples(speech, config.audio)[0], draws["window"], config.audio)
+        waveform, speech, start = features.cut_window(waveform[0], speech[0], start, config)
         warps = None
         if config.augment.vocal_tract_change:
             warps = tf.cast(draws["warp"] * NUM_WARPS, tf.int32)[tf.newaxis]
-        position = tf.reshape(draws["window"], [1, 1])
         # One clip at a time: the frames of a batch are about 30 MB, which are allocated again for each batch.
-        inputs = features.extract(waveform[tf.newaxis], config, position, span[tf.newaxis], warps)
+        starts = tf.reshape(start, [1, 1])
+        inputs = features.extract(waveform[tf.newaxis], config, speech[tf.newaxis], starts, warps)
         return {name: tf.squeeze(value, 0) for name, value in inputs.items()}
 
     def load(epoch, clip):
@@ -138,7 +137,7 @@ def training_dataset(
 def evaluation_dataset(
     waveforms: list[np.ndarray], config: Config, precomputed: Mapping[str, np.ndarray] | None = None
 ) -> tf.data.Dataset:
-    """Return batches of the inputs of all windows, float32 [batch, windows, ...] each, for every clip in order.
+    """Return batches of `features.Windows`, for every clip in order.
 
     Parameters as for `training_dataset`.
     """
@@ -168,7 +167,22 @@ def _take(precomputed: Mapping[str, tf.Tensor], clip: tf.Tensor) -> dict[str, tf
     return {name: tf.cast(value, tf.float32) if value.dtype == tf.float16 else value for name, value in taken.items()}
 
 
-def stack(dataset: tf.data.Dataset) -> dict[str, np.ndarray]:
-    """Return the batches of an evaluation dataset as one array per input, [clips, windows, ...]."""
-    batches = list(dataset.as_numpy_iterator())
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+class ClipWindows(NamedTuple):
+    """The windows of clips: a network's inputs, [windows, ...] each, and the clip of each window, int [windows]. The
+    windows of a clip weigh the same; every clip has at least one."""
+
+    inputs: dict[str, np.ndarray]
+    clips: np.ndarray
+
+
+def stack(dataset: tf.data.Dataset) -> ClipWindows:
+    """Return the batches of an evaluation dataset as one array per input."""
+    inputs, clips, num_clips = [], [], 0
+    for batch in dataset.as_numpy_iterator():
+        counted = batch.weights > 0  # [batch, windows]
+        inputs.append({name: value[counted] for name, value in batch.inputs.items()})
+        clips.append(num_clips + np.nonzero(counted)[0])
+        num_clips += len(counted)
+    return ClipWindows(
+        {name: np.concatenate([batch[name] for batch in inputs]) for name in inputs[0]}, np.concatenate(clips)
+    )

@@ -23,7 +23,7 @@ from emokeras.recipes.shared import (
 
 SPEECH = "speech-tcn"
 # At 40 dB below the loudest frame 19 % of RAVDESS's clips are longer than 2.56 s; at 55 dB 6 % are longer than 3.84 s.
-LONG_WINDOW = {"audio.trim_decibels": 55.0, "audio.window_seconds": 3.84}
+LONG_WINDOW = {"audio.speech_decibels": 55.0, "audio.window_seconds": 3.84}
 
 MFCC_TCN = Config(
     recipe="mfcc-tcn",

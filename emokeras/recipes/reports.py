@@ -35,7 +35,7 @@ from emokeras.recipes.shared import (
 
 # C and D state their inputs.
 MEL_128_BY_256 = SpectrogramConfig(num_bands=128, low_hz=0.0)
-D_AUDIO = AudioConfig(sample_rate_hz=48000, trim_decibels=0.0, window_seconds=30.0, num_windows=1)
+D_AUDIO = AudioConfig(sample_rate_hz=48000, speech_decibels=0.0, window_seconds=30.0)
 D_MEL = SpectrogramConfig(
     frame_seconds=2048 / 48000, hop_seconds=30 / 280, fft_size=2048, num_bands=128, low_hz=0.0, high_hz=24000.0
 )

@@ -67,16 +67,19 @@ def print_metrics(metrics: Mapping[str, Any], subset: str = "test", console: Con
 
 def print_predictions(answers: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print the answers of `emokeras.predict`: for each file the emotion with its probability, and the second most
-    probable one where the model has several."""
+    probable one where the model has several; below, the remark on each file that has one."""
     console = console or _console()
     table = _table(console, "", "file", "emotion", "%", "or", "%")
     for column in (table.columns[1], table.columns[3]):
         column.justify = "left"
     for answer in answers:
-        most_probable = sorted(answer["probabilities"].items(), key=lambda item: -item[1])[:2]
+        most_probable = sorted((answer["probabilities"] or {}).items(), key=lambda item: -item[1])[:2]
         cells = [text for emotion, share in most_probable for text in (escape(emotion), percent(share))]
-        table.add_row(escape(answer["file"]), *cells)
+        table.add_row(escape(answer["file"]), *(cells or ["none"]))
     console.print(table)
+    for answer in answers:
+        if answer["remark"]:
+            console.print(f"{escape(answer['file'])}: {escape(answer['remark'])}", soft_wrap=True)
 
 
 def print_benchmark(title: str, rows: Sequence[Mapping[str, str]], console: Console | None = None) -> None:

@@ -96,8 +96,10 @@ def settings_note(recipe: str, group: Sequence[Run]) -> str:
     removed = removed_settings(settings)
     parts = [f"`{key}` {short(own)}, now {short(now)}" for key, (own, now) in differing.items() if key not in removed]
     if removed:
-        earlier = ", ".join(f"`{key}` {short(value)}" for key, value in removed.items())
-        parts.append(f"settings of an earlier version: {earlier}")
+        trimmed = any(key.endswith("audio.trim_decibels") for key in removed)
+        earlier = [f"`{key}` {short(value)}" for key, value in removed.items() if not key.endswith("trim_decibels")]
+        parts += ["earlier trimming"] if trimmed else []
+        parts += [f"settings of an earlier version: {', '.join(earlier)}"] if earlier else []
     return "; ".join(parts)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from emokeras import runs
 from emokeras.config import TrainingConfig
+from emokeras.data.pipeline import ClipWindows
 from emokeras.errors import RunError
 from emokeras.reporting import metrics
 from emokeras.training.checkpoints import BEST, STATE, all_variables, averaged_weights, save_variables
@@ -29,7 +30,7 @@ class Validation(keras.callbacks.Callback):
 
     def __init__(
         self,
-        inputs: Mapping[str, np.ndarray],
+        inputs: ClipWindows | None,
         labels: np.ndarray,
         folder: Path,
         config: TrainingConfig,

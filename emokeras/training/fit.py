@@ -22,13 +22,13 @@ from emokeras.training.tensorboard import TensorBoardPage
 @dataclass(frozen=True)
 class Setup:
     """All that a training needs: the network, its `pretrained` layers, the clips of each subset, the network's inputs
-    of the validation clips [clips, windows, ...] ({} without any), the run's folder, and its TensorBoard page."""
+    of the validation clips (None without any), the run's folder, and its TensorBoard page."""
 
     config: Config
     model: keras.Model
     pretrained: Sequence[keras.layers.Layer]
     subsets: Mapping[str, Subset]
-    validation_inputs: Mapping[str, np.ndarray]
+    validation_inputs: pipeline.ClipWindows | None
     folder: Path
     board: TensorBoardPage | None
 

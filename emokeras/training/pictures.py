@@ -1,7 +1,6 @@
 """Pictures of a network's input and of its attention, for one run."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -28,8 +27,9 @@ def draw_examples(model: keras.Model, config: Config, train: Subset, batches: tf
     name = config.audio_inputs[0]
     settings = getattr(config, name)
     numbers = pipeline.epoch_order(len(train.clips), 0, config).numpy()[:NUM_EXAMPLES]
-    one_window = replace(config, audio=replace(config.audio, num_windows=1))
-    plain = {key: value[:, 0] for key, value in evaluation_inputs(train.take(numbers), one_window).items()}
+    windows = evaluation_inputs(train.take(numbers), config)
+    first = np.unique(windows.clips, return_index=True)[1]  # The first window of each clip.
+    plain = {key: value[first] for key, value in windows.inputs.items()}
     batch, _, _ = next(iter(batches))
     augmented = {key: value.numpy()[:NUM_EXAMPLES] for key, value in batch.items()}
     encoder_input = keras.Model(model.inputs, model.get_layer(f"{name}_spec_augment").output)

@@ -201,7 +201,7 @@ def _train_network(
 def _draw_attention(setup: Setup, best_epoch: int) -> None:
     clips = setup.subsets["validation" if setup.validation_inputs else "train"]
     first = clips.take(np.array([0]))
-    window = {name: value[0, 0] for name, value in evaluation_inputs(first, setup.config).items()}
+    window = {name: value[0] for name, value in evaluation_inputs(first, setup.config).inputs.items()}
     title = f"{first.clips[0].name}, {first.clips[0].emotion}"
     picture = draw_attention(setup.model, setup.config, window, title, setup.folder)
     plots.save(picture, setup.folder / "attention.png")
@@ -270,7 +270,7 @@ def adapt_normalization(model: keras.Model, config: Config, train: Subset, names
     names = [name for name in names if name != "tokens"]
     if not names:
         return
-    inputs = evaluation_inputs(train, replace(config, audio=replace(config.audio, num_windows=1)))
+    inputs = evaluation_inputs(train, config).inputs
     for name in names:
         valid_frames = inputs[name][inputs[f"{name}_mask"] > 0]  # [all frames, features]
         model.get_layer(f"{name}_normalization").adapt(valid_frames[np.newaxis])

@@ -1,26 +1,24 @@
 """Compute the logits, probabilities and metrics of a subset."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from scipy.special import softmax
 
 from emokeras.data.corpora import Clip
+from emokeras.data.pipeline import ClipWindows
 from emokeras.reporting import metrics
 
 WINDOWS_PER_BATCH = 96
 
 
-def predict_logits(model: keras.Model, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return each clip's logits [clips, emotions], the mean over its windows.
-
-    inputs: those of `data.pipeline.stack`, [clips, windows, ...] each.
-    """
-    num_clips, num_windows = next(iter(inputs.values())).shape[:2]
-    windows = {name: value.reshape(num_clips * num_windows, *value.shape[2:]) for name, value in inputs.items()}
-    logits = model.predict(windows, batch_size=WINDOWS_PER_BATCH, verbose=0)["emotion"]
-    return logits.reshape(num_clips, num_windows, -1).mean(axis=1)
+def predict_logits(model: keras.Model, windows: ClipWindows) -> np.ndarray:
+    """Return each clip's logits [clips, emotions], the mean over its windows."""
+    logits = model.predict(windows.inputs, batch_size=WINDOWS_PER_BATCH, verbose=0)["emotion"]
+    sums = np.zeros((windows.clips[-1] + 1, logits.shape[1]), np.float64)
+    np.add.at(sums, windows.clips, logits)
+    return (sums / np.bincount(windows.clips)[:, np.newaxis]).astype(np.float32)
 
 
 def to_probabilities(logits: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from emokeras.config import Config
 from emokeras.data import pipeline
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpora import Clip, Corpus
+from emokeras.data.pipeline import ClipWindows
 from emokeras.data.speech import encode_clips
 from emokeras.data.splits import SUBSETS, Split
 from emokeras.data.text import fit_tokenizer, fit_vocabulary, has_tokenizer, load_tokenizer
@@ -57,10 +58,10 @@ def with_validation(subsets: Mapping[str, Subset], config: Config) -> dict[str, 
     return {**subsets, "train": whole, "validation": validation.take(np.array([], int))}
 
 
-def evaluation_inputs(subset: Subset, config: Config) -> dict[str, np.ndarray]:
-    """Return a network's inputs of a subset as in serving, [clips, windows, ...] each; {} for an empty subset."""
+def evaluation_inputs(subset: Subset, config: Config) -> ClipWindows | None:
+    """Return a network's inputs of a subset as in serving; None for an empty subset."""
     if not subset.clips:
-        return {}
+        return None
     return pipeline.stack(pipeline.evaluation_dataset(subset.waveforms, config, subset.precomputed))
 
 

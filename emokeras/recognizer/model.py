@@ -1,11 +1,11 @@
-"""Trained networks as one recognizer: waveforms and transcripts in, probabilities of emotions out.
+"""A run folder (one network or an ensemble) or an exported model as a recognizer.
 
-`predict`, `evaluate` and `export` use it, over a run folder (one network or an ensemble) or an exported model. In
-this order: the recognizer and its prediction, loading, one batch in the graph.
+In this order: the recognizer and its answers, loading, one batch in the graph.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import tensorflow as tf
 from emokeras import runs
 from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config
 from emokeras.data import features
+from emokeras.data.activity import recording_quality
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpora import Clip, Corpus
 from emokeras.data.speech import encode_waveforms, load_speech_encoder
@@ -24,8 +25,10 @@ from emokeras.data.transcripts import read_transcripts
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
 from emokeras.models.late import Combination, combine, read_combination
+from emokeras.recognizer.answers import QUALITY, Answer, Block, batches_of, blocks_of, pool
 
-CLIPS_PER_BATCH, SECONDS_PER_BATCH = 16, 240.0  # at most, padded to the longest clip; a longer clip is a batch of one
+MAX_SECONDS = 600.0  # of one call of the graph, whose memory grows with the length
+MIN_SPEECH_SECONDS = 0.1  # With less there is no answer.
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,7 @@ class Recognizer:
     Parameters
     ----------
     clips_used: the rows of the run's split.csv, preceded by those of the runs it started from.
-    predict_batch: the tensors of `input_signature`, by name -> {"probabilities": float32 [batch, emotions], "emotion":
-        string [batch]}.
+    predict_batch: the tensors of `input_signature`, by name -> what `serving_function` gives.
     tokenizer: texts -> tokens, where a network has a pretrained tokenizer.
     speech_encoder: waveforms -> inputs of a `speech` branch, where a network has one.
     members, combination: the networks of a run, and how those of an ensemble are combined; an export has neither.
@@ -71,7 +73,7 @@ class Recognizer:
     def predict(
         self, waveforms: Sequence[np.ndarray] | None = None, transcripts: Sequence[str] | None = None
     ) -> np.ndarray:
-        """Return the probabilities of clips, float32 [clips, emotions].
+        """Return the probabilities of clips, float32 [clips, emotions]; NaN for a clip without speech.
 
         Parameters
         ----------
@@ -88,25 +90,56 @@ class Recognizer:
             raise UsageError("this model needs audio: give it recordings")
         if self.config.takes_transcripts and transcripts is None:
             raise UsageError("this model needs transcripts: give it one for each recording")
-        lengths = [len(waveform) for waveform in waveforms] if self.config.takes_audio else [0] * len(transcripts)
-        batches = _batches(lengths, round(SECONDS_PER_BATCH * self.sample_rate_hz))
-        probabilities = []
-        for batch in tqdm(batches, "predicting", unit="batch", leave=False, disable=None):
-            inputs = {}
-            for name in (spec.name for spec in input_signature(self.config)):
-                match name:
-                    case "waveform":
-                        padded = keras.utils.pad_sequences(waveforms[batch], dtype="float32", padding="post")
-                        inputs[name] = tf.constant(padded)
-                    case "transcript":
-                        inputs[name] = tf.constant(list(transcripts[batch]))
-                    case "tokens":
-                        inputs[name] = tf.constant(self.tokenizer(transcripts[batch]))
-                    case "speech":
-                        encoded = self.speech_encoder(waveforms[batch])
-                        inputs |= {name: tf.constant(value, tf.float32) for name, value in encoded.items()}
-            probabilities.append(self.predict_batch(**inputs)["probabilities"].numpy())
-        return np.concatenate(probabilities)
+        recordings = None
+        if self.config.takes_audio:
+            recordings = (blocks_of([waveform], self.sample_rate_hz) for waveform in waveforms)
+        total = len(waveforms if self.config.takes_audio else transcripts)
+        answers = tqdm(
+            self.answer(recordings, transcripts), "predicting", total, unit="clip", leave=False, disable=None
+        )
+        return np.stack([answer.probabilities for _, answer in answers])
+
+    def answer(
+        self, recordings: Iterable[Iterable[np.ndarray]] | None, transcripts: Iterable[str] | None = None
+    ) -> Iterator[tuple[int, Answer]]:
+        """Yield number and answer of each recording, in order and while the next ones are read; a recording without a
+        block is passed over.
+
+        Parameters
+        ----------
+        recordings: the blocks of each, from `answers.blocks_of`; None where no network takes audio.
+        transcripts: one for each recording; None where no network takes any.
+        """
+        answered = (
+            (block, answer)
+            for batch in batches_of(_blocks(recordings, transcripts), self.sample_rate_hz)
+            for block, answer in zip(batch, self._answer_batch(batch), strict=True)
+        )
+        for number, group in itertools.groupby(answered, key=lambda pair: pair[0].recording):
+            blocks, own = zip(*group, strict=True)
+            yield number, pool(own, [block.samples / self.sample_rate_hz for block in blocks])
+
+    def _answer_batch(self, batch: Sequence[Block]) -> list[Answer]:
+        waveforms = [block.waveform for block in batch]
+        inputs = {}
+        for name in (spec.name for spec in input_signature(self.config)):
+            match name:
+                case "waveform":
+                    padded = keras.utils.pad_sequences(waveforms, dtype="float32", padding="post")
+                    inputs[name] = tf.constant(padded)
+                case "transcript":
+                    inputs[name] = tf.constant([block.transcript for block in batch])
+                case "tokens":
+                    inputs[name] = tf.constant(self.tokenizer([block.transcript for block in batch]))
+                case "speech":
+                    encoded = self.speech_encoder(waveforms)
+                    inputs |= {name: tf.constant(value, tf.float32) for name, value in encoded.items()}
+        outputs = {name: value.numpy() for name, value in self.predict_batch(**inputs).items()}
+        measured = [name for name in QUALITY if name in outputs]
+        return [
+            Answer(row, {name: float(outputs[name][number]) for name in measured})
+            for number, row in enumerate(outputs["probabilities"])
+        ]
 
     def predict_clips(self, clips: Sequence[Clip], corpus: Corpus) -> np.ndarray:
         """Return the probabilities of clips of a corpus, float32 [clips, emotions]."""
@@ -121,16 +154,13 @@ class Recognizer:
         return self.predict(waveforms, transcripts)
 
 
-def _batches(lengths: Sequence[int], max_samples: int) -> list[slice]:
-    """Divide clips of these lengths in samples, in their order, into batches of at most CLIPS_PER_BATCH clips and at
-    most `max_samples` when padded to the longest."""
-    starts, longest = [0], 0
-    for number, length in enumerate(lengths):
-        longest, count = max(longest, length), number - starts[-1] + 1
-        if count > 1 and (count > CLIPS_PER_BATCH or count * longest > max_samples):
-            starts.append(number)
-            longest = length
-    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(lengths)], strict=True)]
+def _blocks(recordings: Iterable[Iterable[np.ndarray]] | None, transcripts: Iterable[str] | None) -> Iterator[Block]:
+    if recordings is None:
+        yield from (Block(number, None, transcript) for number, transcript in enumerate(transcripts))
+        return
+    pairs = zip(recordings, transcripts, strict=False) if transcripts is not None else ((one, None) for one in recordings)
+    for number, (blocks, transcript) in enumerate(pairs):
+        yield from (Block(number, block, transcript) for block in blocks)
 
 
 # Loading
@@ -255,15 +285,30 @@ def input_signature(config: AnyConfig) -> list[tf.TensorSpec]:
 
 def serving_function(config: AnyConfig, members: Sequence[Member], combination: Combination | None) -> Callable:
     """Return a function from the tensors of `input_signature`, in its order, to {"probabilities": float32 [batch,
-    emotions], "emotion": string [batch]}. All of it can be traced to a graph, for the run and for its export."""
+    emotions], "emotion": string [batch]} and, of networks that take the waveform, what `recording_quality` gives.
+    Without speech probabilities are NaN and the emotion is "". All of it can be traced to a graph, for the run and for
+    its export."""
     names = [spec.name for spec in input_signature(config)]
+    emotions = config.experiment.emotions
 
     def serve(*tensors):
         inputs = dict(zip(names, tensors, strict=True))
-        probabilities = [_member_probabilities(member, inputs) for member in members]
-        combined = combine(tf.stack(probabilities), combination, keras.ops) if combination else probabilities[0]
-        emotions = tf.constant(config.experiment.emotions)
-        return {"probabilities": combined, "emotion": tf.gather(emotions, tf.argmax(combined, axis=1))}
+        quality, waveform = {}, inputs.get("waveform")
+        if waveform is not None:
+            limit = round(MAX_SECONDS * config.sample_rate_hz)
+            message = f"one call takes at most {MAX_SECONDS:.0f} s: cut the recording"
+            tf.debugging.assert_less_equal(tf.shape(waveform)[1], limit, message)
+            finite = tf.reduce_all(tf.math.is_finite(waveform), axis=1)
+            inputs["waveform"] = waveform = tf.where(finite[:, tf.newaxis], waveform, 0.0)
+            quality = recording_quality(waveform, config.sample_rate_hz)
+        each = [_member_probabilities(member, inputs) for member in members]
+        probabilities = combine(tf.stack(each), combination, keras.ops) if combination else each[0]
+        emotion = tf.gather(tf.constant(emotions), tf.argmax(probabilities, axis=1))
+        if quality:
+            answered = quality["speech_seconds"] >= MIN_SPEECH_SECONDS
+            probabilities = tf.where(answered[:, tf.newaxis], probabilities, float("nan"))
+            emotion = tf.where(answered, emotion, "")
+        return {"probabilities": probabilities, "emotion": emotion} | quality
 
     return serve
 
@@ -273,8 +318,8 @@ def _member_probabilities(member: Member, inputs: dict[str, tf.Tensor]) -> tf.Te
     config = member.config
     if config.takes_transcripts and not config.has_pretrained_tokenizer:
         inputs = inputs | {"tokens": member.tokenizer(inputs["transcript"])}
-    inputs = features.serving_inputs(config, inputs)  # [batch, windows, ...]
+    inputs, weights = features.serving_inputs(config, inputs)  # [batch, windows, ...], [batch, windows]
     windows = {name: tf.reshape(value, [-1, *value.shape[2:]]) for name, value in inputs.items()}
     logits = member.network(windows, training=False)["emotion"]  # [batch × windows, emotions]
-    logits = tf.reshape(logits, [-1, config.num_windows, len(config.experiment.emotions)])
-    return tf.nn.softmax(tf.reduce_mean(logits, axis=1))
+    logits = tf.reshape(logits, [-1, tf.shape(weights)[1], len(config.experiment.emotions)])
+    return tf.nn.softmax(tf.einsum("bw,bwe->be", weights, logits))
