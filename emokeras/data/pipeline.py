@@ -1,7 +1,7 @@
 """Waveforms, labels and a configuration to batches: the only place that makes a tf.data.Dataset.
 
 Training:   clip indices, shuffled for each epoch -> waveform, or one of its variants -> speed, shift -> active span
-            -> equalization, reverberation, noise, gain -> features of a random window, with VTLP
+            -> equalization, reverberation, noise, babble, gain -> features of a random window, with VTLP
             -> batch -> band shift -> crop -> mixup -> (inputs, labels, weights)
 Evaluation: clip indices in order -> waveform -> batch -> features of all windows -> inputs
 
@@ -56,6 +56,7 @@ def training_dataset(
     first_epoch: int = 0,
     precomputed: Mapping[str, np.ndarray] | None = None,
     variants: list[list[np.ndarray]] | None = None,
+    neutral: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Return the training batches of all epochs from `first_epoch` on.
 
@@ -67,6 +68,7 @@ def training_dataset(
     precomputed: the inputs that are computed outside the graph, as far as the network takes them: {"tokens": int
         [clips, words], "speech": float16 [clips, frames, units], "speech_mask": float32 [clips, frames]}.
     variants: for each clip the same number of waveforms. Each epoch takes the clip or one of its variants.
+    neutral: int [neutral clips], the indices of the clips that babble is made of; needed for babble only.
 
     Yields
     ------
@@ -78,6 +80,7 @@ def training_dataset(
     num_clips = len(labels)
     weights = tf.constant(weights, tf.float32)[:, tf.newaxis]
     seed, rate = config.experiment.seed, config.audio.sample_rate_hz
+    neutral = None if neutral is None else tf.constant(neutral, tf.int64)
     batch_size = min(config.training.batch_size, num_clips)
     versions = 1 + len(variants[0]) if variants else 1
     is_noisy = tf.constant([False, *(kind == "noise" for kind in config.augment.variants)])
@@ -100,7 +103,10 @@ def training_dataset(
         if "noise" in config.augment.variants:  # In noise the active span cannot be found.
             clean = tf.cond(is_noisy[version], lambda: load_version(0), lambda: waveform)
         span = features.active_span(clean[tf.newaxis], config.audio)[0]
-        waveform = augment.augment_acoustics(waveform, draws, clip_seed, config.augment, rate)
+        others = None if neutral is None else tf.boolean_mask(neutral, neutral != clip)
+        waveform = augment.augment_acoustics(
+            waveform, draws, clip_seed, config.augment, rate, others, lambda other: store[other * versions]
+        )
         waveform, span = features.cut_window(waveform, span, draws["window"], config)
         warps = None
         if config.augment.vocal_tract_change:
