@@ -133,7 +133,6 @@ def encode_and_decode(
         format="MP3" if codec == "MP3" else "OGG",
         subtype="MPEG_LAYER_III" if codec == "MP3" else "OPUS",
         compression_level=(most - kilobits) / (most - fewest),
-        bitrate_mode="CONSTANT" if codec == "MP3" else "VARIABLE",
     )
     coded.seek(0)
     decoded, _ = soundfile.read(coded, dtype="float32")
