@@ -129,10 +129,14 @@ class AugmentConfig:
     """Augmentation of training clips; 0 switches a kind off. Bands and frames are those of the network's input.
 
     On the waveform: `speed_change`, `shift_seconds`, `gain_decibels`; `equalization_decibels` is the largest gain per
-    octave; reverberation falls by 60 dB in `reverberation_seconds`, and the direct sound has
-    `reverberation_ratio_decibels` more energy; noise is white. Pairs are the bounds of a uniform distribution.
-    `variants` are pitch-shifted, stretched or noisy copies that are made once per clip and cached; each epoch takes
-    the clip or one of them.
+    octave; a limited band has its edges in `band_low_hz` and `band_high_hz`; reverberation falls by 60 dB in
+    `reverberation_seconds`, and the direct sound has `reverberation_ratio_decibels` more energy; the power of noise
+    changes by `noise_slope_decibels` per octave (0: white; -6 is near the noise of rooms); babble is the sum of
+    several neutral training clips. Pairs are the bounds of a uniform distribution, for a band's edges of a log-uniform
+    one.
+    `variants` are copies that are made once per clip and cached; each epoch takes the clip or one of them. They are
+    shifted in pitch, stretched, noisy, coded (as MP3 or Opus, at `variant_codec_kilobits` per second), or have their
+    formants moved by `variant_formant_share` with the pitch kept.
 
     On the features: SpecAugment masks (Park et al. 2019), mixup (Zhang et al. 2018), `style_mixing_probability`
     (MixStyle, Zhou et al. 2021), `band_shift_bands`, `vocal_tract_change` (vocal tract length perturbation, Jaitly and
@@ -144,17 +148,25 @@ class AugmentConfig:
     variant_semitones: Positive = 2.0
     variant_stretch: Fraction = 0.15
     variant_snr_decibels: float = 20.0
+    variant_codec_kilobits: Annotated[int, Field(ge=16, le=128)] = 16
+    variant_formant_share: Fraction = 0.12
 
     speed_change: Fraction = 0.0
     shift_seconds: NotNegative = 0.0
     fade_seconds: NotNegative = 0.005
     gain_decibels: NotNegative = 0.0
     equalization_decibels: NotNegative = 0.0
+    band_limit_probability: Probability = 0.0
+    band_low_hz: tuple[Positive, Positive] = (100.0, 400.0)
+    band_high_hz: tuple[Positive, Positive] = (2500.0, 7000.0)
     reverberation_probability: Probability = 0.0
     reverberation_seconds: tuple[Positive, Positive] = (0.1, 0.5)
     reverberation_ratio_decibels: tuple[float, float] = (0.0, 20.0)
     noise_probability: Probability = 0.0
     noise_snr_decibels: tuple[float, float] = (15.0, 40.0)
+    noise_slope_decibels: tuple[float, float] = (0.0, 0.0)
+    babble_probability: Probability = 0.0
+    babble_snr_decibels: tuple[float, float] = (5.0, 25.0)
 
     style_mixing_probability: Probability = 0.0
     style_mixing_alpha: Positive = 0.3

@@ -1,12 +1,13 @@
-"""Augmentation of training waveforms, in graph: speed, shift, equalization, reverberation, noise, gain.
+"""Augmentation of training waveforms, in graph: speed, shift, equalization, band, reverberation, noise, babble, gain.
 
 Every random number is from `draw`, which depends on seed, epoch and clip only. Crop, band shift and mixup are in
-`augment_features`, vocal tract length perturbation in `spectrogram`, pitch shift and time stretch in `variants`,
-SpecAugment and MixStyle in `models.layers`.
+`augment_features`, vocal tract length perturbation in `spectrogram`, pitch and formant shift, time stretch and
+codecs in `variants`, SpecAugment and MixStyle in `models.layers`.
 """
 
 import functools
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -17,10 +18,15 @@ from emokeras.errors import UsageError
 BLOCK = 160  # output samples per block of `change_speed`, whose steps are 1 / BLOCK
 REACH, KAISER_BETA = 16, 8.0  # of its filters: samples on either side, and a window with side lobes below -70 dB
 EQUALIZED_OCTAVES = 6  # below half the sample rate; lower frequencies get the gain of the lowest point
+BAND_ORDER = 8  # of the slopes of a limited band: 6 dB per octave each
+LOWEST_NOISE_HZ = 50.0  # Below it noise is flat: no network takes lower frequencies.
+BABBLE_CLIPS = (4, 6)
 FFT_STEP = 4096  # Fourier transforms of multiples of this length are fast.
 DRAWS = (
     *("speed", "shift", "gain", "noise", "noise_snr", "window", "bands", "mixup", "variant"),
     *("reverberation", "decay", "reverberation_ratio", "warp", "crop", "crop_position"),
+    # New ones go to the end: those before them keep their numbers.
+    *("band_limit", "band_low", "band_high", "noise_slope", "babble", "babble_snr", "babble_clips"),
 )
 
 
@@ -103,23 +109,42 @@ def shift(waveform: tf.Tensor, shift_samples: tf.Tensor, fade_samples: int) -> t
     return tf.where(shift_samples < 0, tf.concat([kept, zeros], 0), tf.concat([zeros, kept], 0))
 
 
-def equalize(waveform: tf.Tensor, gains_decibels: tf.Tensor) -> tf.Tensor:
-    """Return a waveform [samples] filtered to the given gains, without delay.
+def octave_gains(frequency: tf.Tensor, gains_decibels: tf.Tensor) -> tf.Tensor:
+    """Return the gain, a factor, at each frequency of an equalizer.
 
     Parameters
     ----------
+    frequency: float32 [bins], as a share of half the sample rate, above 0.
     gains_decibels: float32 [points]. The last is at half the sample rate, each other an octave below the next. Between
         points gains are interpolated linearly over octaves; below the first they are constant.
     """
-    samples, points = tf.shape(waveform)[0], gains_decibels.shape[0]
-    length = _fft_length(2 * samples)  # A filter without delay extends to both sides.
-    bins = length // 2 + 1
-    hertz = tf.cast(tf.maximum(tf.range(bins), 1), tf.float32)  # up to a constant factor
-    point = tf.maximum(points - 1 + tf.math.log(hertz / hertz[-1]) / np.log(2), 0.0)  # fractional, from 0
+    points = gains_decibels.shape[0]
+    point = tf.maximum(points - 1 + tf.math.log(frequency) / np.log(2), 0.0)  # fractional, from 0
     below = tf.minimum(tf.cast(point, tf.int32), points - 2)
     share = point - tf.cast(below, tf.float32)
     gains = (1.0 - share) * tf.gather(gains_decibels, below) + share * tf.gather(gains_decibels, below + 1)
-    return _filtered(waveform, tf.cast(10.0 ** (gains / 20.0), tf.complex64), length)
+    return 10.0 ** (gains / 20.0)
+
+
+def band_gains(frequency: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+    """Return the gain, a factor, at each frequency [bins] of a limited band, by Butterworth's filters of BAND_ORDER.
+
+    `frequency`, `low` and `high` have the same unit. At both edges the gain is -3 dB.
+    """
+    attenuation = (1.0 + (low / frequency) ** (2 * BAND_ORDER)) * (1.0 + (frequency / high) ** (2 * BAND_ORDER))
+    return tf.math.rsqrt(attenuation)
+
+
+def equalize(waveform: tf.Tensor, gains: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """Return a waveform [samples] filtered without delay.
+
+    Parameters
+    ----------
+    gains: returns the factor [bins] at each frequency, float32 [bins], a share of half the sample rate, above 0.
+    """
+    length = _fft_length(2 * tf.shape(waveform)[0])  # A filter without delay extends to both sides.
+    bins = tf.cast(tf.maximum(tf.range(length // 2 + 1), 1), tf.float32)
+    return _filtered(waveform, tf.cast(gains(bins / bins[-1]), tf.complex64), length)
 
 
 def reverberate(waveform: tf.Tensor, echo: tf.Tensor) -> tf.Tensor:
@@ -159,6 +184,46 @@ def add_noise(waveform: tf.Tensor, snr_decibels: tf.Tensor, seed: tf.Tensor) -> 
     return waveform + level * tf.random.stateless_normal(tf.shape(waveform), seed)
 
 
+def colored_noise(samples: tf.Tensor, slope_decibels: tf.Tensor, seed: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
+    """Return noise [samples] whose power changes by `slope_decibels` per octave above LOWEST_NOISE_HZ."""
+    length = _fft_length(samples)
+    bins = length // 2 + 1
+    real, imaginary = tf.unstack(tf.random.stateless_normal([2, bins], seed))
+    hertz = tf.linspace(0.0, sample_rate_hz / 2.0, bins)
+    octaves = tf.math.log(tf.maximum(hertz / LOWEST_NOISE_HZ, 1.0)) / np.log(2)
+    gains = 10.0 ** (slope_decibels * octaves / 20.0)
+    return tf.signal.irfft(tf.complex(gains * real, gains * imaginary), [length])[:samples]
+
+
+def babble(
+    samples: tf.Tensor, clips: tf.Tensor, count: tf.Tensor, load: Callable[[tf.Tensor], tf.Tensor], seed: tf.Tensor
+) -> tf.Tensor:
+    """Return the sum [samples] of several clips of the same power, each repeated from a random position on.
+
+    Parameters
+    ----------
+    clips: int64 [clips], of which `count` different ones are taken.
+    load: returns the waveform of a clip.
+    """
+    voices = tf.random.experimental.stateless_shuffle(clips, seed)[:count]
+    positions = tf.random.stateless_uniform([count], tf.random.experimental.stateless_fold_in(seed, 1))
+
+    def voice(clip_and_position):
+        clip, position = clip_and_position
+        sound = load(clip)
+        length = tf.shape(sound)[0]
+        index = (tf.cast(position * tf.cast(length, tf.float32), tf.int32) + tf.range(samples)) % length
+        return tf.math.divide_no_nan(tf.gather(sound, index), tf.sqrt(tf.reduce_mean(sound**2)))
+
+    return tf.reduce_sum(tf.map_fn(voice, (voices, positions), fn_output_signature=tf.float32), 0)
+
+
+def add_sound(waveform: tf.Tensor, sound: tf.Tensor, snr_decibels: tf.Tensor) -> tf.Tensor:
+    """Return a waveform [samples] with another sound [samples] at a signal-to-noise ratio."""
+    ratio = tf.math.divide_no_nan(tf.reduce_mean(waveform**2), tf.reduce_mean(sound**2))
+    return waveform + sound * tf.sqrt(ratio * 10.0 ** (-snr_decibels / 10.0))
+
+
 def augment_timing(
     waveform: tf.Tensor, draws: dict[str, tf.Tensor], config: AugmentConfig, sample_rate_hz: int
 ) -> tf.Tensor:
@@ -174,13 +239,23 @@ def augment_timing(
 
 
 def augment_acoustics(
-    waveform: tf.Tensor, draws: dict[str, tf.Tensor], seed: tf.Tensor, config: AugmentConfig, sample_rate_hz: int
+    waveform: tf.Tensor,
+    draws: dict[str, tf.Tensor],
+    seed: tf.Tensor,
+    config: AugmentConfig,
+    sample_rate_hz: int,
+    neutral: tf.Tensor | None = None,
+    load: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.Tensor:
-    """Return a waveform [samples] with equalization, reverberation, noise and gain, in this order."""
+    """Return a waveform [samples] with equalization, limited band, reverberation, noise, babble, gain, in this order.
+
+    Parameters
+    ----------
+    neutral, load: the clips that babble is made of, int64 [clips], and what returns the waveform of one.
+    """
     fold_in = tf.random.experimental.stateless_fold_in
-    if config.equalization_decibels:
-        gains = tf.random.stateless_uniform([EQUALIZED_OCTAVES + 1], fold_in(seed, 2), -1.0, 1.0)
-        waveform = equalize(waveform, config.equalization_decibels * gains)
+    if config.equalization_decibels or config.band_limit_probability:
+        waveform = _equalize_randomly(waveform, draws, seed, config, sample_rate_hz)
     if config.reverberation_probability:
         decay = sample_rate_hz * _between(config.reverberation_seconds, draws["decay"])
         ratio_decibels = _between(config.reverberation_ratio_decibels, draws["reverberation_ratio"])
@@ -191,15 +266,61 @@ def augment_acoustics(
             lambda: waveform,
         )
     if config.noise_probability:
-        snr_decibels = _between(config.noise_snr_decibels, draws["noise_snr"])
         waveform = tf.cond(
             draws["noise"] < config.noise_probability,
-            lambda: add_noise(waveform, snr_decibels, seed),
+            lambda: _add_random_noise(waveform, draws, seed, config, sample_rate_hz),
+            lambda: waveform,
+        )
+    if config.babble_probability:
+        fewest, most = BABBLE_CLIPS
+        count = fewest + tf.cast(draws["babble_clips"] * (most + 1 - fewest), tf.int32)
+        snr_decibels = _between(config.babble_snr_decibels, draws["babble_snr"])
+        waveform = tf.cond(
+            draws["babble"] < config.babble_probability,
+            lambda: add_sound(
+                waveform, babble(tf.size(waveform), neutral, count, load, fold_in(seed, 4)), snr_decibels
+            ),
             lambda: waveform,
         )
     if config.gain_decibels:
         waveform *= 10.0 ** (config.gain_decibels * (2.0 * draws["gain"] - 1.0) / 20.0)
     return waveform
+
+
+def _equalize_randomly(
+    waveform: tf.Tensor, draws: dict[str, tf.Tensor], seed: tf.Tensor, config: AugmentConfig, sample_rate_hz: int
+) -> tf.Tensor:
+    """Return a waveform [samples] with equalization and limited band, by one filter."""
+    is_limited = draws["band_limit"] < config.band_limit_probability
+
+    def gains(frequency):
+        factors = tf.ones_like(frequency)
+        if config.equalization_decibels:
+            octaves_seed = tf.random.experimental.stateless_fold_in(seed, 2)
+            octaves = tf.random.stateless_uniform([EQUALIZED_OCTAVES + 1], octaves_seed, -1.0, 1.0)
+            factors = octave_gains(frequency, config.equalization_decibels * octaves)
+        if config.band_limit_probability:
+            low, high = (
+                tf.exp(_between(np.log(np.float32(hertz)), draws[name])) / (sample_rate_hz / 2)
+                for hertz, name in ((config.band_low_hz, "band_low"), (config.band_high_hz, "band_high"))
+            )
+            factors *= tf.where(is_limited, band_gains(frequency, low, high), 1.0)
+        return factors
+
+    if config.equalization_decibels:
+        return equalize(waveform, gains)
+    return tf.cond(is_limited, lambda: equalize(waveform, gains), lambda: waveform)
+
+
+def _add_random_noise(
+    waveform: tf.Tensor, draws: dict[str, tf.Tensor], seed: tf.Tensor, config: AugmentConfig, sample_rate_hz: int
+) -> tf.Tensor:
+    """Return a waveform [samples] with white noise, or with colored noise where there is a slope."""
+    snr_decibels = _between(config.noise_snr_decibels, draws["noise_snr"])
+    if not any(config.noise_slope_decibels):
+        return add_noise(waveform, snr_decibels, seed)
+    slope_decibels = _between(config.noise_slope_decibels, draws["noise_slope"])
+    return add_sound(waveform, colored_noise(tf.size(waveform), slope_decibels, seed, sample_rate_hz), snr_decibels)
 
 
 def _between(bounds: tuple[float, float], number: tf.Tensor) -> tf.Tensor:

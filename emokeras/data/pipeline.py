@@ -1,7 +1,7 @@
 """Waveforms, labels and a configuration to batches: the only place that makes a tf.data.Dataset.
 
 Training:   clip indices, shuffled for each epoch -> waveform, or one of its variants -> speed, shift -> equalization,
-            reverberation, noise, gain -> speech -> features of a random window of it, with VTLP
+            reverberation, noise, babble, gain -> speech -> features of a random window of it, with VTLP
             -> batch -> band shift -> crop -> mixup -> (inputs, labels, weights)
 Evaluation: clip indices in order -> waveform -> batch -> speech -> features of all its windows -> inputs, weights
 
@@ -59,6 +59,7 @@ def training_dataset(
     first_epoch: int = 0,
     precomputed: Mapping[str, np.ndarray] | None = None,
     variants: list[list[np.ndarray]] | None = None,
+    neutral: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Return the training batches of all epochs from `first_epoch` on.
 
@@ -70,6 +71,7 @@ def training_dataset(
     precomputed: the inputs that are computed outside the graph, as far as the network takes them: {"tokens": int
         [clips, words], "speech": float16 [clips, frames, units], "speech_mask": float32 [clips, frames]}.
     variants: for each clip the same number of waveforms. Each epoch takes the clip or one of its variants.
+    neutral: int [neutral clips], the indices of the clips that babble is made of; needed for babble only.
 
     Yields
     ------
@@ -81,6 +83,7 @@ def training_dataset(
     num_clips = len(labels)
     weights = tf.constant(weights, tf.float32)[:, tf.newaxis]
     seed, rate = config.experiment.seed, config.audio.sample_rate_hz
+    neutral = None if neutral is None else tf.constant(neutral, tf.int64)
     batch_size = min(config.training.batch_size, num_clips)
     versions = 1 + len(variants[0]) if variants else 1
     if config.audio_inputs:
@@ -96,7 +99,10 @@ def training_dataset(
     def features_of(clip, draws, clip_seed):
         version = tf.cast(draws["variant"] * versions, tf.int64)
         waveform = augment.augment_timing(store[clip * versions + version], draws, config.augment, rate)
-        waveform = augment.augment_acoustics(waveform, draws, clip_seed, config.augment, rate)
+        others = None if neutral is None else tf.boolean_mask(neutral, neutral != clip)
+        waveform = augment.augment_acoustics(
+            waveform, draws, clip_seed, config.augment, rate, others, lambda other: store[other * versions]
+        )
         waveform = without_offset(waveform[tf.newaxis])
         speech = features.taken_speech(waveform, config)
         start = window_start(speech_samples(speech, config.audio)[0], draws["window"], config.audio)

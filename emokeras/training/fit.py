@@ -70,6 +70,7 @@ def fit(setup: Setup, say: Callable, stop_epoch: int | None = None) -> int:
         say(f"continues after epoch {done}")
     num_emotions = len(config.experiment.emotions)
     labels = np.eye(num_emotions, dtype=np.float32)[train.labels]
+    neutral = np.flatnonzero([clip.emotion == "neutral" for clip in train.clips])  # of which babble is made
     weights = class_weights(train.labels, num_emotions, config.training)
     steps = pipeline.steps_per_epoch(len(train.clips), config)
     validation = callbacks.Validation(
@@ -91,7 +92,7 @@ def fit(setup: Setup, say: Callable, stop_epoch: int | None = None) -> int:
             model.optimizer.finalize_variable_values(model.trainable_variables)
             continue
         batches = pipeline.training_dataset(
-            train.waveforms, labels, config, weights, max(first, done), train.precomputed, train.variants
+            train.waveforms, labels, config, weights, max(first, done), train.precomputed, train.variants, neutral
         )
         if setup.board and not done and first == 0:
             _write_pictures(setup, batches)

@@ -44,6 +44,13 @@ def test_random_numbers_do_not_depend_on_threads_or_order():
     assert one[5] == drawn(7, 2, 5)
 
 
+def test_random_numbers_of_earlier_kinds_are_those_of_earlier_versions():
+    """Runs whose rows are kept can be made again. New kinds draw after these."""
+    earlier = [0.76960969, 0.93671536, 0.04411769, 0.16457212, 0.63444686, 0.22859848, 0.89520025, 0.22418964]
+    earlier += [0.15599334, 0.75426066, 0.26009750, 0.01036870, 0.59685028, 0.31429255, 0.01699090]
+    np.testing.assert_allclose(drawn(7, 2, 5)[: len(earlier)], earlier, atol=1e-7)
+
+
 def test_random_numbers_are_uniform_and_independent():
     clips = tf.range(500, dtype=tf.int64)
     signature = dict.fromkeys(augment.DRAWS, tf.float32)
@@ -162,7 +169,12 @@ def test_a_clip_shorter_than_its_fades_can_be_shifted(samples, amount):
     assert np.abs(moved).max() <= 1.0
 
 
-# Equalization and reverberation
+# Equalization, limited band and reverberation
+
+
+def equalize(waveform: np.ndarray, gains_decibels: np.ndarray) -> np.ndarray:
+    gains = tf.constant(gains_decibels, tf.float32)
+    return augment.equalize(tf.constant(waveform), lambda frequency: augment.octave_gains(frequency, gains)).numpy()
 
 
 def test_equalization_interpolates_its_gains_over_octaves():
@@ -171,7 +183,7 @@ def test_equalization_interpolates_its_gains_over_octaves():
     for hertz in (60.0, 125.0, 176.78, 500.0, 1000.0, 2828.4, 4000.0, 6000.0):
         decibels = np.interp(np.log2(hertz), np.log2(125.0 * 2.0 ** np.arange(7)), gains)
         sound = tone(hertz)
-        filtered = augment.equalize(tf.constant(sound), tf.constant(gains)).numpy()
+        filtered = equalize(sound, gains)
         assert filtered.shape == sound.shape
         expected = sound * 10 ** (decibels / 20)  # without delay
         np.testing.assert_allclose(filtered[4000:-4000], expected[4000:-4000], atol=0.02)
@@ -180,8 +192,60 @@ def test_equalization_interpolates_its_gains_over_octaves():
 @pytest.mark.parametrize("samples", [1, 100, 4097])
 def test_the_same_gain_at_every_octave_is_a_gain(samples):
     waveform = noise(samples)
-    louder = augment.equalize(tf.constant(waveform), tf.fill([7], 20.0)).numpy()
+    louder = equalize(waveform, np.full(7, 20.0))
     np.testing.assert_allclose(louder, 10 * waveform, atol=1e-5)
+
+
+IMPULSE = np.zeros(RATE, np.float32)
+IMPULSE[RATE // 2] = 1.0
+BINS_HZ = np.fft.rfftfreq(RATE, 1 / RATE)
+
+
+def response_of(config: AugmentConfig, clip: int = 0, **given: float) -> np.ndarray:
+    """Return the complex frequency response, relative to the middle of the clip, at BINS_HZ."""
+    clip_seed = tf.constant([clip, 0], tf.int64)
+    filtered = augment.augment_acoustics(tf.constant(IMPULSE), draws(**given), clip_seed, config, RATE)
+    return np.fft.rfft(filtered) / np.fft.rfft(IMPULSE)
+
+
+def butterworth(low_hz: float, high_hz: float) -> np.ndarray:
+    """Return the gain of analog filters of order 8, 48 dB per octave, at BINS_HZ."""
+    _, high_pass = scipy.signal.freqs(*scipy.signal.butter(8, low_hz, "highpass", analog=True), BINS_HZ)
+    _, low_pass = scipy.signal.freqs(*scipy.signal.butter(8, high_hz, "lowpass", analog=True), BINS_HZ)
+    return np.abs(high_pass * low_pass)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "low_hz", "high_hz"), [(0.0, 0.0, 100, 2500), (1.0, 1.0, 400, 7000), (0.5, 0.5, 200, 4183.3)]
+)
+def test_a_limited_band_has_log_uniform_edges_and_the_slopes_of_butterworth(low, high, low_hz, high_hz):
+    config = AugmentConfig(band_limit_probability=0.3, band_low_hz=(100, 400), band_high_hz=(2500, 7000))
+    response = response_of(config, band_limit=0.29, band_low=low, band_high=high)
+    np.testing.assert_allclose(response, butterworth(low_hz, high_hz), atol=2e-3)  # real: without delay
+
+
+def test_a_limited_band_has_its_probability():
+    np.testing.assert_array_equal(augmented_tone(AugmentConfig(band_limit_probability=0.3)), tone(440.0))
+    with_other = AugmentConfig(band_limit_probability=0.3, equalization_decibels=6.0)
+    only_other = AugmentConfig(equalization_decibels=6.0)
+    np.testing.assert_array_equal(response_of(with_other), response_of(only_other))
+
+
+def test_equalization_and_limited_band_are_one_filter():
+    settings = {"band_low": 0.5, "band_high": 0.5, "band_limit": 0.0}
+    both = response_of(AugmentConfig(band_limit_probability=1.0, equalization_decibels=6.0), clip=3, **settings)
+    equalized = response_of(AugmentConfig(equalization_decibels=6.0), clip=3)
+    np.testing.assert_allclose(both, equalized * butterworth(200, 4183.3), atol=4e-3)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 5000])
+def test_a_limited_band_of_any_clip_is_finite(samples):
+    config = AugmentConfig(band_limit_probability=1.0)
+    limited = augment.augment_acoustics(
+        tf.constant(noise(samples)), draws(), tf.constant([1, 2], tf.int64), config, RATE
+    )
+    assert limited.shape == (samples,)
+    assert np.isfinite(limited).all()
 
 
 @pytest.mark.parametrize("samples", [1, 100, 4096, 20000])
@@ -204,14 +268,7 @@ def test_an_echo_has_its_energy_and_decays_by_60_decibels(seconds, ratio):
 
 def test_equalization_is_within_its_decibels_and_differs_between_clips():
     config = AugmentConfig(equalization_decibels=6.0)
-    impulse = np.zeros(RATE, np.float32)
-    impulse[RATE // 2] = 1.0
-    responses = []
-    for clip in range(20):
-        clip_seed = tf.constant([clip, 0], tf.int64)
-        filtered = augment.augment_acoustics(tf.constant(impulse), draws(), clip_seed, config, RATE)
-        responses.append(20 * np.log10(np.abs(np.fft.rfft(filtered))))
-    responses = np.array(responses)
+    responses = np.array([20 * np.log10(np.abs(response_of(config, clip))) for clip in range(20)])
     assert 5.0 < np.abs(responses).max() < 6.05
     assert responses.std(axis=0).min() > 1.5  # Uniform from -6 to 6 it is 3.5 at the points, less between them.
 
@@ -222,7 +279,7 @@ def test_reverberation_has_its_probability():
     assert np.abs(augmented_tone(config, reverberation=0.29) - tone(440.0)).max() > 0.1
 
 
-# Noise and gain
+# Noise, babble and gain
 
 
 @pytest.mark.parametrize("decibels", [0.0, 15.0, 40.0])
@@ -258,6 +315,96 @@ def test_noise_has_its_probability_and_its_random_ratio():
     for number, decibels in ((0.0, 10.0), (0.5, 20.0), (1.0, 30.0)):
         added = augmented_tone(config, noise=0.29, noise_snr=number) - tone(440.0)
         assert 10 * np.log10(0.5 / np.mean(added**2)) == pytest.approx(decibels, abs=0.2)
+
+
+def slope_of(sound: np.ndarray) -> float:
+    """Return the change of power from 100 Hz to 7 kHz in decibels per octave."""
+    hertz, power = scipy.signal.welch(sound, RATE, nperseg=2048)
+    octaves = np.arange(np.log2(100), np.log2(7000), 0.5)
+    means = [power[(hertz >= 2**low) & (hertz < 2 ** (low + 0.5))].mean() for low in octaves]
+    return np.polyfit(octaves, 10 * np.log10(means), 1)[0]
+
+
+@pytest.mark.parametrize(("number", "slope"), [(0.0, -6.0), (0.5, -3.0), (1.0, 0.0)])
+def test_colored_noise_has_its_slope_and_its_ratio(number, slope):
+    config = AugmentConfig(noise_probability=0.3, noise_snr_decibels=(10, 30), noise_slope_decibels=(-6, 0))
+    clip = tone(440.0, 10 * RATE)
+    clip_seed = tf.constant([1, 2], tf.int64)
+    for ratio, decibels in ((0.0, 10.0), (1.0, 30.0)):
+        numbers = draws(noise=0.29, noise_snr=ratio, noise_slope=number)
+        added = augment.augment_acoustics(tf.constant(clip), numbers, clip_seed, config, RATE).numpy() - clip
+        assert 10 * np.log10(0.5 / np.mean(added**2)) == pytest.approx(decibels, abs=0.01)
+        assert slope_of(added) == pytest.approx(slope, abs=0.15)
+        assert scipy.stats.skew(added) == pytest.approx(0.0, abs=0.1)
+    np.testing.assert_array_equal(augmented_tone(config, noise=0.31, noise_slope=number), tone(440.0))
+
+
+def test_without_a_slope_noise_is_that_of_earlier_versions():
+    config = AugmentConfig(noise_probability=1.0, noise_snr_decibels=(15.0, 15.0))
+    expected = augment.add_noise(tf.constant(tone(440.0)), tf.constant(15.0), tf.constant([1, 2], tf.int64))
+    np.testing.assert_array_equal(augmented_tone(config, noise_slope=0.3), expected)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 4097])
+def test_colored_noise_of_any_clip_is_finite_and_of_silence_silent(samples):
+    config = AugmentConfig(noise_probability=1.0, noise_slope_decibels=(-6, 0))
+    for clip in (noise(samples), np.zeros(samples, np.float32)):
+        noisy = augment.augment_acoustics(tf.constant(clip), draws(), tf.constant([1, 2], tf.int64), config, RATE)
+        assert noisy.shape == (samples,)
+        assert np.isfinite(noisy).all()
+        assert np.any(noisy) == np.any(clip)
+
+
+VOICES_HZ = 1000.0 + 100.0 * np.arange(9)
+
+
+def with_babble(seed: int = 2, samples: int = RATE, **given: float) -> np.ndarray:
+    """Return a tone of 440 Hz with babble: 9 clips of different level and length, each a tone of one of VOICES_HZ."""
+    config = AugmentConfig(babble_probability=0.3, babble_snr_decibels=(0.0, 20.0))
+    voices = tf.stack([10.0 ** (-number / 5) * tone(hertz, 16000) for number, hertz in enumerate(VOICES_HZ)])
+
+    def load(clip):
+        return voices[clip][: 1600 * (5 + clip)]  # whole periods
+
+    return augment.augment_acoustics(
+        *(tf.constant(tone(440.0, samples)), draws(**given), tf.constant([1, seed], tf.int64), config, RATE),
+        tf.range(9, dtype=tf.int64),
+        load,
+    ).numpy()
+
+
+@pytest.mark.parametrize(("number", "count"), [(0.0, 4), (0.34, 5), (0.99, 6)])
+def test_babble_is_the_sum_of_several_clips_of_one_power_for_the_whole_clip(number, count):
+    heard = []
+    for seed in range(5):
+        added = with_babble(seed, 2 * RATE, babble=0.29, babble_clips=number, babble_snr=0.5) - tone(440.0, 2 * RATE)
+        assert 10 * np.log10(0.5 / np.mean(added**2)) == pytest.approx(10.0, abs=0.01)
+        halves = [np.abs(np.fft.rfft(half))[VOICES_HZ.astype(int)] for half in np.split(added, 2)]
+        voices = halves[0] > 0.1 * halves[0].max()
+        assert voices.sum() == count
+        np.testing.assert_allclose(halves[0][voices], halves[0].max(), rtol=0.15)  # where a clip begins again
+        np.testing.assert_allclose(halves[1][voices], halves[1].max(), rtol=0.15)
+        heard.append(tuple(voices))
+    assert len(set(heard)) > 2
+
+
+def test_babble_has_its_probability_and_depends_on_its_seed():
+    np.testing.assert_array_equal(with_babble(babble=0.31), tone(440.0))
+    np.testing.assert_array_equal(with_babble(5, babble=0.29), with_babble(5, babble=0.29))
+    assert np.abs(with_babble(5, babble=0.29) - with_babble(6, babble=0.29)).max() > 0.1
+
+
+def test_babble_begins_at_random_positions():
+    click = np.zeros(1000, np.float32)
+    click[0] = 1.0
+    found = []
+    for number in range(50):
+        seed = tf.constant([number, 0], tf.int64)
+        sound = augment.babble(3000, tf.range(1, dtype=tf.int64), tf.constant(1), lambda _: tf.constant(click), seed)
+        first, *others = np.flatnonzero(sound)
+        assert others == [first + 1000, first + 2000]
+        found.append(first / 1000)
+    assert scipy.stats.kstest(found, "uniform").pvalue > 1e-3
 
 
 # Timing

@@ -40,6 +40,9 @@ EVERYTHING = replace(
         reverberation_probability=0.3,
         num_time_masks=1,
         crop_share=0.3,
+        band_limit_probability=0.5,
+        noise_slope_decibels=(-6.0, 0.0),
+        babble_probability=0.5,
     ),
 )
 WINDOW = (12, 8)  # frames, bands
@@ -60,6 +63,7 @@ def train(waveforms, config, weights=None, **more):
     """Return all training batches as NumPy. Each clip is an emotion of its own, so that the label is its index."""
     count = len(more["precomputed"]["tokens"]) if "precomputed" in more else len(waveforms)
     weights = np.ones(count) if weights is None else weights
+    more = {"neutral": np.arange(0, count, 2)} | more
     return list(pipeline.training_dataset(waveforms, np.eye(count), config, weights, **more).as_numpy_iterator())
 
 
@@ -175,6 +179,28 @@ def test_noise_does_not_change_the_active_span(plain):
     for (inputs, _, _), (before, _, _) in zip(noisy, plain, strict=True):
         np.testing.assert_array_equal(inputs["spectrogram_mask"], before["spectrogram_mask"])
         assert np.abs(inputs["spectrogram"] - before["spectrogram"]).max() > 0.1
+
+
+def test_babble_is_made_of_other_neutral_clips_as_they_are():
+    """Not of the clip itself, of emotional clips, or of variants."""
+    config = replace(
+        override(PLAIN, {"training.epochs": 4, "audio.trim_decibels": 0.0}),
+        augment=AugmentConfig(("slow",), babble_probability=1.0, babble_snr_decibels=(20.0, 20.0)),
+    )
+    own = [np.sin(2 * np.pi * hertz * np.arange(4000) / RATE).astype(np.float32) for hertz in (400, 1000, 3000, 2000)]
+    quiet = [[0.001 * waveform] for waveform in own]
+    alone = pipeline.stack(pipeline.evaluation_dataset(own, config))["spectrogram"].mean(axis=(1, 2))
+    bands, levels = alone.argmax(axis=1), alone.max(axis=1)
+    assert len(set(bands)) == 4
+    for inputs, labels, _ in train(own, config, variants=quiet, neutral=np.array([0, 2])):
+        for spectrogram, clip in zip(inputs["spectrogram"].mean(axis=1), labels["emotion"].argmax(axis=1), strict=True):
+            babble = {0, 2} - {int(clip)}
+            found = spectrogram[bands] - levels
+            for other in set(range(4)) - {int(clip)}:
+                if other in babble:
+                    assert found[clip] - found[other] == pytest.approx(20 + 10 * np.log10(len(babble)), abs=1.0)
+                else:
+                    assert found[clip] - found[other] > 30
 
 
 def test_a_noisy_variant_has_the_active_span_of_the_clip(plain):

@@ -4,8 +4,10 @@ import errno
 import os
 from dataclasses import dataclass, replace
 
+import librosa
 import numpy as np
 import pytest
+import scipy.signal
 import sounds
 from sounds import RATE
 
@@ -13,7 +15,7 @@ from emokeras.config import AugmentConfig
 from emokeras.data import variants
 from emokeras.errors import EmokerasError
 
-ALL = ("pitch-up", "pitch-down", "slow", "fast", "noise")
+ALL = ("pitch-up", "pitch-down", "slow", "fast", "formants-up", "formants-down", "codec", "noise")
 KNOWN_NOISE = [2.7538834, 1.987997, 0.8104893]  # of ("content", 0 dB) on ones
 
 
@@ -109,6 +111,79 @@ def test_noise_has_its_ratio_to_the_signal(snr_decibels):
     np.testing.assert_allclose(quarters / quarters.mean(), 1.0, atol=0.1)
 
 
+def voice(pitch_hz: float, formants_hz: np.ndarray, rate: int = RATE) -> np.ndarray:
+    """Return a second of a vowel with a pitch of ± 2 semitones: pulses, and a resonator for each formant."""
+    cycles = np.cumsum(pitch_hz * 2 ** (np.sin(2 * np.pi * np.arange(rate) / rate) / 6)) / rate
+    sound = np.diff(np.floor(cycles), prepend=0.0) + 1e-3 * sounds.noise(rate, 1.0)
+    sound = scipy.signal.lfilter([1.0], [1.0, -0.95], sound)
+    for hertz, bandwidth in zip(formants_hz, (80.0, 100.0, 120.0, 150.0), strict=True):
+        radius = np.exp(-np.pi * bandwidth / rate)
+        sound = scipy.signal.lfilter([1.0], [1.0, -2 * radius * np.cos(2 * np.pi * hertz / rate), radius**2], sound)
+    return (0.3 * sound / np.abs(sound).max()).astype(np.float32)
+
+
+def formants_of(sound: np.ndarray, rate: int = RATE) -> np.ndarray:
+    """Return the first three formants in hertz: the poles of linear prediction of the whole sound below 8 kHz."""
+    sound = scipy.signal.resample_poly(librosa.effects.preemphasis(sound.astype(float), coef=0.95), RATE, rate)
+    poles = np.roots(librosa.lpc(sound, order=10))
+    poles = poles[(poles.imag > 0) & (np.abs(poles) > 0.9)]
+    return np.sort(np.angle(poles))[:3] * RATE / (2 * np.pi)
+
+
+@pytest.mark.parametrize("rate", [16000, 48000])
+@pytest.mark.parametrize("pitch_hz", [100.0, 130.0, 210.0])
+@pytest.mark.parametrize("formants_hz", [(500, 1500, 2500, 3500), (700, 1200, 2600, 3600)])
+def test_formants_move_and_the_pitch_stays(formants_hz, pitch_hz, rate):
+    sound = voice(pitch_hz, np.array(formants_hz), rate)
+    up, down = vary("formants-up", "formants-down", waveform=sound, rate=rate, variant_formant_share=0.12)
+    own, pitch = formants_of(sound, rate), librosa.yin(sound, fmin=60, fmax=400, sr=rate)
+    np.testing.assert_allclose(own, formants_hz[:3], rtol=0.1)  # The measure finds them.
+    for moved, factor in ((up, 1.12), (down, 0.88)):
+        assert len(moved) == len(sound)
+        np.testing.assert_allclose(formants_of(moved, rate) / own, factor, rtol=0.05)
+        found = librosa.yin(moved, fmin=60, fmax=400, sr=rate)
+        assert np.abs(np.median(found / pitch) - 1) < 0.01
+        assert np.mean(np.abs(found / pitch - 1) < 0.03) > 0.9
+
+
+def test_formants_that_stay_change_nothing():
+    sound = voice(130.0, np.array([500, 1500, 2500, 3500]))
+    np.testing.assert_allclose(variants.shift_formants(sound, 1.0, RATE), sound, atol=1e-5)
+
+
+def octave_of(sound: np.ndarray, hertz: float, rate: int = RATE) -> float:
+    """Return the power between `hertz` and twice that in decibels."""
+    frequencies, power = scipy.signal.welch(sound, rate, nperseg=1024)
+    return 10 * np.log10(power[(frequencies >= hertz) & (frequencies < 2 * hertz)].sum())
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 48000])
+@pytest.mark.parametrize("codec", ["MP3", "Opus"])
+def test_a_codec_keeps_length_time_and_level_of_a_voice(codec, rate):
+    sound = np.pad(sounds.vowel(1.0, rate), (1234, 567))
+    coded = variants.encode_and_decode(sound, codec, 16, rate)
+    assert len(coded) == len(sound)
+    correlation = scipy.signal.correlate(coded, sound, method="fft")
+    assert abs(correlation.argmax() - (len(sound) - 1)) <= 1
+    assert correlation.max() / (np.linalg.norm(coded) * np.linalg.norm(sound)) > 0.9
+    for hertz in (250, 500):
+        assert octave_of(coded, hertz, rate) == pytest.approx(octave_of(sound, hertz, rate), abs=1.5)
+    better = variants.encode_and_decode(sound, codec, 64, rate)
+    assert np.sum((coded - sound) ** 2) > 2 * np.sum((better - sound) ** 2) > 0
+
+
+def test_the_content_chooses_between_both_codecs():
+    sound = sounds.vowel(0.5)
+    both = {codec: variants.encode_and_decode(sound, codec, 16, RATE) for codec in ("MP3", "Opus")}
+    config = AugmentConfig(("codec",))
+    chosen = []
+    for number in range(24):
+        variant = variants.make_variant("codec", config, RATE, sound, f"content {number}")
+        chosen.append([codec for codec, own in both.items() if np.array_equal(variant, own)])
+    assert sorted(set(map(tuple, chosen))) == [("MP3",), ("Opus",)]
+    assert 5 <= chosen.count(["MP3"]) <= 19
+
+
 def test_noise_depends_on_the_content_only():
     config = AugmentConfig(("noise",))
     clips, waveforms = clips_of(0.1, 0.1)
@@ -125,13 +200,13 @@ def test_noise_depends_on_the_content_only():
 
 def test_variants_of_silence_are_silent():
     for variant in vary(*ALL, waveform=np.zeros(RATE, np.float32)):
-        assert not variant.any()
+        assert np.abs(variant).max() <= 2**-15  # A codec may set the last of 16 bits.
 
 
 def test_variants_are_between_minus_1_and_1():
     loud = np.sign(tone(300.0))
     made = vary(*ALL, waveform=loud, variant_snr_decibels=0.0)
-    assert [variant.dtype for variant in made] == [np.float32] * 5
+    assert [variant.dtype for variant in made] == [np.float32] * len(ALL)
     assert all(np.abs(variant).max() <= 1.0 for variant in made)
     assert np.abs(made[-1]).max() == 1.0
 
@@ -140,7 +215,7 @@ def test_variants_are_between_minus_1_and_1():
 @pytest.mark.parametrize("samples", [1, 2, 7, 160, 511, 512, 513])
 def test_a_very_short_clip_has_variants(samples):
     made = vary(*ALL, waveform=tone()[1 : samples + 1])
-    lengths = [samples, samples, round(samples / 0.85), max(1, round(samples / 1.15)), samples]
+    lengths = [samples, samples, round(samples / 0.85), max(1, round(samples / 1.15)), *[samples] * 4]
     assert [len(variant) for variant in made] == lengths
     assert all(np.isfinite(variant).all() for variant in made)
 
@@ -173,11 +248,11 @@ def test_variants_are_computed_once_with_a_file_for_each_kind(cache, monkeypatch
     clips, waveforms = clips_of(0.2, 0.3)
     first = variants.make_variants(clips, waveforms, AugmentConfig(ALL), RATE)
     times = {file: file.stat().st_mtime_ns for file in cache.iterdir()}
-    assert len(times) == 5
+    assert len(times) == len(ALL)
     forbid_computing(monkeypatch)
     assert_same(variants.make_variants(clips, waveforms, AugmentConfig(ALL), RATE), first)
     few = variants.make_variants(clips, waveforms, AugmentConfig(("noise", "fast")), RATE)
-    assert_same(few, [[made[4], made[3]] for made in first])
+    assert_same(few, [[made[-1], made[3]] for made in first])
     assert {file: file.stat().st_mtime_ns for file in cache.iterdir()} == times
 
 
