@@ -134,7 +134,9 @@ def _noise(bands: tf.Tensor, recorded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor,
     count = tf.reduce_sum(tf.cast(sounding, tf.int32), axis=1, keepdims=True)
     wanted = tf.maximum(MIN_NOISE_FRAMES, tf.cast(tf.round(NOISE_SHARE * tf.cast(count, tf.float32)), tf.int32))
     ascending = tf.sort(tf.where(sounding, power, float("inf")), axis=1)
-    limit = tf.gather(ascending, tf.clip_by_value(tf.minimum(wanted, count) - 1, 0, tf.shape(power)[1] - 1), batch_dims=1)
+    limit = tf.gather(
+        ascending, tf.clip_by_value(tf.minimum(wanted, count) - 1, 0, tf.shape(power)[1] - 1), batch_dims=1
+    )
     quietest = sounding & (power <= limit)
     noise = _mean_over(bands, quietest)
     relative = tf.maximum(bands / tf.maximum(noise[:, tf.newaxis], 1e-20), 1.0)

@@ -158,9 +158,10 @@ def _blocks(recordings: Iterable[Iterable[np.ndarray]] | None, transcripts: Iter
     if recordings is None:
         yield from (Block(number, None, transcript) for number, transcript in enumerate(transcripts))
         return
-    pairs = zip(recordings, transcripts, strict=False) if transcripts is not None else ((one, None) for one in recordings)
-    for number, (blocks, transcript) in enumerate(pairs):
-        yield from (Block(number, block, transcript) for block in blocks)
+    transcripts = itertools.repeat(None) if transcripts is None else transcripts
+    for number, (blocks, transcript) in enumerate(zip(recordings, transcripts, strict=False)):
+        for block in blocks:
+            yield Block(number, block, transcript)
 
 
 # Loading
