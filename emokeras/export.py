@@ -89,9 +89,9 @@ def write(recognizer, run: Path, folder: Path) -> None:
 
 
 def check(recognizer, folder: Path) -> float:
-    """Return the largest difference of probabilities between the written model and the one in memory, for bursts of
-    noise, which pass for speech, of several lengths and transcripts, one by one and as a batch. Raises ExportError above
-    TOLERANCE, and where only one of them has an answer."""
+    """Return the largest difference of probabilities between the written model and the one in memory, for several
+    lengths of bursts of noise, which pass for speech, and transcripts, one by one and as a batch. Raises ExportError
+    above TOLERANCE, and where only one of them has an answer."""
     import numpy as np
 
     from emokeras.recognizer import load_recognizer
