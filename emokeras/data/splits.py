@@ -59,6 +59,10 @@ LUNA_VALIDATION_ACTORS = ((3, 6), (10, 11), (8, 17), (1, 14), (2, 5))
 EMOBOX_TEST_ACTORS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
 EMOBOX_VALIDATION_ACTORS = tuple(actors[:2] for actors in (*EMOBOX_TEST_ACTORS[1:], EMOBOX_TEST_ACTORS[0]))
 
+# Of corpora that no model of ours trains on, the speakers on whom recipes may be chosen; figures are of the others. Of
+# EMOVO a woman and a man, of nEMO the first two women and the first two men by the alphabet.
+DEVELOPMENT_SPEAKERS = {"emovo": ("f1", "m1"), "nemo": ("EB0", "IC0", "KS0", "MP0")}
+
 
 def draw_split(corpus: Corpus, experiment: ExperimentConfig) -> Split:
     """Return the split of a corpus by the protocol, fold and split seed of an experiment.

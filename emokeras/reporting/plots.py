@@ -169,8 +169,8 @@ def _mark_best(axes, epoch: int, value: float, key: str) -> None:
 
 
 def reliability_diagram(labels: np.ndarray, probabilities: np.ndarray, title: str = "") -> Figure:
-    """Draw the accuracy against the confidence (the largest probability), and below the number of clips, per bin of
-    confidence.
+    """Draw the accuracy against the confidence (the largest probability) in bins of equal mass, and below the number of
+    clips by confidence.
 
     Parameters
     ----------
@@ -179,23 +179,19 @@ def reliability_diagram(labels: np.ndarray, probabilities: np.ndarray, title: st
     """
     counts, confidence, accuracy = metrics.calibration_bins(labels, probabilities)
     error = metrics.expected_calibration_error(labels, probabilities)
-    filled = counts > 0
-    width = 1 / len(counts)
-    centers = (np.arange(len(counts)) + 0.5) * width
+    confidence, accuracy = confidence[counts > 0], accuracy[counts > 0]
     with matplotlib.rc_context(STYLE):
         figure = new_figure(4.8, 5.6)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
-        upper.bar(centers[filled], accuracy[filled], width * 0.92, color=LIGHT_BLUE, edgecolor=BLUE, label="accuracy")
-        for center, mean, share in zip(centers[filled], confidence[filled], accuracy[filled], strict=True):
-            edges = [center - width * 0.46, center + width * 0.46]
-            upper.plot(edges, [mean, mean], color=VERMILLION, linewidth=2)
-            upper.plot([center, center], [mean, share], color=VERMILLION, linewidth=1)
-        upper.plot([], [], color=VERMILLION, linewidth=2, label="mean confidence")
+        upper.vlines(confidence, confidence, accuracy, color=VERMILLION, linewidth=2, label="error")
+        upper.plot(
+            confidence, accuracy, color=BLUE, marker="o", markersize=5, linewidth=1, clip_on=False, label="accuracy"
+        )
         upper.plot([0, 1], [0, 1], color=FAINT_INK, linewidth=1, linestyle=(0, (4, 3)), label="perfect calibration")
         upper.set_ylim(0, 1)
         upper.set_ylabel("accuracy")
         upper.set_title(title or "Reliability", pad=10)
-        lower.bar(centers, counts, width * 0.92, color=FAINT_INK)
+        lower.hist(np.max(probabilities, axis=1), np.linspace(0, 1, 21), rwidth=0.92, color=FAINT_INK)
         lower.set_ylabel("clips")
         lower.set_xlabel(f"confidence   (expected calibration error {100 * error:.1f} %)")
         lower.set_xlim(0, 1)

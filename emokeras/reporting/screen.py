@@ -92,6 +92,37 @@ def print_benchmark(title: str, rows: Sequence[Mapping[str, str]], console: Cons
     console.print(table)
 
 
+def print_conditions(title: str, scores: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print a corpus's figures, a line for each condition.
+
+    Parameters
+    ----------
+    scores: by condition what `metrics.score` returns, with `same_as_clean`, and `among_corpus_emotions` and
+        `among_common_emotions` where the model has emotions that the corpus lacks.
+    """
+    console = console or _console()
+    columns = {
+        "clips": lambda own: str(sum(row["support"] for row in own["per_emotion"].values())),
+        "WA %": lambda own: percent(own["accuracy"]),
+        "UA %": lambda own: percent(own["balanced_accuracy"]),
+        "women UA %": lambda own: percent(own["by_sex"].get("female", {}).get("balanced_accuracy")),
+        "men UA %": lambda own: percent(own["by_sex"].get("male", {}).get("balanced_accuracy")),
+        "calibration error %": lambda own: percent(own["expected_calibration_error"]),
+        "NLL": lambda own: f"{own['cross_entropy']:.3f}",
+        "same answer %": lambda own: percent(own["same_as_clean"]),
+    }
+    for key, name in (
+        ("among_corpus_emotions", "UA % of the corpus's emotions"),
+        ("among_common_emotions", "UA % of the common four"),
+    ):
+        if any(key in own for own in scores.values()):
+            columns[name] = lambda own, key=key: percent((own[key] or {}).get("balanced_accuracy"))
+    table = _table(console, title, "condition", *columns)
+    for condition, own in scores.items():
+        table.add_row(escape(condition), *(text(own) for text in columns.values()))
+    console.print(table)
+
+
 def print_recipes(console: Console | None = None) -> None:
     """Print the recipes: name, source, and the figure that the source reports."""
     console = console or _console()

@@ -1,6 +1,6 @@
 """Write RESULTS.md and a page for each protocol from the rows under results/.
 
-python -m emokeras.results.pages          # results/ -> RESULTS.md, results/<protocol>.md
+python -m emokeras.results.pages          # results/ -> RESULTS.md, results/<protocol>.md, results/generalization.md
 """
 
 import argparse
@@ -13,6 +13,7 @@ from emokeras.data.splits import PROTOCOLS
 from emokeras.files import write_text
 from emokeras.reporting.texts import markdown_table
 from emokeras.results.fusion_gain import fusion_section
+from emokeras.results.generalization import generalization_page, read_conditions
 from emokeras.results.overview import overview
 from emokeras.results.published import published_section
 from emokeras.results.rows import Run, read_rows
@@ -49,7 +50,8 @@ This makes the files of one row; `python -m emokeras.benchmark RECIPE --protocol
 
 
 def write_results(results_root: Path = Path("results"), path: Path = Path("RESULTS.md")) -> None:
-    """Write RESULTS.md at `path`, and a page for each protocol in `results_root`.
+    """Write RESULTS.md at `path`, and a page for each protocol in `results_root`; one of other corpora and conditions
+    where there are rows of them.
 
     The text depends on the files under `results_root` and the recipes only. Raises RunError as `read_rows` does.
     """
@@ -59,6 +61,9 @@ def write_results(results_root: Path = Path("results"), path: Path = Path("RESUL
     for protocol in dict.fromkeys(protocol for protocols in rows.values() for protocol in protocols):
         of_corpus = {corpus: protocols[protocol] for corpus, protocols in rows.items() if protocol in protocols}
         write_text(results_root / f"{protocol}.md", _page(protocol, of_corpus))
+    if conditions := read_conditions(results_root):
+        ordered = {corpus: conditions[corpus] for corpus in sorted(conditions, key=_corpus_order)}
+        write_text(results_root / "generalization.md", "\n".join([HEADER, "", *generalization_page(ordered)]))
     links = _links(dict.fromkeys(protocol for protocols in rows.values() for protocol in protocols), results_root, path)
     write_text(path, "\n".join([HEADER, "", *overview(rows), *links]))
 
@@ -67,6 +72,8 @@ def _links(protocols: Iterable[str], results_root: Path, path: Path) -> list[str
     """Return the lines with the links from the overview at `path` to the other pages that there are."""
     root = Path(os.path.relpath(results_root, path.parent)).as_posix()
     others = {
+        results_root / "generalization.md": f"[generalization]({root}/generalization.md): other corpora and recording "
+        "conditions.",
         results_root / "history.md": f"[history]({root}/history.md): configurations that are no longer recipes.",
         results_root / "ablation.md": f"[ablation]({root}/ablation.md): changes of one setting, on validation clips.",
         path.parent / "docs": "[docs](docs): recipes, settings, protocols, ensembles and transcripts.",

@@ -64,6 +64,8 @@ def read_rows(results_root: Path) -> dict[str, dict[str, dict[str, list[Run]]]]:
     is no run.
     """
     folders = sorted(folder for folder in Path(results_root).glob("*/*/*/*") if folder.is_dir())
+    # Rows of conditions may be there without the run's own, which a model trained on all clips does not have.
+    folders = [folder for folder in folders if [path.name for path in folder.iterdir()] != [runs.CONDITIONS_FOLDER]]
     if not folders:
         raise RunError(f"{results_root} holds no run: train with --results {results_root} first")
     rows = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
@@ -105,14 +107,17 @@ def read_run(folder: Path, results_root: Path) -> Run:
             raise RunError(
                 f"{folder}: {key} is {written[key]} in metrics.json, {configured} in config.json: {KEEP_TOGETHER}"
             )
-    predictions, test = _computed_again(folder, "test", written)
-    _computed_again(folder, "validation", written)
+    predictions, test = computed_again(folder, "test", written)
+    computed_again(folder, "validation", written)
     predicted = predictions.probabilities.argmax(axis=1)
     return Run(folder, written, settings, test, predictions.clips, predictions.speakers, predictions.labels, predicted)
 
 
-def _computed_again(folder: Path, subset: str, written: Mapping[str, Any]) -> tuple[runs.Predictions, dict[str, Any]]:
-    """Return a subset's predictions and their figures, which agree with those of metrics.json."""
+def computed_again(folder: Path, subset: str, written: Mapping[str, Any]) -> tuple[runs.Predictions, dict[str, Any]]:
+    """Return a subset's predictions and their figures, which agree with those of metrics.json.
+
+    Raises RunError, naming the folder, when they do not.
+    """
     file = runs.PREDICTION_FILES[subset]
     predictions = runs.read_predictions(folder / file)
     if not predictions.clips:

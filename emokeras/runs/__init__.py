@@ -24,7 +24,14 @@ from emokeras.runs.folder import (
     run_folder_name,
     run_name,
 )
-from emokeras.runs.kept import RESULT_FILES, keep_results, results_folder
+from emokeras.runs.kept import (
+    CONDITIONS_FOLDER,
+    RESULT_FILES,
+    condition_folder,
+    keep_condition,
+    keep_results,
+    results_folder,
+)
 from emokeras.runs.provenance import (
     EARLIER_FILE,
     EARLIER_FILES,

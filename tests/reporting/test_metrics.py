@@ -99,19 +99,49 @@ def test_balanced_accuracy_weighs_emotions_not_clips():
 
 
 def test_calibration_error_by_hand():
-    # Confidences 0.9 and 0.8 fall into bins of their own; the two of 0.62 share (9/15, 10/15] and are right once.
+    # Two bins: 0.62 and 0.62, of which one is right, and 0.8 (wrong) and 0.9 (right).
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.62, 0.38], [0.62, 0.38]])
     labels = np.array([0, 0, 0, 1])
-    expected = (1 * (1 - 0.9) + 1 * (0.8 - 0) + 2 * (0.62 - 0.5)) / 4
-    assert metrics.expected_calibration_error(labels, probabilities) == pytest.approx(expected)
+    expected = (2 * (0.62 - 0.5) + 2 * (0.85 - 0.5)) / 4
+    assert metrics.expected_calibration_error(labels, probabilities, num_bins=2) == pytest.approx(expected)
 
 
-def test_calibration_bins_are_closed_above():
-    probabilities = np.array([[0.5, 0.5], [0.75, 0.25], [0.76, 0.24], [1.0, 0.0]])
-    counts, confidence, accuracy = metrics.calibration_bins(np.array([0, 1, 0, 0]), probabilities, num_bins=4)
-    assert counts.tolist() == [0, 1, 1, 2]
-    assert confidence.tolist() == pytest.approx([0, 0.5, 0.75, 0.88])
-    assert accuracy.tolist() == [0, 1, 0, 1]
+@pytest.mark.parametrize("num_clips", [300, 308, 15, 7])
+def test_calibration_error_agrees_with_a_plain_loop(num_clips):
+    generator = np.random.default_rng(num_clips)
+    probabilities = generator.dirichlet(np.full(4, 0.4), num_clips)
+    labels = generator.integers(4, size=num_clips)
+    ranked = sorted(range(num_clips), key=lambda clip: probabilities[clip].max())
+    total = 0.0
+    for part in range(15):
+        members = [clip for rank, clip in enumerate(ranked) if rank * 15 // num_clips == part]
+        if members:
+            confidence = sum(probabilities[clip].max() for clip in members) / len(members)
+            accuracy = sum(probabilities[clip].argmax() == labels[clip] for clip in members) / len(members)
+            total += len(members) / num_clips * abs(confidence - accuracy)
+    assert metrics.expected_calibration_error(labels, probabilities) == pytest.approx(total)
+    sizes = metrics.calibration_bins(labels, probabilities)[0]
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_calibration_error_does_not_depend_on_the_order_of_equal_confidences():
+    probabilities = np.tile([0.7, 0.3], (40, 1))
+    labels = np.repeat([0, 1], 20)
+    shuffled = np.random.default_rng(0).permutation(labels)
+    for own in (labels, labels[::-1], shuffled):
+        assert metrics.expected_calibration_error(own, probabilities) == pytest.approx(0.2)
+
+
+def test_figures_among_some_emotions_are_those_of_a_model_without_the_others():
+    probabilities = np.array([[0.6, 0.3, 0.1], [0.5, 0.1, 0.4], [0.2, 0.7, 0.1], [1.0, 0.0, 0.0]])
+    labels = np.array([1, 2, 0, 2])
+    figures = metrics.figures_among(labels, probabilities, ("calm", "happy", "sad"), ("sad", "happy"))
+    without_calm = np.array([[0.75, 0.25], [0.2, 0.8], [0.5, 0.5]])  # where both are 0 they are equal
+    expected = metrics.point_figures(np.array([0, 1, 1]), without_calm, ("happy", "sad"))
+    assert figures.keys() == expected.keys()
+    for name in ("balanced_accuracy", "cross_entropy", "expected_calibration_error"):
+        assert figures[name] == pytest.approx(expected[name])
+    assert figures["confusion_matrix"] == [[1, 0], [1, 1]]
 
 
 def test_cross_entropy_of_a_certain_error_is_finite():

@@ -81,7 +81,8 @@ def test_learning_curves_of_one_epoch_with_gaps_and_diverged():
 def test_reliability_diagram_draws_the_bins():
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.62, 0.38], [0.62, 0.38]])
     upper, lower = plots.reliability_diagram(np.array([0, 0, 0, 1]), probabilities).axes
-    assert [bar.get_height() for bar in upper.patches] == [0.5, 0.0, 1.0]
+    assert line_of(upper, "accuracy").get_xdata() == pytest.approx([0.62, 0.62, 0.8, 0.9])
+    assert line_of(upper, "accuracy").get_ydata().tolist() == [0.5, 0.5, 0.0, 1.0]
     assert sum(bar.get_height() for bar in lower.patches) == 4
     assert "28.5 %" in lower.get_xlabel()
 

@@ -7,6 +7,14 @@ clips      Clip, Corpus, the names of emotions
 download   fetches and unpacks an archive, for `emokeras.prepare`
 """
 
-from emokeras.data.corpora.clips import EMOTIONS, SYNONYMS, Clip, Corpus, canonical_emotion, count_and_name
+from emokeras.data.corpora.clips import (
+    COMMON_EMOTIONS,
+    EMOTIONS,
+    SYNONYMS,
+    Clip,
+    Corpus,
+    canonical_emotion,
+    count_and_name,
+)
 from emokeras.data.corpora.layouts import GRAMMARS
 from emokeras.data.corpora.load import NAMES, absolute_source, default_source, load_corpus, pointer_path, prepared_path

@@ -7,6 +7,7 @@ from pathlib import Path
 from emokeras.data.corpora import ravdess
 
 EMOTIONS = (*ravdess.EMOTIONS, "boredom", "contempt", "excited", "frustrated")
+COMMON_EMOTIONS = ("neutral", "happy", "sad", "angry")  # Nearly every corpus has them.
 SYNONYMS = {
     "neutrality": "neutral",
     "calmness": "calm",
