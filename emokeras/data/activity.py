@@ -16,7 +16,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from emokeras.config import AudioConfig, SpectrogramConfig
-from emokeras.data.spectrogram import band_centers_hz, mel_spectrogram
+from emokeras.data.spectrogram import band_centers_hz, band_widths_hz, mel_spectrogram
 
 HOP_SECONDS, HOPS_PER_LEVEL_FRAME = 0.010, 4  # Levels are of frames of 40 ms, as in librosa.effects.trim's way.
 SILENT_LEVEL = 1e-9  # mean square; -90 dB re full scale, one step of 16 bits. A recording that stays below is silent.
@@ -181,7 +181,8 @@ def recording_quality(waveforms: tf.Tensor, sample_rate_hz: int) -> dict[str, tf
     activity = find_speech(waveforms, AudioConfig(sample_rate_hz=sample_rate_hz))
     hops = tf.reduce_sum(tf.cast(activity.speech, tf.float32), axis=1)  # [batch]
     signal = tf.maximum(_mean_over(activity.bands, activity.speech) - activity.noise, 0.0)
-    ratio = tf.math.divide_no_nan(tf.reduce_sum(signal, 1), tf.maximum(tf.reduce_sum(activity.noise, 1), 1e-20))
+    widths = tf.constant(band_widths_hz(_bands_config(sample_rate_hz)), tf.float32)
+    ratio = tf.linalg.matvec(signal, widths) / tf.maximum(tf.linalg.matvec(activity.noise, widths), 1e-20)
     found = hops > 0
     snr_decibels = 10.0 / math.log(10.0) * tf.math.log(tf.clip_by_value(ratio, 1e-10, 1e10))
     floor = 10.0 ** (-BAND_LIMIT_DECIBELS / 10.0) * tf.reduce_max(signal, axis=1, keepdims=True)
