@@ -1,4 +1,4 @@
-"""Speech is found in noise and not in what is none; a clip gives the same alone and in a batch; quality as it was made."""
+"""Speech is found in noise, and none where there is none; a clip alone is as in a batch; quality is as it was made."""
 
 import functools
 
