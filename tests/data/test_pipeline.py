@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from emokeras.config import AugmentConfig, CnnConfig, Config, RecurrentConfig, override
 from emokeras.data import augment, features, pipeline
+from emokeras.data.activity import without_offset
+from emokeras.data.frames import speech_samples, window_start
 
 RATE = 8000
 PLAIN = override(
@@ -16,7 +18,7 @@ PLAIN = override(
     {
         "audio.sample_rate_hz": RATE,
         "audio.window_seconds": 0.24,
-        "audio.num_windows": 2,
+        "audio.window_step_seconds": 0.12,
         "spectrogram.high_hz": 4000,
         "spectrogram.fft_size": 256,
         "spectrogram.hop_seconds": 0.02,
@@ -54,9 +56,26 @@ def clips(count: int) -> list[np.ndarray]:
     random = np.random.default_rng(count)
     waveforms = []
     for number in range(count):
-        sound = random.normal(scale=0.05 * (1 + number % 3), size=800 + 331 * (number % 9))
+        samples = 800 + 331 * (number % 9)
+        sound = random.normal(scale=0.05 * (1 + number % 3), size=samples) * np.sin(np.linspace(0.1, 3.0, samples))
         waveforms.append(np.pad(sound, (0, 0) if number % 2 else (400, 700)).astype(np.float32))
     return waveforms
+
+
+def window_of(waveform: np.ndarray, position: tf.Tensor) -> dict[str, np.ndarray]:
+    """Return the inputs of one window of PLAIN, with what the pipeline cuts and joins done at once."""
+    waveform = without_offset(waveform[np.newaxis])
+    speech = features.taken_speech(waveform, PLAIN)
+    start = window_start(speech_samples(speech, PLAIN.audio), position, PLAIN.audio)
+    inputs = features.extract(waveform, PLAIN, speech, start[:, tf.newaxis])
+    return {name: value[0, 0].numpy() for name, value in inputs.items()}
+
+
+def evaluated(waveforms, config, *precomputed) -> dict[str, np.ndarray]:
+    """Return the inputs of all windows of clips, of which each has one."""
+    inputs, clips = pipeline.stack(pipeline.evaluation_dataset(waveforms, config, *precomputed))
+    assert clips.tolist() == list(range(len(clips)))
+    return inputs
 
 
 def train(waveforms, config, weights=None, **more):
@@ -129,15 +148,13 @@ def test_a_corpus_smaller_than_a_batch_is_one_batch(count, config):
 # Training: inputs
 
 
-def test_a_training_window_is_that_of_extract_at_its_random_position(plain):
+def test_a_training_window_is_the_one_at_its_random_position(plain):
     waveforms = clips(NUM_CLIPS)
     for (inputs, labels, _), epoch in zip(plain, (0, 0, 1, 1, 2, 2), strict=True):
         for row, clip in enumerate(labels["emotion"].argmax(axis=1)):
             draws, _ = augment.draw(PLAIN.experiment.seed, tf.constant(epoch, tf.int64), tf.constant(clip, tf.int64))
-            position = tf.reshape(draws["window"], [1, 1])
-            alone = features.extract(waveforms[clip][np.newaxis], PLAIN, position)
-            for name in alone:
-                np.testing.assert_allclose(inputs[name][row], alone[name][0, 0], atol=1e-4)
+            for name, expected in window_of(waveforms[clip], draws["window"]).items():
+                np.testing.assert_allclose(inputs[name][row], expected, atol=1e-4)
 
 
 def test_batches_have_the_shapes_of_the_networks_input(augmented):
@@ -173,23 +190,31 @@ def test_each_clip_and_epoch_has_its_own_gain(plain):
     assert max(np.abs(gains)) <= 6.001
 
 
-def test_noise_does_not_change_the_active_span(plain):
-    loud = AugmentConfig(noise_probability=1.0, noise_snr_decibels=(0.0, 0.0))
-    noisy = train(clips(NUM_CLIPS), replace(PLAIN, augment=loud))
-    for (inputs, _, _), (before, _, _) in zip(noisy, plain, strict=True):
-        np.testing.assert_array_equal(inputs["spectrogram_mask"], before["spectrogram_mask"])
-        assert np.abs(inputs["spectrogram"] - before["spectrogram"]).max() > 0.1
+def test_speech_is_sought_in_the_augmented_waveform():
+    """As in serving. In noise 30 dB above the clips there is none: then all of a clip is taken, with its silence."""
+    loud = AugmentConfig(noise_probability=1.0, noise_snr_decibels=(-30.0, -30.0))
+    long = override(PLAIN, {"audio.window_seconds": 1.0})
+    waveforms = clips(NUM_CLIPS)
+    longer = 0
+    for (inputs, labels, _), (before, _, _) in zip(
+        train(waveforms, replace(long, augment=loud)), train(waveforms, long), strict=True
+    ):
+        for row, clip in enumerate(labels["emotion"].argmax(axis=1)):
+            frames = len(waveforms[clip]) // 160 + 1
+            assert inputs["spectrogram_mask"][row].sum() == pytest.approx(frames, abs=1)  # Noise has random ends.
+            longer += before["spectrogram_mask"][row].sum() < frames - 3
+    assert longer >= 6
 
 
 def test_babble_is_made_of_other_neutral_clips_as_they_are():
     """Not of the clip itself, of emotional clips, or of variants."""
     config = replace(
-        override(PLAIN, {"training.epochs": 4, "audio.trim_decibels": 0.0}),
+        override(PLAIN, {"training.epochs": 4, "audio.speech_decibels": 0.0, "audio.window_seconds": 0.5}),
         augment=AugmentConfig(("slow",), babble_probability=1.0, babble_snr_decibels=(20.0, 20.0)),
     )
-    own = [np.sin(2 * np.pi * hertz * np.arange(4000) / RATE).astype(np.float32) for hertz in (400, 1000, 3000, 2000)]
+    own = [np.sin(2 * np.pi * hertz * np.arange(3960) / RATE).astype(np.float32) for hertz in (400, 1000, 3000, 2000)]
     quiet = [[0.001 * waveform] for waveform in own]
-    alone = pipeline.stack(pipeline.evaluation_dataset(own, config))["spectrogram"].mean(axis=(1, 2))
+    alone = evaluated(own, config)["spectrogram"].mean(axis=1)
     bands, levels = alone.argmax(axis=1), alone.max(axis=1)
     assert len(set(bands)) == 4
     for inputs, labels, _ in train(own, config, variants=quiet, neutral=np.array([0, 2])):
@@ -203,26 +228,14 @@ def test_babble_is_made_of_other_neutral_clips_as_they_are():
                     assert found[clip] - found[other] > 30
 
 
-def test_a_noisy_variant_has_the_active_span_of_the_clip(plain):
-    own = clips(NUM_CLIPS)
-    random = np.random.default_rng(0)
-    noisy = [[waveform + random.normal(scale=0.05, size=len(waveform)).astype(np.float32)] for waveform in own]
-    config = replace(PLAIN, augment=AugmentConfig(variants=("noise",)))
-    different = 0
-    for (inputs, _, _), (before, _, _) in zip(train(own, config, variants=noisy), plain, strict=True):
-        np.testing.assert_array_equal(inputs["spectrogram_mask"], before["spectrogram_mask"])
-        different += (np.abs(inputs["spectrogram"] - before["spectrogram"]).max(axis=(1, 2)) > 0.1).sum()
-    assert 6 <= different <= 18  # of 24, with probability 1/2
-
-
 def test_each_epoch_takes_the_clip_or_one_of_its_variants():
     """Tones of different levels show which waveform a batch was made of."""
-    config = override(PLAIN, {"training.epochs": 40})
+    config = override(PLAIN, {"training.epochs": 40, "audio.window_seconds": 0.5, "audio.speech_decibels": 0.0})
     own = [
-        np.sin(2 * np.pi * 500 * np.arange(4000) / RATE).astype(np.float32) * level for level in (0.5, 0.25, 0.1, 0.05)
+        np.sin(2 * np.pi * 500 * np.arange(3960) / RATE).astype(np.float32) * level for level in (0.5, 0.25, 0.1, 0.05)
     ]
     variants = [[waveform / 1000, waveform / 2000] for waveform in own]  # 60 and 66 dB less
-    loudest = pipeline.stack(pipeline.evaluation_dataset(own, config))["spectrogram"].max(axis=(1, 2, 3))
+    loudest = evaluated(own, config)["spectrogram"].max(axis=(1, 2))
     losses = {clip: [] for clip in range(4)}
     for inputs, labels, _ in train(own, config, variants=variants):
         for spectrogram, clip in zip(inputs["spectrogram"], labels["emotion"].argmax(axis=1), strict=True):
@@ -299,19 +312,26 @@ def test_there_are_no_batches_after_the_last_epoch():
 def test_evaluation_has_every_clip_in_order(count, monkeypatch):
     monkeypatch.setattr(pipeline, "EVALUATION_BATCH", 4)
     waveforms = clips(count)
-    inputs = pipeline.stack(pipeline.evaluation_dataset(waveforms, PLAIN))
-    assert inputs["spectrogram"].shape == (count, 2, *WINDOW)
+    inputs, numbers = pipeline.stack(pipeline.evaluation_dataset(waveforms, PLAIN))
+    assert len(inputs["spectrogram"]) == len(inputs["spectrogram_mask"]) == len(numbers)
+    counts = np.bincount(numbers)
+    assert len(counts) == count
+    assert set(counts) == ({1, 2, 3} if count == 10 else set(counts))  # some shorter than a window, some longer
     for number, waveform in enumerate(waveforms):
-        alone = features.extract(waveform[np.newaxis], PLAIN)
-        np.testing.assert_array_equal(inputs["spectrogram_mask"][number], alone["spectrogram_mask"][0])
-        np.testing.assert_allclose(inputs["spectrogram"][number], alone["spectrogram"][0], atol=1e-4)
+        alone, weights = features.serving_inputs(PLAIN, {"waveform": waveform[np.newaxis]})
+        assert weights.shape == (1, counts[number])
+        own = {name: value[numbers == number] for name, value in inputs.items()}
+        np.testing.assert_array_equal(own["spectrogram_mask"], alone["spectrogram_mask"][0])
+        np.testing.assert_allclose(own["spectrogram"], alone["spectrogram"][0], atol=1e-4)
 
 
 def test_evaluation_has_no_augmentation():
     waveforms = clips(5)
     plain = pipeline.stack(pipeline.evaluation_dataset(waveforms, PLAIN))
-    for name, value in pipeline.stack(pipeline.evaluation_dataset(waveforms, EVERYTHING)).items():
-        np.testing.assert_array_equal(value, plain[name])
+    inputs, numbers = pipeline.stack(pipeline.evaluation_dataset(waveforms, EVERYTHING))
+    np.testing.assert_array_equal(numbers, plain.clips)
+    for name, value in inputs.items():
+        np.testing.assert_array_equal(value, plain.inputs[name])
 
 
 def test_waveforms_of_different_lengths_are_kept_apart():
@@ -331,9 +351,9 @@ def test_tokens_are_joined_to_the_features_of_their_clip():
     for inputs, labels, _ in train(waveforms, both, precomputed={"tokens": tokens}):
         assert set(inputs) == {"spectrogram", "spectrogram_mask", "tokens"}
         np.testing.assert_array_equal(inputs["tokens"], tokens[labels["emotion"].argmax(axis=1)])
-    inputs = pipeline.stack(pipeline.evaluation_dataset(waveforms, both, {"tokens": tokens}))
-    assert inputs["tokens"].shape == (8, both.num_windows, 3)
-    np.testing.assert_array_equal(inputs["tokens"], np.repeat(tokens[:, np.newaxis], both.num_windows, axis=1))
+    inputs, numbers = pipeline.stack(pipeline.evaluation_dataset(waveforms, both, {"tokens": tokens}))
+    assert len(numbers) > 8
+    np.testing.assert_array_equal(inputs["tokens"], tokens[numbers])
 
 
 def test_a_network_of_tokens_only_needs_no_waveforms():
@@ -343,6 +363,4 @@ def test_a_network_of_tokens_only_needs_no_waveforms():
     assert set(first[0]) == {"tokens"}
     found = np.concatenate([first[0]["tokens"], second[0]["tokens"]])
     np.testing.assert_array_equal(np.sort(found, axis=0), tokens)
-    np.testing.assert_array_equal(
-        pipeline.stack(pipeline.evaluation_dataset([], config, {"tokens": tokens}))["tokens"][:, 0], tokens
-    )
+    np.testing.assert_array_equal(evaluated([], config, {"tokens": tokens})["tokens"], tokens)

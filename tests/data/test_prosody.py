@@ -9,6 +9,7 @@ from sounds import RATE, needs_real_clips, noise, tone, voice
 from emokeras.config import Config, ProsodyConfig, SpectrogramConfig, TcnConfig
 from emokeras.data import features
 from emokeras.data import prosody as module
+from emokeras.data.activity import without_offset
 from emokeras.data.prosody import PROSODY, prosody
 from emokeras.data.spectrogram import SMALLEST_POWER, cut_frames, mel_spectrogram, power_spectrum
 
@@ -293,16 +294,18 @@ def test_a_clip_gives_the_same_prosody_alone_and_in_a_batch_of_longer_ones():
         np.testing.assert_allclose(row[: len(alone)], alone, atol=0.5)
 
 
-def test_extract_gives_windows_of_prosody():
+def test_serving_gives_windows_of_prosody():
     config = Config("tiny", {"prosody": TcnConfig()})
     waveform = np.concatenate([np.zeros(6400, np.float32), voice(CONTOURS_HZ["vibrato"]), np.zeros(6400, np.float32)])
-    inputs = {name: value.numpy() for name, value in features.extract(waveform[np.newaxis], config).items()}
-    assert {name: value.shape for name, value in inputs.items()} == {
-        "prosody": (1, 3, 128, len(PROSODY)),
-        "prosody_mask": (1, 3, 128),
+    inputs, _ = features.serving_inputs(config, {"waveform": waveform[np.newaxis]})
+    assert {name: tuple(value.shape) for name, value in inputs.items()} == {
+        "prosody": (1, 1, 128, len(PROSODY)),
+        "prosody_mask": (1, 1, 128),
     }
-    window, mask = inputs["prosody"][0, 0], inputs["prosody_mask"][0, 0] > 0
-    first, stop = features.active_span(waveform[np.newaxis], config.audio)[0].numpy()
-    expected = prosody(waveform[np.newaxis], CONFIG, RATE)[0, first // HOP : (stop - 1) // HOP + 1].numpy()
+    window, mask = inputs["prosody"][0, 0].numpy(), inputs["prosody_mask"][0, 0].numpy() > 0
+    waveform = without_offset(waveform[np.newaxis])
+    speech = features.taken_speech(waveform, config)[0].numpy()[::2]  # of each frame: its hop is two of those
+    expected = prosody(waveform, CONFIG, RATE)[0].numpy()[speech]
+    assert 73 <= speech.sum() <= 79
     np.testing.assert_allclose(window[mask], expected, atol=2e-3)
     assert not window[~mask].any()
