@@ -24,7 +24,8 @@ What trained runs give under recording conditions and on corpora that they were 
 - Each cell is the mean over a recipe's runs, ± their standard deviation, and in brackets the difference to clean over
   the same runs.
 - **UA** is the mean recall over the emotions. On a corpus without some of a model's emotions there are three: the model
-  chooses among all of its emotions; among those that the corpus has; and among {common}, over clips of these only.
+  chooses among all of its emotions; among those that the corpus has; and among the common four, {common},
+  over clips of these only.
 - **Calibration error** is the mean distance between confidence and accuracy over 15 bins of equal mass, among all of
   the model's emotions.
 - On its own corpus a model is tested on the test clips of its fold; on EMOVO and nEMO on all speakers but those on whom
@@ -138,7 +139,8 @@ def _cell(condition: str, of_condition: Mapping[str, Mapping[tuple, float]]) -> 
     differences = [value - clean[run] for run, value in values.items() if run in clean]
     if condition == "clean" or not differences:
         return text
-    return f"{text} ({100 * statistics.mean(differences):+.1f})"
+    points = round(100 * statistics.mean(differences), 1) + 0.0  # without the sign of -0.0
+    return f"{text} ({points:+.1f})"
 
 
 def _system(row: ConditionRow) -> tuple[str, str, str]:
