@@ -80,7 +80,7 @@ def keep_row(
     clips = [Clip(f"clip-{index}", f"speaker-{index % 5}", emotions[label]) for index, label in enumerate(labels)]
     test = metrics.score(labels, probabilities, emotions, [clip.speaker for clip in clips])
     for key in ("among_corpus_emotions", "among_common_emotions"):
-        test[key] = metrics.figures_among(labels, probabilities, emotions, corpus_emotions)
+        test[key] = metrics.score(*metrics.among(labels, probabilities, emotions, corpus_emotions)[1:], corpus_emotions)
     row = {"recipe": recipe, "corpus": "ravdess", "protocol": "luna"} | numbers
     row |= {"test_corpus": test_corpus, "subset": "test", "condition": condition, "num_test": num_clips}
     row |= {"emotions": list(emotions), "corpus_emotions": list(corpus_emotions), "test": test} | changes

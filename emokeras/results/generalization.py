@@ -13,7 +13,7 @@ from emokeras.data.conditions import CONDITIONS, NEVER_TRAINED
 from emokeras.data.corpora import COMMON_EMOTIONS
 from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
-from emokeras.reporting.metrics import figures_among
+from emokeras.reporting.metrics import among, point_figures
 from emokeras.reporting.texts import markdown_table, mean_and_deviation
 from emokeras.results.rows import KEEP_TOGETHER, TOLERANCE, computed_again
 
@@ -82,12 +82,13 @@ def read_condition(folder: Path, results_root: Path) -> ConditionRow:
         if written[key] not in known:
             raise RunError(f"{folder}: there is no {key} '{written[key]}'; there are {', '.join(known)}")
     predictions, test = computed_again(folder, "test", written)
-    labels, probabilities, emotions = predictions.labels, predictions.probabilities, predictions.emotions
-    among = {"among_corpus_emotions": written.get("corpus_emotions"), "among_common_emotions": COMMON_EMOTIONS}
-    for key, kept in among.items():
+    parts = {"among_corpus_emotions": written.get("corpus_emotions", ()), "among_common_emotions": COMMON_EMOTIONS}
+    for key, part in parts.items():
         if written["test"].get(key) is None:
             continue
-        test[key] = figures_among(labels, probabilities, emotions, kept)
+        kept = [emotion for emotion in predictions.emotions if emotion in part]
+        _, labels, shares = among(predictions.labels, predictions.probabilities, predictions.emotions, kept)
+        test[key] = point_figures(labels, shares, kept)
         own, found = written["test"][key]["balanced_accuracy"], test[key]["balanced_accuracy"]
         if abs(own - found) > TOLERANCE:
             raise RunError(

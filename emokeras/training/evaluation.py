@@ -13,7 +13,7 @@ from emokeras.data.splits import DEVELOPMENT_SPEAKERS, PROTOCOLS
 from emokeras.data.transcripts import read_transcripts, transcript_kind
 from emokeras.errors import CorpusError, RunError
 from emokeras.recognizer import Recognizer
-from emokeras.reporting.metrics import figures_among
+from emokeras.reporting.metrics import among
 from emokeras.training.score import score_clips, to_labels
 
 CLIPS_PER_BLOCK = 256  # Waveforms under a condition are in memory for so many clips at a time.
@@ -65,8 +65,8 @@ class ScoredClips:
 
         - same_as_clean: the share of the clips with the same answer; num_unanswered: clips without an answer (NaN, as
           no speech was found), which count with uniform probabilities;
-        - where the corpus lacks emotions of the model, among_corpus_emotions and among_common_emotions: figures over
-          clips of these emotions as if the model had no others (`metrics.figures_among`), None without such clips.
+        - where the corpus lacks emotions of the model, among_corpus_emotions and among_common_emotions: the same
+          metrics over clips of these emotions, as if the model had no others (`metrics.among`), None without them.
 
         Raises
         ------
@@ -89,14 +89,16 @@ class ScoredClips:
         scores["same_as_clean"] = float(np.mean(answers == self.clean_answers))
         scores["num_unanswered"] = int(unanswered.sum())
         if set(self.corpus_emotions) != set(emotions):
-            labels = to_labels(self.clips, emotions)
             has_common = {clip.emotion for clip in self.clips}.issuperset(COMMON_EMOTIONS)
-            for key, kept in (
-                ("among_corpus_emotions", self.corpus_emotions),
-                ("among_common_emotions", COMMON_EMOTIONS if has_common else ()),
-            ):
-                scores[key] = figures_among(labels, probabilities, emotions, kept) if kept else None
+            scores["among_corpus_emotions"] = self._score_among(probabilities, self.corpus_emotions)
+            scores["among_common_emotions"] = self._score_among(probabilities, COMMON_EMOTIONS) if has_common else None
         return scores, probabilities
+
+    def _score_among(self, probabilities: np.ndarray, kept: Sequence[str]) -> dict[str, Any]:
+        emotions = self.recognizer.emotions
+        kept = [emotion for emotion in emotions if emotion in kept]
+        indices, _, shares = among(to_labels(self.clips, emotions), probabilities, emotions, kept)
+        return score_clips([self.clips[index] for index in indices], kept, shares, self.whole_speakers)
 
     def _predict(self, condition: str, voices: Sequence[np.ndarray]) -> np.ndarray:
         if condition == "clean":

@@ -103,6 +103,7 @@ def test_answers_under_a_condition_are_those_for_the_changed_waveforms(model, de
     best = np.array(kept)[np.argmax(probabilities[:, kept], axis=1)]
     four = scores["among_common_emotions"]
     assert four["balanced_accuracy"] == metrics.balanced_accuracy(np.array(labels), best)
+    assert {sex: own["support"] for sex, own in four["by_sex"].items()} == {"female": 4, "male": 4}
     assert scores["among_corpus_emotions"]["per_emotion"].keys() == {"neutral", "happy", "sad", "angry"}
 
 
