@@ -19,8 +19,8 @@ The path of a clip through `python -m emokeras.train`, in the order of the calls
 
 An ensemble: training.run trains the members (training.member in child processes), training.ensemble combines them by
 models.late. predict, evaluate and export load a run or an export by recognizer, which answers recordings of any length;
-evaluate measures it under data.conditions. results turns committed rows into
-RESULTS.md. tuning, in the checkout, trains by training.run.train_unscored.
+evaluate scores it by training.evaluation, under data.conditions. results turns committed rows into RESULTS.md. tuning,
+in the checkout, trains by training.run.train_unscored.
 
 Used by all: errors, files, commandline, processes; hub loads models of transformers.
 The commands (`python -m emokeras` lists them) are thin functions over these. Importing this package imports none of it.

@@ -65,9 +65,8 @@ def measure(training: Training, corpus: Corpus, source: str, also: Sequence[str]
     from emokeras.training.run import train_unscored
 
     config = training.config
-    folder = (
-        runs_dir / config.recipe / f"{measurements.digest(config)}-{run_folder_name(config.experiment, corpus.name)}"
-    )
+    name = f"{measurements.digest(config)}-{run_folder_name(config.experiment, corpus.name)}"
+    folder = runs_dir / config.recipe / name
     try:
         setup = train_unscored(config, corpus, folder, config.training.epochs)
         with replacing(folder / "model.keras") as temporary:
