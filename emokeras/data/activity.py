@@ -16,12 +16,13 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from emokeras.config import AudioConfig, SpectrogramConfig
-from emokeras.data.spectrogram import band_centers_hz, mel_spectrogram
+from emokeras.data.spectrogram import band_centers_hz, band_widths_hz, mel_spectrogram
 
 HOP_SECONDS, HOPS_PER_LEVEL_FRAME = 0.010, 4  # Levels are of frames of 40 ms, as in librosa.effects.trim's way.
 SILENT_LEVEL = 1e-9  # mean square; -90 dB re full scale, one step of 16 bits. A recording that stays below is silent.
 NOISE_SHARE, MIN_NOISE_FRAMES = 0.05, 5  # The quietest frames, of those that have sound.
 SMOOTHED_HOPS = 5  # Band powers are averaged over 50 ms before they are compared with the noise.
+NEAR_SILENCE_HOPS = 8  # Band powers so near to digital silence are partly of it.
 # On noise alone the mean over bands of the log likelihood ratio stays below 0.1; a rise of 2 dB in every band is 0.15.
 CLEARLY_SPEECH, STILL_SPEECH = 0.6, 0.15
 QUIET_DECIBELS = 42.0  # Noise this far below the loudest part is let be: in a studio faint speech is not above it.
@@ -131,6 +132,8 @@ def _noise(bands: tf.Tensor, recorded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor,
     power = tf.reduce_sum(bands, axis=2)
     # Digital silence is no noise: it may be beside speech in noise.
     sounding = recorded & (power > 1e-12 * tf.reduce_max(power, axis=1, keepdims=True))
+    inner = sounding & ~_widened(recorded & ~sounding, NEAR_SILENCE_HOPS)
+    sounding = tf.where(tf.reduce_any(inner, axis=1, keepdims=True), inner, sounding)
     count = tf.reduce_sum(tf.cast(sounding, tf.int32), axis=1, keepdims=True)
     wanted = tf.maximum(MIN_NOISE_FRAMES, tf.cast(tf.round(NOISE_SHARE * tf.cast(count, tf.float32)), tf.int32))
     ascending = tf.sort(tf.where(sounding, power, float("inf")), axis=1)
@@ -181,7 +184,8 @@ def recording_quality(waveforms: tf.Tensor, sample_rate_hz: int) -> dict[str, tf
     activity = find_speech(waveforms, AudioConfig(sample_rate_hz=sample_rate_hz))
     hops = tf.reduce_sum(tf.cast(activity.speech, tf.float32), axis=1)  # [batch]
     signal = tf.maximum(_mean_over(activity.bands, activity.speech) - activity.noise, 0.0)
-    ratio = tf.math.divide_no_nan(tf.reduce_sum(signal, 1), tf.maximum(tf.reduce_sum(activity.noise, 1), 1e-20))
+    widths = tf.constant(band_widths_hz(_bands_config(sample_rate_hz)), tf.float32)
+    ratio = tf.linalg.matvec(signal, widths) / tf.maximum(tf.linalg.matvec(activity.noise, widths), 1e-20)
     found = hops > 0
     snr_decibels = 10.0 / math.log(10.0) * tf.math.log(tf.clip_by_value(ratio, 1e-10, 1e10))
     floor = 10.0 ** (-BAND_LIMIT_DECIBELS / 10.0) * tf.reduce_max(signal, axis=1, keepdims=True)

@@ -73,6 +73,15 @@ def band_centers_hz(config: SpectrogramConfig) -> np.ndarray:
     return librosa.mel_frequencies(config.num_bands + 2, fmin=config.low_hz, fmax=config.high_hz)[1:-1]
 
 
+def band_widths_hz(config: SpectrogramConfig) -> np.ndarray:
+    """Return the width of each mel filter at half its height, [bands]. Slaney's filters are as much lower as they are
+    wider: a mel power times this is in proportion to the power in the band."""
+    import librosa
+
+    edges_hz = librosa.mel_frequencies(config.num_bands + 2, fmin=config.low_hz, fmax=config.high_hz)
+    return (edges_hz[2:] - edges_hz[:-2]) / 2
+
+
 def mel_spectrogram(
     waveforms: tf.Tensor, config: SpectrogramConfig, sample_rate_hz: int, filterbank: tf.Tensor | None = None
 ) -> tf.Tensor:

@@ -36,6 +36,26 @@ def vowel(seconds: float, rate: int = RATE, silence_seconds: float = 0.0, seed: 
     return np.concatenate([silence[0], sound, silence[1]]).astype(np.float32)
 
 
+def syllables(seconds: float, rate: int = RATE, silence_seconds: float = 0.0, seed: int = 0) -> np.ndarray:
+    """Return a voice in four syllables a second, the like of speech: between them it is 6, 20 or 40 dB quieter. It
+    begins and ends within a syllable, with near silence before and after it."""
+    sound = vowel(seconds, rate, silence_seconds, seed)
+    time = np.arange(len(sound)) / rate - silence_seconds
+    inside = (time >= 0) & (time < seconds)
+    gap = np.round(4 * time + 0.5).astype(int) * inside  # the number of the nearest
+    depths = np.random.default_rng(seed).choice([6.0, 20.0, 40.0], size=gap.max() + 1)
+    decibels = -depths[gap] * (1 - np.abs(np.cos(4 * np.pi * time))) ** 2
+    return (sound * 10 ** (decibels * inside / 20)).astype(np.float32)
+
+
+def room_noise(samples: int, seed: int = 0) -> np.ndarray:
+    """Return noise with a mean square of 1 that falls by 6 dB per octave from 50 Hz on, which is near that of rooms."""
+    hertz = np.fft.rfftfreq(samples, 1 / RATE)
+    spectrum = np.fft.rfft(noise(samples, 1.0, seed)) * (hertz > 50) / np.maximum(hertz, 50)
+    sound = np.fft.irfft(spectrum, samples)
+    return (sound / np.sqrt(np.mean(sound**2))).astype(np.float32)
+
+
 def voice(hertz: np.ndarray, rate: int = RATE, formant_hz: float = 600.0) -> np.ndarray:
     """Return a voice of the given pitch [samples]: harmonics with one formant, rising and falling in level."""
     phase = 2 * np.pi * np.cumsum(hertz) / rate
