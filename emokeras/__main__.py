@@ -5,7 +5,7 @@ COMMANDS = {
     "transcribe": "transcribe every clip of a corpus with Whisper",
     "train": "train a recipe on one split and test it once",
     "ensemble": "combine trained runs into one recognizer",
-    "evaluate": "measure a run or an exported model on a corpus",
+    "evaluate": "measure a run or an exported model on corpora and under recording conditions",
     "predict": "recognize the emotion in recordings",
     "export": "write a run as one SavedModel that takes waveforms",
     "benchmark": "train recipes on every fold and seed, and write RESULTS.md",

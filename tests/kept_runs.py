@@ -64,6 +64,29 @@ def keep_run(results, num_correct, protocol="random", recipe="mel-resnet", corpu
     return runs.keep_results(folder, results)
 
 
+def keep_row(
+    results, num_correct, condition="clean", test_corpus="emovo", recipe="mel-resnet", num_clips=40, **changes
+):
+    """Put a row of another corpus, which lacks "calm" and has the common four, or of a condition under results/."""
+    num_clips, numbers = 40, {key: changes.pop(key, 0) for key in ("fold", "seed", "split_seed")}
+    emotions = ("neutral", "calm", "happy", "sad", "angry")
+    corpus_emotions = tuple(name for name in emotions if name != "calm")
+    labels = np.array([emotions.index(corpus_emotions[index % 4]) for index in range(num_clips)])
+    predicted = np.where(np.arange(num_clips) < num_correct, labels, 1)  # The others get "calm", and then their own.
+    probabilities = np.full([num_clips, len(emotions)], 0.1, dtype=FLOAT32)
+    probabilities[np.arange(num_clips), labels] = 0.2
+    probabilities[np.arange(num_clips), predicted] += FLOAT32(0.4)
+    probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).round(4)
+    clips = [Clip(f"clip-{index}", f"speaker-{index % 5}", emotions[label]) for index, label in enumerate(labels)]
+    test = metrics.score(labels, probabilities, emotions, [clip.speaker for clip in clips])
+    for key in ("among_corpus_emotions", "among_common_emotions"):
+        test[key] = metrics.score(*metrics.among(labels, probabilities, emotions, corpus_emotions)[1:], corpus_emotions)
+    row = {"recipe": recipe, "corpus": "ravdess", "protocol": "luna"} | numbers
+    row |= {"test_corpus": test_corpus, "subset": "test", "condition": condition, "num_test": num_clips}
+    row |= {"emotions": list(emotions), "corpus_emotions": list(corpus_emotions), "test": test} | changes
+    return runs.keep_condition(row, clips, emotions, probabilities, results)
+
+
 def written(results, protocol=""):
     """Write the pages; return the text of RESULTS.md, or of a protocol's page."""
     path = results.parent / "RESULTS.md"

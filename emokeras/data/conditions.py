@@ -6,6 +6,7 @@ every run and in any order.
 
 Signal-to-noise ratios relate to the mean power of the active frames of the clean clip: those within 40 dB of its
 loudest frame (`active_power`). Waveforms may leave -1 to 1, as nothing is clipped that the condition does not clip.
+Docstrings name the sources; a gain, an offset and silence have none.
 """
 
 import functools
@@ -26,7 +27,6 @@ ROOM_NOISE_HERTZ = (100.0, 2500.0, 4000.0, 8000.0, 24000.0)
 ROOM_NOISE_DECIBELS = (32.4, 9.6, 5.4, -6.6, -30.4)
 TELEPHONE_RATE_HZ, TELEPHONE_BAND_HERTZ = 8000, (300.0, 3400.0)
 CODEC_RATE_HZ = 16000
-# Measured on RAVDESS: 20 kbit/s and 12 kbit/s, the container included.
 CODECS = {
     "mp3": {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "AVERAGE", "compression_level": 0.9},
     "opus": {"format": "OGG", "subtype": "OPUS", "compression_level": 0.97},
@@ -49,7 +49,7 @@ def unchanged(waveform: np.ndarray, sample_rate_hz: int, generator: np.random.Ge
 def change_level(
     waveform: np.ndarray, sample_rate_hz: int, generator: np.random.Generator, decibels: float
 ) -> np.ndarray:
-    """Return the waveform with a gain, not clipped."""
+    """Return the waveform with a gain; it is not clipped."""
     return waveform * np.float32(10.0 ** (decibels / 20.0))
 
 
@@ -64,7 +64,7 @@ def clip_peaks(waveform: np.ndarray, sample_rate_hz: int, generator: np.random.G
 
 
 def offset(waveform: np.ndarray, sample_rate_hz: int, generator: np.random.Generator) -> np.ndarray:
-    """Return the waveform with the constant (DC) that a cheap converter adds: 0.1 of full scale."""
+    """Return the waveform with a constant (DC), as a converter adds that is out of balance: 0.1 of full scale."""
     return waveform + np.float32(OFFSET)
 
 
@@ -210,8 +210,8 @@ def encode_and_decode(
 ) -> np.ndarray:
     """Return the waveform after a lossy codec of CODECS at 16 kHz, and back to the rate.
 
-    Sources: MPEG-2 layer III (ISO/IEC 13818-3) by LAME, mean rate 20 kbit/s; Opus (RFC 6716), 12 kbit/s; both by
-    libsndfile.
+    Sources: MPEG-2 layer III (ISO/IEC 13818-3) by LAME, 20 kbit/s on RAVDESS in the mean, nothing above 5.7 kHz; Opus
+    (RFC 6716), 12 kbit/s, to 8 kHz; both by libsndfile.
     """
     encoded = soxr.resample(waveform, sample_rate_hz, CODEC_RATE_HZ, quality="HQ")
     decoded = _through_file(encoded, CODEC_RATE_HZ, **CODECS[codec])

@@ -111,13 +111,13 @@ class Recognizer:
         transcripts: one for each recording; None where no network takes any.
         """
         answered = (
-            (block, answer)
+            (block.recording, block.samples / self.sample_rate_hz, answer)
             for batch in batches_of(_blocks(recordings, transcripts), self.sample_rate_hz)
             for block, answer in zip(batch, self._answer_batch(batch), strict=True)
         )
-        for number, group in itertools.groupby(answered, key=lambda pair: pair[0].recording):
-            blocks, own = zip(*group, strict=True)
-            yield number, pool(own, [block.samples / self.sample_rate_hz for block in blocks])
+        for number, group in itertools.groupby(answered, key=lambda one: one[0]):
+            _, seconds, answers = zip(*group, strict=True)
+            yield number, pool(answers, seconds)
 
     def _answer_batch(self, batch: Sequence[Block]) -> list[Answer]:
         waveforms = [block.waveform for block in batch]

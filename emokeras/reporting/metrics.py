@@ -164,26 +164,28 @@ def expected_calibration_error(
     return float(counts @ np.abs(accuracy - confidence) / counts.sum())
 
 
-def figures_among(
+def among(
     labels: np.ndarray, probabilities: np.ndarray, emotions: Sequence[str], kept: Sequence[str]
-) -> dict[str, Any]:
-    """Return `point_figures` over the clips of some of the emotions, as if the model had no others.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the clips of some of the emotions as a model would answer them that has no others.
 
     Parameters
     ----------
     labels, probabilities, emotions: as in `score`.
-    kept: some of the emotions; the probabilities of the others are dropped and the rest is divided by its sum.
+    kept: some of the emotions, in the same order; the probabilities of the others are dropped and the rest is divided
+        by its sum, which makes it uniform where all of it is 0.
 
-    Raises
-    ------
-    ValueError: as `score`, and where no clip has one of these emotions.
+    Returns
+    -------
+    The indices of the clips of these emotions, int [kept clips], their labels among `kept`, and their probabilities
+    [kept clips, kept emotions].
     """
-    columns = [index for index, name in enumerate(emotions) if name in kept]
-    chosen = np.isin(labels, columns)
-    among = np.asarray(probabilities, dtype=np.float64)[np.ix_(chosen, columns)]
-    total = among.sum(axis=1, keepdims=True)
-    among = np.where(total > 0, among, 1.0) / np.where(total > 0, total, len(columns))  # Uniform where all are 0.
-    return point_figures(np.searchsorted(columns, np.asarray(labels)[chosen]), among, [emotions[i] for i in columns])
+    columns = [emotions.index(name) for name in kept]
+    clips = np.flatnonzero(np.isin(labels, columns))
+    rest = np.asarray(probabilities, dtype=np.float64)[np.ix_(clips, columns)]
+    total = rest.sum(axis=1, keepdims=True)
+    shares = np.divide(rest, total, out=np.full_like(rest, 1 / len(columns)), where=total > 0)
+    return clips, np.searchsorted(columns, np.asarray(labels)[clips]), shares
 
 
 def interval(values: Sequence[int], groups: Sequence, classes: Sequence[int] | None = None) -> list[float]:

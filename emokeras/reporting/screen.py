@@ -93,7 +93,8 @@ def print_benchmark(title: str, rows: Sequence[Mapping[str, str]], console: Cons
 
 
 def print_conditions(title: str, scores: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print a corpus's figures, a line for each condition.
+    """Print a corpus's figures, a line for each condition. Where the model has emotions that the corpus lacks, "UA
+    corpus" and "UA common" are as if it had those of the corpus, or the common four, only.
 
     Parameters
     ----------
@@ -105,15 +106,15 @@ def print_conditions(title: str, scores: Mapping[str, Mapping[str, Any]], consol
         "clips": lambda own: str(sum(row["support"] for row in own["per_emotion"].values())),
         "WA %": lambda own: percent(own["accuracy"]),
         "UA %": lambda own: percent(own["balanced_accuracy"]),
-        "women UA %": lambda own: percent(own["by_sex"].get("female", {}).get("balanced_accuracy")),
-        "men UA %": lambda own: percent(own["by_sex"].get("male", {}).get("balanced_accuracy")),
+        "UA women": lambda own: percent(own["by_sex"].get("female", {}).get("balanced_accuracy")),
+        "UA men": lambda own: percent(own["by_sex"].get("male", {}).get("balanced_accuracy")),
         "calibration error %": lambda own: percent(own["expected_calibration_error"]),
         "NLL": lambda own: f"{own['cross_entropy']:.3f}",
         "same answer %": lambda own: percent(own["same_as_clean"]),
     }
     for key, name in (
-        ("among_corpus_emotions", "UA % of the corpus's emotions"),
-        ("among_common_emotions", "UA % of the common four"),
+        ("among_corpus_emotions", "UA corpus"),
+        ("among_common_emotions", "UA common"),
     ):
         if any(key in own for own in scores.values()):
             columns[name] = lambda own, key=key: percent((own[key] or {}).get("balanced_accuracy"))

@@ -13,7 +13,7 @@ from emokeras.data.conditions import CONDITIONS, NEVER_TRAINED
 from emokeras.data.corpora import COMMON_EMOTIONS
 from emokeras.data.splits import PROTOCOLS
 from emokeras.errors import RunError
-from emokeras.reporting.metrics import figures_among
+from emokeras.reporting.metrics import among, point_figures
 from emokeras.reporting.texts import markdown_table, mean_and_deviation
 from emokeras.results.rows import KEEP_TOGETHER, TOLERANCE, computed_again
 
@@ -24,7 +24,8 @@ What trained runs give under recording conditions and on corpora that they were 
 - Each cell is the mean over a recipe's runs, ± their standard deviation, and in brackets the difference to clean over
   the same runs.
 - **UA** is the mean recall over the emotions. On a corpus without some of a model's emotions there are three: the model
-  chooses among all of its emotions; among those that the corpus has; and among {common}, over clips of these only.
+  chooses among all of its emotions; among those that the corpus has; and among the common four, {common},
+  over clips of these only.
 - **Calibration error** is the mean distance between confidence and accuracy over 15 bins of equal mass, among all of
   the model's emotions.
 - On its own corpus a model is tested on the test clips of its fold; on EMOVO and nEMO on all speakers but those on whom
@@ -81,12 +82,13 @@ def read_condition(folder: Path, results_root: Path) -> ConditionRow:
         if written[key] not in known:
             raise RunError(f"{folder}: there is no {key} '{written[key]}'; there are {', '.join(known)}")
     predictions, test = computed_again(folder, "test", written)
-    labels, probabilities, emotions = predictions.labels, predictions.probabilities, predictions.emotions
-    among = {"among_corpus_emotions": written.get("corpus_emotions"), "among_common_emotions": COMMON_EMOTIONS}
-    for key, kept in among.items():
+    parts = {"among_corpus_emotions": written.get("corpus_emotions", ()), "among_common_emotions": COMMON_EMOTIONS}
+    for key, part in parts.items():
         if written["test"].get(key) is None:
             continue
-        test[key] = figures_among(labels, probabilities, emotions, kept)
+        kept = [emotion for emotion in predictions.emotions if emotion in part]
+        _, labels, shares = among(predictions.labels, predictions.probabilities, predictions.emotions, kept)
+        test[key] = point_figures(labels, shares, kept)
         own, found = written["test"][key]["balanced_accuracy"], test[key]["balanced_accuracy"]
         if abs(own - found) > TOLERANCE:
             raise RunError(
@@ -138,7 +140,8 @@ def _cell(condition: str, of_condition: Mapping[str, Mapping[tuple, float]]) -> 
     differences = [value - clean[run] for run, value in values.items() if run in clean]
     if condition == "clean" or not differences:
         return text
-    return f"{text} ({100 * statistics.mean(differences):+.1f})"
+    points = round(100 * statistics.mean(differences), 1) + 0.0  # without the sign of -0.0
+    return f"{text} ({points:+.1f})"
 
 
 def _system(row: ConditionRow) -> tuple[str, str, str]:

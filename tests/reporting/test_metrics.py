@@ -132,16 +132,13 @@ def test_calibration_error_does_not_depend_on_the_order_of_equal_confidences():
         assert metrics.expected_calibration_error(own, probabilities) == pytest.approx(0.2)
 
 
-def test_figures_among_some_emotions_are_those_of_a_model_without_the_others():
+def test_among_some_emotions_clips_are_answered_as_by_a_model_without_the_others():
     probabilities = np.array([[0.6, 0.3, 0.1], [0.5, 0.1, 0.4], [0.2, 0.7, 0.1], [1.0, 0.0, 0.0]])
     labels = np.array([1, 2, 0, 2])
-    figures = metrics.figures_among(labels, probabilities, ("calm", "happy", "sad"), ("sad", "happy"))
-    without_calm = np.array([[0.75, 0.25], [0.2, 0.8], [0.5, 0.5]])  # where both are 0 they are equal
-    expected = metrics.point_figures(np.array([0, 1, 1]), without_calm, ("happy", "sad"))
-    assert figures.keys() == expected.keys()
-    for name in ("balanced_accuracy", "cross_entropy", "expected_calibration_error"):
-        assert figures[name] == pytest.approx(expected[name])
-    assert figures["confusion_matrix"] == [[1, 0], [1, 1]]
+    clips, own_labels, shares = metrics.among(labels, probabilities, ("calm", "happy", "sad"), ("happy", "sad"))
+    assert clips.tolist() == [0, 1, 3]  # without the one that is calm
+    assert own_labels.tolist() == [0, 1, 1]
+    np.testing.assert_allclose(shares, [[0.75, 0.25], [0.2, 0.8], [0.5, 0.5]])
 
 
 def test_cross_entropy_of_a_certain_error_is_finite():

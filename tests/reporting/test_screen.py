@@ -72,6 +72,23 @@ def test_the_table_after_a_benchmark(results):
     assert second.split() == " ".join(["mel-resnet", *cells]).split()
 
 
+def test_the_table_of_conditions():
+    def figures(accuracy, **more):
+        own = {"accuracy": accuracy, "balanced_accuracy": accuracy, "expected_calibration_error": 0.25}
+        own |= {"cross_entropy": 1.5, "per_emotion": {"sad": {"support": 7}}, "same_as_clean": 1.0}
+        return own | {"by_sex": {"female": {"balanced_accuracy": 0.5}}} | more
+
+    scores = {"clean": figures(0.75), "babble-5": figures(0.5)}
+    lines = shown(lambda console: screen.print_conditions("on [emovo]", scores, console)).splitlines()
+    assert lines[0].strip() == "on [emovo]"
+    assert lines[-1].split() == ["babble-5", "7", "50.0", "50.0", "50.0", "-", "25.0", "1.500", "100.0"]
+    among = {"among_corpus_emotions": {"balanced_accuracy": 0.9}, "among_common_emotions": None}
+    scores = {"clean": figures(0.75, **among)}
+    lines = shown(lambda console: screen.print_conditions("on emovo", scores, console)).splitlines()
+    assert "common" in lines[1] + lines[2]
+    assert lines[-1].split()[-3:] == ["100.0", "90.0", "-"]
+
+
 def test_predictions_of_several_emotions_and_of_one():
     several = {"file": "a.wav", "probabilities": {"calm": 0.2, "sad": 0.7, "angry": 0.1}}
     one = {"file": "[b].wav", "probabilities": {"calm": 1.0}}
