@@ -212,6 +212,74 @@ def test_members_that_are_not_audio_and_broken_archives_are_refused(tmp_path):
     refusal(path, "text.wav")
 
 
+# In parts
+
+
+def in_parts(path: Path, rate: int = RATE) -> np.ndarray:
+    parts = list(audio.read_waveform(path, rate))
+    assert all(part.dtype == np.float32 and part.ndim == 1 and len(part) for part in parts)
+    return np.concatenate(parts)
+
+
+@pytest.fixture
+def short_parts(monkeypatch):
+    """A second is read in some fourteen parts."""
+    monkeypatch.setattr(audio, "PART_SECONDS", 0.07)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_parts_of_a_file_are_its_waveform(tmp_path, channels, short_parts):
+    path = write(tmp_path / "clip.wav", noise(16001, channels))
+    np.testing.assert_array_equal(in_parts(path), audio.load_waveform(path, RATE))
+    assert len(list(audio.read_waveform(path, RATE))) == 15
+
+
+@pytest.mark.parametrize("suffix", ["flac", "mp3"])
+@pytest.mark.parametrize("from_rate", [44100, 48000])
+def test_the_parts_of_a_file_at_another_rate_are_its_waveform(tmp_path, from_rate, suffix, short_parts):
+    square = np.sign(tone(300.0, from_rate, 1.01))[:, np.newaxis]  # Resampling overshoots at its edges.
+    path = write(tmp_path / f"clip.{suffix}", square * [1.0, 0.99] - 0.01 * noise(len(square), 2), from_rate)
+    whole = audio.load_waveform(path, RATE)
+    assert np.abs(whole).max() == 1.0
+    found = in_parts(path)
+    assert len(found) == len(whole)
+    np.testing.assert_allclose(found, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [RATE, 48000])
+@pytest.mark.parametrize("samples", [1, 2, 5])
+def test_few_samples_in_parts_are_at_least_one(tmp_path, samples, rate):
+    path = write(tmp_path / "short.wav", noise(samples), rate)
+    whole = audio.load_waveform(path, RATE)
+    np.testing.assert_allclose(in_parts(path), whole, atol=1e-5)
+
+
+def test_only_the_part_that_is_asked_for_is_read(tmp_path, monkeypatch):
+    samples = noise(50000)
+    samples[-1] = np.nan
+    path = write(tmp_path / "clip.wav", samples, subtype="FLOAT")
+    monkeypatch.setattr(audio, "PART_SECONDS", 1.0)
+    parts = audio.read_waveform(path, RATE)
+    for second in range(3):
+        np.testing.assert_array_equal(next(parts), samples[16000 * second : 16000 * (second + 1), 0])
+    with pytest.raises(AudioError, match=r"clip\.wav has 1 samples that are not finite"):
+        next(parts)
+
+
+def test_what_decode_refuses_is_refused_in_parts_with_the_same_line(tmp_path):
+    (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("this is text")
+    write(tmp_path / "none.wav", np.zeros((0, 1), np.float32))
+    write(tmp_path / "broken.wav", np.full(9, np.nan, np.float32), subtype="FLOAT")
+    flac = write(tmp_path / "cut.flac", noise(80000), subtype="PCM_16")
+    flac.write_bytes(flac.read_bytes()[:3000])
+    for name in ("missing.wav", "folder.wav", "empty.wav", "text.wav", "none.wav", "broken.wav", "cut.flac"):
+        with pytest.raises(AudioError) as caught:
+            in_parts(tmp_path / name)
+        assert str(caught.value) == refusal(tmp_path / name)
+
+
 # Content
 
 
