@@ -96,6 +96,11 @@ def test_networks_import_no_backend():
             assert not {name for name in names if name.split(".")[0] in ("tensorflow", "jax", "torch")}, module
 
 
+def test_what_is_done_with_answers_needs_no_network():
+    packages = {name.split(".")[0] for name in NAMES["emokeras.recognizer.answers"]}
+    assert packages == {"collections", "typing", "numpy"}
+
+
 def test_commands_and_what_they_check_first_come_without_tensorflow():
     """TensorFlow takes seconds to import, which `--help` and a refusal must not wait for."""
     modules = ["emokeras", "emokeras.config", "emokeras.recipes", "emokeras.runs", "emokeras.training.resolve"]
@@ -128,9 +133,10 @@ def test_the_imports_of_the_source_are_found():
         ("emokeras.models.build", "emokeras.data.features"),
         ("emokeras.data.pipeline", "emokeras.models.layers"),
         ("emokeras.data.audio", "emokeras.data.pipeline"),
+        ("emokeras.data.activity", "emokeras.recognizer.answers"),
         ("emokeras.reporting.metrics", "emokeras.runs"),
         ("emokeras.runs.folder", "emokeras.training.fit"),
-        ("emokeras.recognizer", "emokeras.training.score"),
+        ("emokeras.recognizer.answers", "emokeras.training.score"),
         ("emokeras.training.run", "emokeras.results.rows"),
         ("emokeras.predict", "emokeras.train"),
         ("emokeras.train", "tuning.search"),
