@@ -184,7 +184,7 @@ def _work(arguments: argparse.Namespace) -> None:
     scores = evaluate_conditions(
         arguments.model,
         corpora=[text] if text is None or Path(text).exists() else text.split(","),
-        conditions=arguments.conditions.split(",") if arguments.conditions else (),
+        conditions=[name.strip() for name in arguments.conditions.split(",")] if arguments.conditions else (),
         subset=arguments.subset,
         output=arguments.output,
         results=arguments.results,

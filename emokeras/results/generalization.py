@@ -66,7 +66,7 @@ def read_conditions(results_root: Path) -> dict[str, list[ConditionRow]]:
     Raises RunError, naming the row, when its figures do not agree with its predictions or it belongs in another folder.
     """
     rows = defaultdict(list)
-    for folder in sorted(Path(results_root).glob(f"*/*/*/*/{runs.CONDITIONS_FOLDER}/*/*")):
+    for folder in sorted(Path(results_root).glob(f"*/*/*/*/{runs.CONDITIONS_FOLDER}/*/*/")):
         row = read_condition(folder, results_root)
         rows[row.metrics["test_corpus"]].append(row)
     return dict(rows)

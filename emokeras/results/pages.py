@@ -5,6 +5,7 @@ python -m emokeras.results.pages          # results/ -> RESULTS.md, results/<pro
 
 import argparse
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -124,7 +125,10 @@ def _recipe_lines(corpus: str, groups: Mapping[str, Sequence[Run]]) -> list[str]
         row["recipe"] = f"`{recipe}`" + (r" \*" if recipe in notes else "")
         table.append(row | ({"report": report or "–"} if corpus == REPORTS_CORPUS else {}))
     lines = [*markdown_table(table, ("recipe", "runs", "report")), ""]
-    return lines + [line for recipe, note in sorted(notes.items()) for line in (rf"\* `{recipe}`: {note}.", "")]
+    of_note = defaultdict(list)
+    for recipe, note in sorted(notes.items()):
+        of_note[note].append(f"`{recipe}`")
+    return lines + [line for note, names in of_note.items() for line in (rf"\* {', '.join(names)}: {note}.", "")]
 
 
 def _recipes_without_row(groups: Mapping[str, Sequence[Run]]) -> list[str]:
