@@ -47,12 +47,12 @@ def ensemble(
     UsageError: a run is an ensemble itself, or the runs do not fit together.
     """
     from emokeras import runs
-    from emokeras.config import Config, ensemble_of, read_config_to_train
+    from emokeras.config import Config, ensemble_of, read_config
     from emokeras.errors import CorpusError, UsageError
 
     members, configs = {}, {}
     for folder in map(Path, runs_to_combine):
-        config = read_config_to_train(folder / "config.json")
+        config = read_config(folder / "config.json")
         if not isinstance(config, Config):
             raise UsageError(f"{folder} is an ensemble: give the runs of its members")
         number = sum(other.recipe == config.recipe for other in configs.values()) + 1

@@ -15,6 +15,7 @@ from emokeras.errors import CorpusError
 from emokeras.models.late import combine, read_combination
 from emokeras.recognizer import load_recognizer
 from emokeras.reporting.metrics import cross_entropy
+from emokeras.runs.differences import removed_settings
 from emokeras.training import run
 
 FILES = runs.PREDICTION_FILES
@@ -176,6 +177,28 @@ def test_rows_of_results_give_the_same_predictions_and_no_model(
         assert (tmp_path / "rows" / file).read_bytes() == (tmp_path / "runs" / file).read_bytes()
     assert predict.main([str(recordings[0]), "--model", str(tmp_path / "rows")]) == 1
     assert "make it of the runs themselves" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_runs_of_an_earlier_version_are_combined_and_their_ensemble_keeps_the_mark(trained_run, mfcc_run, tmp_path):
+    """Their answers are not computed again."""
+    earlier = copied(trained_run, tmp_path / "earlier")
+    tree = runs.read_json(earlier / "config.json")
+    tree["audio"] = {"sample_rate_hz": 16000, "trim_decibels": 40.0, "window_seconds": 1.28, "num_windows": 3}
+    runs.write_json(earlier / "config.json", tree)
+    arguments = [
+        str(earlier),
+        str(mfcc_run),
+        "--run-dir",
+        str(tmp_path / "run"),
+        "--results",
+        str(tmp_path / "results"),
+    ]
+    assert ensemble.main(arguments) == 0
+    (row,) = (tmp_path / "results").glob("demo/speaker/*/*/config.json")
+    for file in (tmp_path / "run" / "config.json", row):
+        assert removed_settings(runs.read_json(file)) == {"members.mel-cnn3.audio.trim_decibels": 40.0}
+        assert read_config(file).members["mel-cnn3"].audio.speech_decibels == 40.0
 
 
 def test_an_ensemble_is_made_of_single_networks(fused, trained_run, tmp_path, capsys):

@@ -110,10 +110,11 @@ def _upgrade_trimming(tree: dict[str, Any], removed: dict[str, Any]) -> None:
     """Speech used to be what is between the first and the last frame less than `audio.trim_decibels` below the loudest,
     in noise too, and `audio.num_windows` covered it, however long. A network with this trimming is marked."""
     audio, encoders = tree.get("audio"), tree.get("encoders")
-    if not isinstance(audio, dict) or "num_windows" not in audio:
+    if not isinstance(audio, dict) or "trim_decibels" not in audio:
         return
-    audio.pop("num_windows")
-    decibels = audio.setdefault("speech_decibels", audio.pop("trim_decibels", 40.0))
+    audio.pop("num_windows", None)
+    decibels = audio.pop("trim_decibels")
+    audio.setdefault("speech_decibels", decibels)
     of_waveform = isinstance(encoders, dict) and set(encoders) - {"tokens", "speech"}
     if of_waveform and decibels:
         removed["audio.trim_decibels"] = decibels

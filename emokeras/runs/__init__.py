@@ -36,6 +36,7 @@ from emokeras.runs.provenance import (
     EARLIER_FILE,
     EARLIER_FILES,
     clips_used,
+    json_with_removed,
     read_earlier_splits,
     shareable_config,
     shareable_json,

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config, to_json, upgrade, with_experiment
 from emokeras.data.splits import SUBSETS
@@ -67,8 +68,13 @@ def shareable_config(run_folder: Path) -> AnyConfig:
 def shareable_json(run_folder: Path) -> str:
     """Return `shareable_config` as JSON, with the settings of an earlier version that the run used and this version has
     removed, so that tables can name them."""
-    text = to_json(shareable_config(run_folder))
     _, removed = upgrade(read_json(Path(run_folder) / "config.json"))
+    return json_with_removed(shareable_config(run_folder), removed)
+
+
+def json_with_removed(config: AnyConfig, removed: Mapping[str, Any]) -> str:
+    """Return a configuration as JSON with settings of an earlier version, {dotted path: value}, in their places."""
+    text = to_json(config)
     if not removed:
         return text
     tree = json.loads(text)

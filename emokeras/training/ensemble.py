@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from emokeras import runs
-from emokeras.config import EnsembleConfig, to_json
+from emokeras.config import EnsembleConfig
 from emokeras.data.corpora import Clip
 from emokeras.errors import RunError
 from emokeras.files import write_text
 from emokeras.models.late import Combination, combine, fit_combination
 from emokeras.reporting.metrics import cross_entropy
 from emokeras.runs import PREDICTION_FILES
+from emokeras.runs.differences import removed_settings
 from emokeras.training.outcome import write_outcome
 
 SAME_IN_ALL = ("corpus", "protocol", "fold", "split_seed", "emotions", "split_sha256")
@@ -53,7 +54,12 @@ def fuse_runs(
     combined = {subset: combine(answer.probabilities, combination) for subset, answer in answers.items()}
 
     # config.json and split.csv again: for `emokeras.ensemble` nobody has written them before.
-    write_text(folder / "config.json", to_json(config))
+    removed = {
+        f"members.{name}.{path}": value
+        for name, member in members.items()
+        for path, value in removed_settings(runs.read_json(member / "config.json")).items()
+    }
+    write_text(folder / "config.json", runs.json_with_removed(config, removed))
     runs.write_json(folder / "ensemble.json", asdict(combination))
     with_split = [member / "split.csv" for member in members.values() if (member / "split.csv").is_file()]
     if with_split:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from examples import ENSEMBLE, ONE_BRANCH, refusal
 
-from emokeras.config import from_json, override, read_config, read_config_to_train, to_json
+from emokeras.config import AudioConfig, from_json, override, read_config, read_config_to_train, to_json, upgrade
 
 ROOT = Path(__file__).parents[2]
 # As the versions before wrote them, with the settings that these had at their defaults.
@@ -89,6 +89,55 @@ def test_a_removed_setting_that_was_in_use_is_dropped_for_reading_and_refused_fo
         assert read_config(file) == config
         message = refusal(lambda: read_config_to_train(file))
         assert message.startswith(f"{file}: {prefix}{path}={value!r} is a setting of an earlier version")
+
+
+# How speech was found
+
+
+def trimmed(**audio) -> dict:
+    return OLD | {"audio": {"trim_decibels": 55.0, "window_seconds": 3.0, "num_windows": 3} | audio}
+
+
+def test_a_network_with_the_earlier_trimming_is_read_and_not_trained(tmp_path):
+    """Its range of decibels is now that of the speech, and windows cover it."""
+    file = tmp_path / "config.json"
+    for tree, prefix in (
+        (trimmed(), ""),
+        ({"recipe": "e", "method": "vote", "members": {"m": trimmed()}}, "members.m."),
+    ):
+        file.write_text(json.dumps(tree))
+        for network in read_config(file).networks.values():
+            assert network.audio == AudioConfig(speech_decibels=55.0, window_seconds=3.0, window_step_seconds=2.0)
+        message = refusal(lambda: read_config_to_train(file))
+        assert message.startswith(f"{file}: {prefix}audio.trim_decibels=55.0 is a setting of an earlier version")
+    tree = trimmed()
+    del tree["audio"]["trim_decibels"]  # as the message says
+    file.write_text(json.dumps(tree))
+    assert read_config_to_train(file).audio == AudioConfig(window_seconds=3.0)
+
+
+@pytest.mark.parametrize("encoders", [{"tokens": {"kind": "recurrent"}}, {"speech": {"kind": "tcn"}}])
+def test_what_was_never_trimmed_is_not_marked(encoders):
+    assert upgrade(trimmed() | {"encoders": encoders})[1] == {}
+    assert upgrade(trimmed(trim_decibels=0.0, num_windows=1))[1] == {}
+    assert upgrade(trimmed())[1] == {"audio.trim_decibels": 55.0}
+
+
+def test_the_mark_stays_beside_the_present_settings():
+    """As in the configuration of an export or a row that this version made of an earlier run."""
+    tree = json.loads(to_json(from_json(json.dumps(trimmed()))))
+    assert upgrade(tree)[1] == {}
+    tree["audio"]["trim_decibels"] = 55.0
+    upgraded, removed = upgrade(tree)
+    assert removed == {"audio.trim_decibels": 55.0}
+    assert upgraded["audio"]["speech_decibels"] == 55.0
+    assert "trim_decibels" not in upgraded["audio"]
+
+
+def test_override_names_how_speech_is_found_now():
+    message = refusal(lambda: override(ONE_BRANCH, {"audio.trim_decibels": "1"}))
+    assert message == "the setting 'audio.trim_decibels' is called 'audio.speech_decibels' now"
+    assert refusal(lambda: override(ONE_BRANCH, {"audio.num_windows": "1"})).endswith("'audio.num_windows' was removed")
 
 
 def test_a_removed_encoder_is_refused_by_name(tmp_path):

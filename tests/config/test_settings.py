@@ -38,9 +38,9 @@ def test_json_has_every_setting():
     assert tree["experiment"]["emotions"] == ["calm", "angry"]
     assert tree["audio"] == {
         "sample_rate_hz": 22050,
-        "trim_decibels": 30.0,
+        "speech_decibels": 30.0,
         "window_seconds": 1.5,
-        "num_windows": 5,
+        "window_step_seconds": 5.0,
     }
     assert tree["encoders"]["mfcc"]["dropout"] == 0.5
     assert tree["encoders"]["spectrogram"]["filters"] == [8]

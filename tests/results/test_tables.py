@@ -133,3 +133,20 @@ def test_removed_settings_are_noted_as_those_of_an_earlier_version(results):
     (folder / "config.json").write_text(json.dumps(tree))
     note = settings_note("mel-resnet", groups_of(results)["mel-resnet"])
     assert note == "settings of an earlier version: `training.teacher` flagship"
+
+
+def test_rows_of_the_earlier_trimming_are_marked(results):
+    """Until they are run again. The number of decibels is the recipe's, so it is no difference of its own."""
+    folder = keep_run(results, 30)
+    tree = json.loads((folder / "config.json").read_text())
+    tree["audio"] = {"sample_rate_hz": 16000, "trim_decibels": 40.0, "window_seconds": 2.56, "num_windows": 3}
+    (folder / "config.json").write_text(json.dumps(tree))
+    assert settings_note("mel-resnet", groups_of(results)["mel-resnet"]) == "earlier trimming"
+    tree["training"]["teacher"] = "flagship"
+    tree["audio"]["trim_decibels"] = 30.0
+    (folder / "config.json").write_text(json.dumps(tree))
+    note = settings_note("mel-resnet", groups_of(results)["mel-resnet"])
+    assert note == (
+        "`audio.speech_decibels` 30, now 40; earlier trimming; "
+        "settings of an earlier version: `training.teacher` flagship"
+    )
