@@ -73,7 +73,7 @@ class Recognizer:
     def predict(
         self, waveforms: Sequence[np.ndarray] | None = None, transcripts: Sequence[str] | None = None
     ) -> np.ndarray:
-        """Return the probabilities of clips, float32 [clips, emotions]; NaN for a clip without speech.
+        """Return the probabilities of clips, float32 [clips, emotions]; NaN for a clip without speech or samples.
 
         Parameters
         ----------
@@ -97,7 +97,10 @@ class Recognizer:
         answers = tqdm(
             self.answer(recordings, transcripts), "predicting", total, unit="clip", leave=False, disable=None
         )
-        return np.stack([answer.probabilities for _, answer in answers])
+        probabilities = np.full([total, len(self.emotions)], np.nan, np.float32)
+        for number, answer in answers:
+            probabilities[number] = answer.probabilities
+        return probabilities
 
     def answer(
         self, recordings: Iterable[Iterable[np.ndarray]] | None, transcripts: Iterable[str] | None = None

@@ -8,7 +8,7 @@ import pytest
 from emokeras.data.audio import load_waveform
 
 RATE = 16000
-REAL_CLIPS = Path(__file__).parents[2].parent / "shared" / "ravdess"
+REAL_CLIPS = Path(__file__).parents[1].parent / "shared" / "ravdess"
 needs_real_clips = pytest.mark.skipif(not REAL_CLIPS.is_dir(), reason=f"{REAL_CLIPS} is not there")
 
 
