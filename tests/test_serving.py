@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 from conftest import REAL_CLIPS
+from sounds import noise, syllables
 
-from emokeras import evaluate, export, predict, recognizer, runs
+from emokeras import evaluate, export, predict, runs
 from emokeras.config import override, read_config
 from emokeras.data.audio import load_waveform
 from emokeras.data.corpora.ravdess import EMOTIONS as RAVDESS_EMOTIONS
@@ -20,6 +22,8 @@ from emokeras.errors import UsageError
 from emokeras.recognizer import load_recognizer
 
 ROOT = Path(__file__).parents[1]
+
+QUALITY = {"speech_seconds", "snr_decibels", "bandwidth_hz", "clipped_share"}
 
 WITHOUT_EMOKERAS = """
 import json, sys
@@ -31,7 +35,8 @@ answers = []
 for file in sys.argv[2:]:
     samples, rate = soundfile.read(file, dtype="float32")
     answer = predict(waveform=tf.constant(soxr.resample(samples, rate, 16000, "HQ").clip(-1, 1)[None]))
-    answers.append((answer["emotion"].numpy()[0].decode(), answer["probabilities"].numpy()[0].tolist()))
+    answers.append({name: value.numpy().tolist()[0] for name, value in answer.items()})
+    answers[-1]["emotion"] = answers[-1]["emotion"].decode()
 assert not any(name.startswith("emokeras") for name in sys.modules)
 print(json.dumps(answers))
 """
@@ -68,10 +73,12 @@ def test_an_export_computes_without_emokeras_what_predict_computes(exported, tra
     answers = predicted(recordings, trained_run, capsys)
     command = [sys.executable, "-c", WITHOUT_EMOKERAS, str(exported / "1"), *map(str, recordings)]
     served = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout)
-    for answer, (emotion, probabilities) in zip(answers, served, strict=True):
-        assert emotion == answer["emotion"]
-        np.testing.assert_allclose(probabilities, list(answer["probabilities"].values()), atol=1e-5)
-        assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+    for answer, own in zip(answers, served, strict=True):
+        assert own["emotion"] == answer["emotion"]
+        np.testing.assert_allclose(own["probabilities"], list(answer["probabilities"].values()), atol=1e-5)
+        assert sum(own["probabilities"]) == pytest.approx(1, abs=1e-5)
+        for name in QUALITY:
+            assert own[name] == pytest.approx(answer[name], rel=1e-3), name
 
 
 def test_run_and_export_agree_for_clips_alone_and_in_a_batch(exported, trained_run, recordings, capsys):
@@ -84,18 +91,6 @@ def test_run_and_export_agree_for_clips_alone_and_in_a_batch(exported, trained_r
         np.testing.assert_allclose(model.predict(waveforms), expected, atol=1e-5)
         for waveform, row in zip(waveforms, expected, strict=True):
             np.testing.assert_allclose(model.predict([waveform]), [row], atol=1e-5)
-
-
-def test_batches_are_limited_in_clips_and_in_padded_length():
-    """Neighbors are batched in their order, so that a long clip does not make many short ones long."""
-    assert recognizer._batches([3] * 20, 100) == [slice(0, 16), slice(16, 20)]
-    assert recognizer._batches([3, 3, 90, 3, 3, 200, 3], 100) == [
-        slice(0, 2),
-        slice(2, 3),
-        slice(3, 5),
-        slice(5, 6),
-        slice(6, 7),
-    ]
 
 
 # evaluate
@@ -192,6 +187,115 @@ def test_predict_reads_the_formats_of_libsndfile(trained_run, recordings, tmp_pa
         assert other["probabilities"] == pytest.approx(wav["probabilities"], abs=tolerance), other["file"]
 
 
+def write_pcm(path: Path, waveform: np.ndarray, rate: int = 16000) -> Path:
+    soundfile.write(path, waveform, rate, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture(scope="module")
+def without_speech(tmp_path_factory):
+    """Return files that have none: silence, an offset, 10 ms of a voice, steady noise."""
+    folder = tmp_path_factory.mktemp("without-speech")
+    sounds = {
+        "silence": np.zeros(32000),
+        "offset": np.full(32000, 0.3),
+        "10 ms": syllables(0.01),
+        "noise": noise(48000),
+        "last bit": np.random.default_rng(0).integers(-1, 2, 48000) / 32768,
+    }
+    return [write_pcm(folder / f"{name}.wav", waveform) for name, waveform in sounds.items()]
+
+
+@pytest.mark.parametrize("is_exported", [False, True], ids=["run", "export"])
+def test_without_speech_there_is_no_emotion_but_a_remark(
+    exported, trained_run, recordings, without_speech, is_exported, capsys
+):
+    model = exported if is_exported else trained_run
+    *silent, spoken = predicted([*without_speech, recordings[1]], model, capsys)
+    for answer, file in zip(silent, without_speech, strict=True):
+        assert answer == {
+            "file": str(file),
+            "emotion": None,
+            "probabilities": None,
+            "remark": "no speech found",
+            **dict.fromkeys(QUALITY, 0.0),
+        }
+    assert spoken["emotion"] in spoken["probabilities"]
+    assert spoken["speech_seconds"] > 2
+    assert predict.main([str(without_speech[0]), "--model", str(model)]) == 0
+    printed = capsys.readouterr().out
+    assert "none" in printed
+    assert f"{without_speech[0]}: no speech found" in printed
+
+
+def test_remarks_say_why_to_doubt_an_answer(trained_run, tmp_path, capsys):
+    clip = syllables(2.0, silence_seconds=0.5)
+    narrow = scipy.signal.sosfilt(scipy.signal.butter(8, [300, 3400], "bandpass", fs=16000, output="sos"), clip)
+    clips = {
+        "good": clip + noise(len(clip), 1e-3),
+        "short": syllables(0.3, silence_seconds=0.5),
+        "clipped": np.clip(8 * clip, -0.999, 0.999),
+        "noisy": clip + noise(len(clip), 2 * np.std(clip)),
+        "band-limited": narrow,
+    }
+    files = [write_pcm(tmp_path / f"{name}.wav", waveform) for name, waveform in clips.items()]
+    remarks = [answer["remark"] for answer in predicted(files, trained_run, capsys)]
+    assert remarks[0] == ""
+    for remark, beginning in zip(remarks[1:], ("only 0.3 s", "clipped: ", "noisy: ", "band-limited: "), strict=True):
+        assert remark.startswith(beginning)
+
+
+# Long recordings
+
+
+def repeated(waveform: np.ndarray, seconds: float) -> np.ndarray:
+    return np.resize(waveform, round(16000 * seconds))
+
+
+@pytest.mark.parametrize("minutes", [1, 5])
+def test_a_long_recording_is_answered_by_what_most_of_it_is(trained_run, demo_folder, tmp_path, minutes, capsys):
+    """Not by 2.7 s at its beginning, middle and end."""
+    files = sorted(demo_folder.glob("**/*.wav"))
+    model = load_recognizer(trained_run)
+    clips = [load_waveform(file, 16000) for file in files]
+    probabilities = model.predict(clips)
+    order = np.log(np.sort(probabilities, axis=1))
+    sure = int((order[:, -1] - order[:, -2]).argmax())
+    other = next(number for number, row in enumerate(probabilities) if row.argmax() != probabilities[sure].argmax())
+    whole, part = repeated(clips[sure], 60.0 * minutes), repeated(clips[other], 2.7)
+    mixed = whole.copy()
+    for first in (0, (len(whole) - len(part)) // 2, len(whole) - len(part)):
+        mixed[first : first + len(part)] = part
+    kinds = {"whole": whole, "part": part, "mixed": mixed}
+    answers = predicted([write_pcm(tmp_path / f"{name}.wav", kinds[name]) for name in kinds], trained_run, capsys)
+    whole, part, mixed = (answer["emotion"] for answer in answers)
+    assert mixed == whole != part
+    assert answers[2]["speech_seconds"] == pytest.approx(answers[0]["speech_seconds"], rel=0.2)
+
+
+PEAK_MEGABYTES = """
+import resource, sys
+from emokeras import predict
+assert predict.main(sys.argv[1:]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_the_memory_of_predict_does_not_grow_with_the_length(trained_run, tmp_path):
+    minute = repeated(np.concatenate([syllables(3.0, 44100, seed=seed) for seed in range(5)]), 60 * 44100 / 16000)
+    peaks = []
+    for minutes in (1, 20):
+        file = tmp_path / f"{minutes}.flac"
+        with soundfile.SoundFile(file, "w", 44100, 2, "PCM_16") as target:
+            for _ in range(minutes):
+                target.write(np.stack([minute, minute], axis=1))
+        command = [sys.executable, "-c", PEAK_MEGABYTES, str(file), "--model", str(trained_run)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        peaks.append(float(done.stdout.splitlines()[-1]))
+    assert abs(peaks[1] - peaks[0]) < 300
+
+
 def test_transcripts_for_a_model_that_takes_none_are_refused(trained_run, recordings, capsys):
     assert predict.main([str(recordings[0]), "--transcript", "hello", "--model", str(trained_run)]) == 2
     assert f"{trained_run} takes no transcripts: leave out --transcript" in capsys.readouterr().err
@@ -242,6 +346,9 @@ def test_predict_takes_the_shipped_model_by_default(recordings, tmp_path, monkey
     assert f"model: {ROOT / 'saved_models' / 'ravdess'}" in printed.err
     assert set(answer["probabilities"]) == set(RAVDESS_EMOTIONS)
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    # An export of an earlier version measures nothing, so there is nothing to remark.
+    assert set(answer) == {"file", "emotion", "probabilities", "remark"}
+    assert answer["remark"] == ""
 
 
 def test_the_shipped_model_is_small_and_was_trained_on_all_clips():
