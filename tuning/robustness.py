@@ -170,7 +170,8 @@ def _work(arguments: argparse.Namespace) -> None:
     given = measurements.given_settings(arguments)
     if arguments.epochs is not None:
         given["training.epochs"] = arguments.epochs
-    config = recipe_config(arguments.recipe, given)
+    # A refit would train on the validation clips.
+    config = recipe_config(arguments.recipe, {"training.refit_epochs": 0} | given)
     if not config.audio_inputs:
         raise UsageError(f"{arguments.recipe} takes no audio: no condition changes what it takes")
     ideas = choose_ideas(arguments.ideas or "", [])
