@@ -11,7 +11,7 @@ The path of a clip through `python -m emokeras.train`, in the order of the calls
       training.warm_start    weights of earlier runs, where the configuration names some
       training.subsets       waveforms (data.audio), variants, tokens (data.transcripts, data.text) and frames of a
                              speech encoder (data.speech) of each subset
-      data.pipeline          batches of data.features: windows (data.frames) of the speech (data.activity); first for the
+      data.pipeline          batches of data.features: windows (data.frames) of speech (data.activity); first for the
                              normalization statistics and for validation
       training.fit           stages, callbacks, checkpoints; training batches pass data.augment and augment_features
       training.score         logits -> probabilities -> reporting.metrics

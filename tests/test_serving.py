@@ -273,6 +273,18 @@ def test_a_long_recording_is_answered_by_what_most_of_it_is(trained_run, demo_fo
     assert answers[2]["speech_seconds"] == pytest.approx(answers[0]["speech_seconds"], rel=0.2)
 
 
+def test_a_long_recording_that_breaks_off_is_named_and_not_answered(trained_run, recordings, tmp_path, capsys):
+    """Although its first blocks could be."""
+    broken = repeated(syllables(2.0), 130.0)
+    broken[-1] = np.nan
+    soundfile.write(tmp_path / "broken.wav", broken, 16000, subtype="FLOAT")
+    files = [recordings[0], tmp_path / "broken.wav", recordings[1]]
+    assert predict.main([*map(str, files), "--model", str(trained_run), "--json"]) == 1
+    printed = capsys.readouterr()
+    assert [json.loads(line)["file"] for line in printed.out.splitlines()] == [str(files[0]), str(files[2])]
+    assert printed.err.startswith(f"error: {files[1]} has 1 samples that are not finite")
+
+
 PEAK_MEGABYTES = """
 import resource, sys
 from emokeras import predict

@@ -123,13 +123,14 @@ class Recognizer:
             yield number, pool(answers, seconds)
 
     def _answer_batch(self, batch: Sequence[Block]) -> list[Answer]:
-        waveforms = [block.waveform for block in batch]
+        waveforms, padded = [block.waveform for block in batch], None
+        if self.config.takes_audio:
+            padded = tf.constant(keras.utils.pad_sequences(waveforms, dtype="float32", padding="post"))
         inputs = {}
         for name in (spec.name for spec in input_signature(self.config)):
             match name:
                 case "waveform":
-                    padded = keras.utils.pad_sequences(waveforms, dtype="float32", padding="post")
-                    inputs[name] = tf.constant(padded)
+                    inputs[name] = padded
                 case "transcript":
                     inputs[name] = tf.constant([block.transcript for block in batch])
                 case "tokens":
@@ -137,7 +138,10 @@ class Recognizer:
                 case "speech":
                     encoded = self.speech_encoder(waveforms)
                     inputs |= {name: tf.constant(value, tf.float32) for name, value in encoded.items()}
-        outputs = {name: value.numpy() for name, value in self.predict_batch(**inputs).items()}
+        outputs = self.predict_batch(**inputs)
+        if padded is not None and "waveform" not in inputs:  # The graph begins at the frames of a speech encoder.
+            outputs = with_quality(outputs, recording_quality(padded, self.sample_rate_hz))
+        outputs = {name: value.numpy() for name, value in outputs.items()}
         measured = [name for name in QUALITY if name in outputs]
         return [
             Answer(row, {name: float(outputs[name][number]) for name in measured})
@@ -308,13 +312,17 @@ def serving_function(config: AnyConfig, members: Sequence[Member], combination: 
         each = [_member_probabilities(member, inputs) for member in members]
         probabilities = combine(tf.stack(each), combination, keras.ops) if combination else each[0]
         emotion = tf.gather(tf.constant(emotions), tf.argmax(probabilities, axis=1))
-        if quality:
-            answered = quality["speech_seconds"] >= MIN_SPEECH_SECONDS
-            probabilities = tf.where(answered[:, tf.newaxis], probabilities, float("nan"))
-            emotion = tf.where(answered, emotion, "")
-        return {"probabilities": probabilities, "emotion": emotion} | quality
+        outputs = {"probabilities": probabilities, "emotion": emotion}
+        return with_quality(outputs, quality) if quality else outputs
 
     return serve
+
+
+def with_quality(outputs: dict[str, tf.Tensor], quality: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Return the outputs of a batch with the quality of its recordings; no answer for those without speech."""
+    answered = quality["speech_seconds"] >= MIN_SPEECH_SECONDS
+    probabilities = tf.where(answered[:, tf.newaxis], outputs["probabilities"], float("nan"))
+    return {"probabilities": probabilities, "emotion": tf.where(answered, outputs["emotion"], "")} | quality
 
 
 def _member_probabilities(member: Member, inputs: dict[str, tf.Tensor]) -> tf.Tensor:

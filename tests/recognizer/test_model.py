@@ -6,9 +6,10 @@ import tensorflow as tf
 from sounds import noise, syllables
 
 from emokeras import export
+from emokeras.config import Config, ExperimentConfig, TcnConfig
 from emokeras.data import features
 from emokeras.data.activity import recording_quality
-from emokeras.recognizer import answers, load_recognizer
+from emokeras.recognizer import Recognizer, answers, load_recognizer
 from emokeras.recognizer.answers import QUALITY
 
 RATE = 16000
@@ -108,6 +109,26 @@ def test_each_clip_has_a_row_also_one_without_samples(model):
     assert np.isnan(probabilities[1]).all()
     np.testing.assert_allclose(probabilities[[0, 2]], model.predict([clip, clip]), atol=1e-6)
     assert model.predict([]).shape == (0, len(model.emotions))
+
+
+def test_a_speech_encoder_alone_gives_no_answer_without_speech():
+    """Its graph begins at the frames, so the recordings are measured before it."""
+    emotions = ("calm", "angry")
+    config = Config("tiny", {"speech": TcnConfig()}, ExperimentConfig(emotions=emotions))
+
+    def predict_batch(speech, speech_mask):
+        answer = tf.fill([len(speech), len(emotions)], 1 / len(emotions))
+        return {"probabilities": answer, "emotion": tf.fill([len(speech)], emotions[0])}
+
+    def encoder(waveforms):
+        return {"speech": np.ones((len(waveforms), 250, 768)), "speech_mask": np.ones((len(waveforms), 250))}
+
+    model = Recognizer(config, (), predict_batch, speech_encoder=encoder)
+    spoken, silent = (answer for _, answer in model.answer([[syllables(1.0)], [noise(RATE)]]))
+    assert spoken.is_given
+    assert spoken.quality["speech_seconds"] == pytest.approx(1.0, abs=0.05)
+    assert not silent.is_given
+    assert silent.quality == dict.fromkeys(QUALITY, 0.0)
 
 
 def test_a_model_of_transcripts_measures_nothing(text_run):

@@ -90,13 +90,16 @@ def test_the_table_of_conditions():
 
 
 def test_predictions_of_several_emotions_and_of_one():
-    several = {"file": "a.wav", "probabilities": {"calm": 0.2, "sad": 0.7, "angry": 0.1}}
-    one = {"file": "[b].wav", "probabilities": {"calm": 1.0}}
-    lines = shown(lambda console: screen.print_predictions([several, one], console)).splitlines()
-    assert [line.split() for line in lines[-2:]] == [
+    several = {"file": "a.wav", "probabilities": {"calm": 0.2, "sad": 0.7, "angry": 0.1}, "remark": ""}
+    one = {"file": "[b].wav", "probabilities": {"calm": 1.0}, "remark": "noisy: the speech is 4 dB above the noise"}
+    none = {"file": "c.wav", "probabilities": None, "remark": "no speech found"}
+    lines = shown(lambda console: screen.print_predictions([several, one, none], console)).splitlines()
+    assert [line.split() for line in lines[-5:-2]] == [
         ["a.wav", "sad", "70.0", "calm", "20.0"],
         ["[b].wav", "calm", "100.0"],
+        ["c.wav", "none"],
     ]
+    assert lines[-2:] == ["[b].wav: noisy: the speech is 4 dB above the noise", "c.wav: no speech found"]
 
 
 def test_a_subset_alone_or_missing(results):
