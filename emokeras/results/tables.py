@@ -89,12 +89,13 @@ def mean_minutes(group: Sequence[Run], key: str) -> str:
 
 def settings_note(recipe: str, group: Sequence[Run]) -> str:
     """Return how the settings of a row differ from the recipe's present ones; "" if they do not."""
-    if recipe not in recipes.RECIPES:
-        return "not a recipe: its settings are in the config.json of its runs"
     settings = group[0].settings
-    differing = differing_settings(settings, recipes.RECIPES[recipe].config)
     removed = removed_settings(settings)
-    parts = [f"`{key}` {short(own)}, now {short(now)}" for key, (own, now) in differing.items() if key not in removed]
+    if recipe in recipes.RECIPES:
+        differing = differing_settings(settings, recipes.RECIPES[recipe].config).items()
+        parts = [f"`{key}` {short(own)}, now {short(now)}" for key, (own, now) in differing if key not in removed]
+    else:
+        parts = ["not a recipe: its settings are in the config.json of its runs"]
     if removed:
         trimmed = any(key.endswith("audio.trim_decibels") for key in removed)
         earlier = [f"`{key}` {short(value)}" for key, value in removed.items() if not key.endswith("trim_decibels")]
