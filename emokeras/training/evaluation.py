@@ -76,7 +76,9 @@ class ScoredClips:
         probabilities = self._predict(condition, voices)
         unanswered = np.isnan(probabilities).all(axis=1)
         if condition == "clean" and unanswered.all():
-            raise RunError(f"the model answers no clip of {self.corpus.name}: have its weights diverged?")
+            raise RunError(
+                f"the model answers no clip of {self.corpus.name}: there is no speech, or its weights diverged"
+            )
         if unanswered.any():
             self.say(f"{condition}: {unanswered.sum()} clips without an answer count with uniform probabilities")
         probabilities = np.where(unanswered[:, np.newaxis], np.float32(1 / len(emotions)), probabilities)

@@ -27,14 +27,15 @@ def model(trained_run):
 
 @pytest.fixture(scope="module")
 def foreign_folder(tmp_path_factory):
-    """Return a corpus "emovo": its two development speakers and another two, without "calm", noise for speech."""
+    """Return a corpus "emovo": its two development speakers and another two, without "calm", noise in bursts."""
     folder = tmp_path_factory.mktemp("foreign") / "emovo"
     folder.mkdir()
     lines = ["path,emotion,speaker,sex"]
     for number, (speaker, sex) in enumerate({"f1": "female", "m1": "male", "f2": "female", "m2": "male"}.items()):
         for index, emotion in enumerate(("neutral", "happy", "sad", "angry", "boredom")):
+            bursts = np.sin(np.linspace(0, (3 + index) * np.pi, 16000)) ** 2
             noise = np.random.default_rng([number, index]).normal(scale=0.1, size=16000)
-            soundfile.write(folder / f"{speaker}-{emotion}.wav", noise, 16000)
+            soundfile.write(folder / f"{speaker}-{emotion}.wav", noise * bursts, 16000)
             lines.append(f"{speaker}-{emotion}.wav,{emotion},{speaker},{sex}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     return folder
