@@ -116,7 +116,7 @@ def page(rows: Sequence[Row]) -> str:
     lines = [ABOUT]
     for (recipe, corpus, protocol, epochs, plain), ideas in tables.items():
         table = [_line(idea, changes, corpus, own) for (idea, changes), own in ideas.items()]
-        table.sort(key=lambda line: (line["idea"] != UNCHANGED, -float(line["mean"])))
+        table.sort(key=lambda line: (line["idea"] != UNCHANGED, -float(line["mean"])))  # Clean is always there.
         lines.append(f"## {recipe}, {corpus}, protocol {protocol}, {epochs} epochs (configuration {plain})\n")
         others = dict.fromkeys(row["test_corpus"] for own in ideas.values() for row in own)
         columns = ["idea", "change", "trainings", "clean", *GROUPS, "mean", "women", "men"]
@@ -130,7 +130,8 @@ def _line(idea: str, changes: str, corpus: str, rows: Sequence[Row]) -> Row:
     own = [row for row in rows if row["test_corpus"] == corpus]
 
     def mean(conditions: Sequence[str], figure: str = "balanced_accuracy", of: Sequence[Row] = own) -> float:
-        return float(np.mean([float(row[figure]) for row in of if row["condition"] in conditions]))
+        values = [float(row[figure]) for row in of if row["condition"] in conditions]
+        return float(np.mean(values)) if values else np.nan  # Babble needs speakers enough; a corpus may lack a sex.
 
     groups = {"clean": mean(["clean"])} | {name: mean(conditions) for name, conditions in GROUPS.items()}
     others = sorted({row["test_corpus"] for row in rows} - {corpus})
@@ -144,7 +145,7 @@ def _line(idea: str, changes: str, corpus: str, rows: Sequence[Row]) -> Row:
     }
     trainings = len({(row["fold"], row["seed"], row["split_seed"]) for row in own})
     return {"idea": idea, "change": changes, "trainings": str(trainings)} | {
-        name: percent(value) for name, value in figures.items()
+        name: "–" if np.isnan(value) else percent(value) for name, value in figures.items()
     }
 
 
