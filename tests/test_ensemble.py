@@ -267,7 +267,8 @@ def test_frozen_branches_give_the_embeddings_that_they_gave_alone(
 
     config = read_config(joined / "config.json")
     waveform = load_waveform(recordings[1], 16000)[np.newaxis]
-    inputs = {name: value[:, 0] for name, value in features.serving_inputs(config, {"waveform": waveform}).items()}
+    windows = features.serving_inputs(config, {"waveform": waveform}).inputs
+    inputs = {name: value[:, 0] for name, value in windows.items()}
     network, *alone = (
         keras.saving.load_model(place / "model.keras", compile=False) for place in (joined, trained_run, mfcc_run)
     )
