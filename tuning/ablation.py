@@ -11,7 +11,7 @@ and results/ablation.md is written again after each training.
 
 import argparse
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,8 @@ class Training:
 
 
 def choose_ideas(names: str | None, changes: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """Return the settings of ideas: of those named, "IDEA,IDEA", and one idea for each change, "section.key=value";
-    without either, all ideas. Raises UsageError for an unknown name."""
+    """Return the settings of ideas: of those named, "IDEA,IDEA", and one idea for each change, "section.key=value" or
+    several of these with ";" between them; without either, all ideas. Raises UsageError for an unknown name."""
     if names is None and not changes:
         return dict(IDEAS)
     chosen = [name.strip() for name in names.split(",")] if names else []
@@ -87,7 +87,7 @@ def choose_ideas(names: str | None, changes: Sequence[str]) -> dict[str, Mapping
         if name not in IDEAS:
             raise UsageError(f"there is no idea '{name}'; `--list` shows them")
     return {name: IDEAS[name] for name in chosen} | {
-        change: commandline.parse_settings([change], "--change") for change in changes
+        change: commandline.parse_settings(change.split(";"), "--change") for change in changes
     }
 
 
@@ -182,7 +182,20 @@ def _work(arguments: argparse.Namespace) -> None:
     trainings = plan_trainings(config, ideas, folds, seeds, given=measurements.changes_of(arguments))
     commandline.import_tensorflow()
     corpus = measurements.load_corpus_for([training.config for training in trainings], arguments.corpus)
-    path = arguments.results / "ablation.csv"
+
+    def measure_one(training: Training, path: Path) -> str:
+        row = measure(training, corpus, arguments.runs_dir)
+        measurements.add_row(path, row)
+        return f"UA {percent(float(row['balanced_accuracy']))} %, loss {row['loss']}"
+
+    measure_missing(trainings, corpus, arguments.results / "ablation.csv", measure_one)
+
+
+def measure_missing(
+    trainings: Sequence[Training], corpus: Corpus, path: Path, measure_one: Callable[[Training, Path], str]
+) -> None:
+    """Measure the trainings that the table at `path` does not have. `measure_one` adds the rows of a training to the
+    table and returns what to print of it. Raises RunError in the end where some have failed."""
     failed = []
     for number, training in enumerate(trainings, start=1):
         experiment = training.config.experiment
@@ -192,13 +205,10 @@ def _work(arguments: argparse.Namespace) -> None:
             continue
         print(f"{where}: begins" + (f" ({training.changes})" if training.changes else ""), flush=True)
         try:
-            row = measure(training, corpus, arguments.runs_dir)
+            print(f"{where}: {measure_one(training, path)}", flush=True)
         except EmokerasError as error:
             failed.append(f"{training.idea} ({first_line(error)})")
             print(f"{where}: failed, {first_line(error)}", flush=True)
-            continue
-        measurements.add_row(path, row)
-        print(f"{where}: UA {percent(float(row['balanced_accuracy']))} %, loss {row['loss']}", flush=True)
     print(f"figures are in {path}, tables in {path.with_suffix('.md')}")
     if failed:
         raise RunError(f"{len(failed)} of {len(trainings)} trainings failed: {', '.join(failed)}")

@@ -83,6 +83,11 @@ class Trained(NamedTuple):
     history: list[dict[str, float]]
 
 
+def run_folder(config: Config, corpus: Corpus, runs_dir: Path) -> Path:
+    """Return the folder of a training in `runs_dir`."""
+    return runs_dir / config.recipe / f"{digest(config)}-{run_folder_name(config.experiment, corpus.name)}"
+
+
 def train(config: Config, corpus: Corpus, runs_dir: Path) -> Trained:
     """Train a network in its folder of `runs_dir`, or continue it there; do not read the test subset."""
     import keras
@@ -90,7 +95,7 @@ def train(config: Config, corpus: Corpus, runs_dir: Path) -> Trained:
     from emokeras.training.run import train_unscored
     from emokeras.training.score import predict_logits
 
-    folder = runs_dir / config.recipe / f"{digest(config)}-{run_folder_name(config.experiment, corpus.name)}"
+    folder = run_folder(config, corpus, runs_dir)
     try:
         setup = train_unscored(config, corpus, folder, config.training.epochs)
         logits = predict_logits(setup.model, setup.validation_inputs)
@@ -173,12 +178,16 @@ def is_measured(key: Row, rows: Sequence[Row]) -> bool:
 
 def add_row(path: Path, row: Row) -> None:
     """Append a row to the table, to which other processes may append too, and write its page again."""
+    append_rows(path, [*KEYS, *FIGURES], [row])
+    write_text(path.with_suffix(".md"), page(read_rows(path)))
+
+
+def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Append rows to a table; the first ones come after the names of the columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns = [*KEYS, *FIGURES]
     with path.open("a", encoding="utf-8", newline="") as file:
         header = [] if file.tell() else [columns]
-        file.write(csv_text([*header, [row[name] for name in columns]]))
-    write_text(path.with_suffix(".md"), page(read_rows(path)))
+        file.write(csv_text([*header, *([row[name] for name in columns] for row in rows)]))
 
 
 # The page

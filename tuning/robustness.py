@@ -20,12 +20,11 @@ import numpy as np
 from emokeras import commandline
 from emokeras.data.conditions import NEVER_TRAINED
 from emokeras.data.corpora import Corpus, default_source
-from emokeras.errors import EmokerasError, RunError, UsageError, first_line
-from emokeras.files import csv_text, write_text
+from emokeras.errors import UsageError
+from emokeras.files import replacing, write_text
 from emokeras.reporting.texts import markdown_table, percent
-from emokeras.runs import run_folder_name
 from tuning import measurements
-from tuning.ablation import Training, choose_ideas, plan_trainings
+from tuning.ablation import Training, choose_ideas, measure_missing, plan_trainings
 from tuning.measurements import KEYS, TABLE_KEYS, UNCHANGED, Row
 from tuning.spaces import recipe_config
 
@@ -61,12 +60,10 @@ def measure(training: Training, corpus: Corpus, source: str, also: Sequence[str]
     import keras
 
     from emokeras.evaluate import evaluate_conditions
-    from emokeras.files import replacing
     from emokeras.training.run import train_unscored
 
     config = training.config
-    name = f"{measurements.digest(config)}-{run_folder_name(config.experiment, corpus.name)}"
-    folder = runs_dir / config.recipe / name
+    folder = measurements.run_folder(config, corpus, runs_dir)
     try:
         setup = train_unscored(config, corpus, folder, config.training.epochs)
         with replacing(folder / "model.keras") as temporary:
@@ -97,15 +94,6 @@ def _figures(scores: dict[str, Any]) -> Row:
     }
     clips = sum(own["support"] for own in scores["per_emotion"].values())
     return {"clips": str(clips)} | {name: f"{value:.4f}" for name, value in values.items()}
-
-
-def add_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Append rows to the table, and write its page again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", newline="") as file:
-        header = [] if file.tell() else [COLUMNS]
-        file.write(csv_text([*header, *([row[name] for name in COLUMNS] for row in rows)]))
-    write_text(path.with_suffix(".md"), page(measurements.read_rows(path)))
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -175,34 +163,22 @@ def _work(arguments: argparse.Namespace) -> None:
     config = recipe_config(arguments.recipe, {"training.refit_epochs": 0} | given)
     if not config.audio_inputs:
         raise UsageError(f"{arguments.recipe} takes no audio: no condition changes what it takes")
-    ideas = choose_ideas(arguments.ideas or "", [])
-    ideas |= {change: commandline.parse_settings(change.split(";"), "--change") for change in arguments.change}
+    ideas = choose_ideas(arguments.ideas or "", arguments.change)
     folds, seeds = measurements.folds_and_seeds(arguments, config.experiment.protocol)
     trainings = plan_trainings(config, ideas, folds, seeds, given=measurements.changes_of(arguments))
     commandline.import_tensorflow()
     corpus = measurements.load_corpus_for([training.config for training in trainings], arguments.corpus)
     source = arguments.corpus or default_source()
     also = arguments.also.split(",") if arguments.also else []
-    path = arguments.results / "robustness.csv"
-    failed = []
-    for number, training in enumerate(trainings, start=1):
-        where = f"[{number}/{len(trainings)}] {training.idea}, fold {training.config.experiment.fold}"
-        if measurements.is_measured(training.key(corpus.name), measurements.read_rows(path)):
-            print(f"{where}: done already")
-            continue
-        print(f"{where}: begins" + (f" ({training.changes})" if training.changes else ""), flush=True)
-        try:
-            rows = measure(training, corpus, source, also, arguments.runs_dir)
-        except EmokerasError as error:
-            failed.append(f"{training.idea} ({first_line(error)})")
-            print(f"{where}: failed, {first_line(error)}", flush=True)
-            continue
-        add_rows(path, rows)
+
+    def measure_one(training: Training, path: Path) -> str:
+        rows = measure(training, corpus, source, also, arguments.runs_dir)
+        measurements.append_rows(path, COLUMNS, rows)
+        write_text(path.with_suffix(".md"), page(measurements.read_rows(path)))
         line = _line(training.idea, "", corpus.name, rows)
-        print(f"{where}: UA {line['clean']} %, under conditions {line['mean']} %", flush=True)
-    print(f"figures are in {path}, tables in {path.with_suffix('.md')}")
-    if failed:
-        raise RunError(f"{len(failed)} of {len(trainings)} trainings failed: {', '.join(failed)}")
+        return f"UA {line['clean']} %, under conditions {line['mean']} %"
+
+    measure_missing(trainings, corpus, arguments.results / "robustness.csv", measure_one)
 
 
 if __name__ == "__main__":
