@@ -70,7 +70,7 @@ def write(recognizer, run: Path, folder: Path) -> None:
     for member in recognizer.members:
         if isinstance(member.tokenizer, keras.Layer):
             archive.track(member.tokenizer)  # for its lookup table
-    serve = serving_function(recognizer.config, recognizer.members, recognizer.combination)
+    serve = serving_function(recognizer.config, recognizer.members, recognizer.combination, recognizer.encoder)
     archive.add_endpoint("serving_default", serve, input_signature=input_signature(recognizer.config))
     archive.write_out(str(folder), verbose=False)
     extra = folder / "assets.extra"

@@ -5,11 +5,13 @@ each other.
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from emokeras.config import GIVE_BERT, GIVE_SPEECH_ENCODER
 from emokeras.errors import UsageError, first_line
@@ -79,10 +81,48 @@ def bert_sizes(weights: str) -> dict[str, int]:
     return {ours: settings[theirs] for ours, theirs in BERT_SIZES.items()}
 
 
-def speech_encoder_units(name: str) -> int:
-    """Return the size of a speech encoder's hidden states (wav2vec 2.0 and its kin, Whisper). Raises UsageError."""
+def speech_settings(name: str) -> dict[str, str | int]:
+    """Return what `SpeechConfig` has of a speech encoder, Whisper or wav2vec 2.0 and its kin: {"family", "units",
+    "sha256"}. Raises UsageError."""
     settings = model_settings(name, GIVE_SPEECH_ENCODER)
-    units = settings.get("hidden_size", settings.get("d_model"))
+    is_whisper = settings.get("model_type") == "whisper"
+    units = settings.get("d_model" if is_whisper else "hidden_size")
     if not isinstance(units, int):
         raise UsageError(f"{name} is no speech model: {GIVE_SPEECH_ENCODER}")
-    return units
+    with open(_weights_file(name), "rb") as opened:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    return {"family": "whisper" if is_whisper else "wav2vec2", "units": units, "sha256": sha256}
+
+
+def _weights_file(name: str) -> str:
+    try:
+        return model_file(name, "model.safetensors", GIVE_SPEECH_ENCODER)
+    except UsageError:
+        return model_file(name, "pytorch_model.bin", GIVE_SPEECH_ENCODER)  # Older models of the hub have no other.
+
+
+class WhisperSizes(NamedTuple):
+    """The sizes of a Whisper's encoder. `hidden_units` are those between the two dense layers of a block."""
+
+    num_bands: int
+    units: int
+    num_blocks: int
+    num_heads: int
+    hidden_units: int
+    num_positions: int
+
+
+def whisper_sizes(name: str) -> WhisperSizes:
+    """Return the sizes of a Whisper's encoder. Raises UsageError for another model."""
+    settings = model_settings(name, GIVE_SPEECH_ENCODER)
+    wanted = (
+        "num_mel_bins",
+        "d_model",
+        "encoder_layers",
+        "encoder_attention_heads",
+        "encoder_ffn_dim",
+        "max_source_positions",
+    )
+    if settings.get("model_type") != "whisper" or not settings.keys() >= {*wanted}:
+        raise UsageError(f"{name} is no Whisper: {GIVE_SPEECH_ENCODER}")
+    return WhisperSizes(*(settings[key] for key in wanted))

@@ -133,7 +133,7 @@ class Config:
     def __post_init__(self):
         for name in self.audio_inputs:
             check_frames(name, getattr(self, name), self.audio)
-        if (self.augment.mixup_alpha and not self.takes_audio) or (self.augment.variants and not self.audio_inputs):
+        if (self.augment.mixup_alpha or self.augment.variants) and not self.takes_audio:
             raise ValueError("augment: mixup and variants are of audio, which this network lacks: leave them out")
         if self.has_speech_encoder and self.audio.sample_rate_hz != SPEECH_RATE_HZ:
             raise ValueError(
@@ -176,6 +176,11 @@ class Config:
         return bool(self.audio_inputs) or self.has_speech_encoder
 
     @property
+    def takes_waveform(self) -> bool:
+        """Whether the graph that serves it begins at the waveform; that of a wav2vec 2.0 begins at its frames."""
+        return bool(self.audio_inputs) or (self.has_speech_encoder and self.speech.family == "whisper")
+
+    @property
     def takes_transcripts(self) -> bool:
         return "tokens" in self.encoders
 
@@ -188,13 +193,9 @@ class Config:
     def has_pretrained_tokenizer(self) -> bool:
         return self.takes_transcripts and self.tokens.tokenizer == "pretrained"
 
-    def seconds_of(self, name: InputName) -> float:
-        """Return the seconds of a clip that a branch takes at once."""
-        return self.speech.max_seconds if name == "speech" else self.audio.window_seconds
-
     def num_frames(self, name: InputName) -> int:
-        """Return the frames that a branch takes at once."""
-        return round(self.seconds_of(name) / getattr(self, name).hop_seconds)
+        """Return the frames of a window of a branch."""
+        return round(self.audio.window_seconds / getattr(self, name).hop_seconds)
 
     def pooling_of(self, name: InputName) -> Pooling:
         """Return how a branch's frames are pooled over time."""
@@ -219,8 +220,11 @@ class EnsembleConfig:
             raise ValueError(f"members: all must have one audio.sample_rate_hz, these are {named}")
         if len({(one.model.weights, one.tokens.max_words) for one in members if one.has_pretrained_tokenizer}) > 1:
             raise ValueError("members: those with a pretrained tokenizer must share it and tokens.max_words")
+        decibels = {one.audio.speech_decibels for one in members if one.has_speech_encoder}
         if len({(one.model.pretrained, one.speech) for one in members if one.has_speech_encoder}) > 1:
             raise ValueError("members: those with a speech encoder must share it and its settings")
+        if len(decibels) > 1:
+            raise ValueError("members: those with a speech encoder must share audio.speech_decibels")
         starts = [one.model.start_from for one in members if one.model.start_from]
         if len(set(starts)) < len(starts):
             raise ValueError("members: two start from one model: give it to one of them, members.NAME.model.start_from")
@@ -248,6 +252,11 @@ class EnsembleConfig:
     @property
     def takes_audio(self) -> bool:
         return any(member.takes_audio for member in self.members.values())
+
+    @property
+    def takes_waveform(self) -> bool:
+        """Whether the graph that serves it takes the waveform."""
+        return any(member.takes_waveform for member in self.members.values())
 
     @property
     def decode_rate_hz(self) -> int | None:

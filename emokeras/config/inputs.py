@@ -92,21 +92,23 @@ class ProsodyConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class SpeechConfig:
-    """Hidden states of the frozen speech encoder in `model.pretrained`, from the middle `max_seconds` of a clip.
+    """Hidden states of the frozen speech encoder in `model.pretrained`.
 
-    `layer` 0 is the input of the first block, -1 the output of the last. `units` is read from the encoder; the default
-    is that of the base sizes.
+    Those of `layers` are concatenated; 0 is the input of the first block, -1 the output of the last. The rest is read
+    from the encoder: whether it is a "whisper", or one of wav2vec 2.0's "wav2vec2" kin, the size of a layer's states,
+    and the SHA-256 of its weights.
     """
 
     hop_seconds: ClassVar[float] = 0.02  # of wav2vec 2.0 and its kin, and of Whisper
 
-    layer: int = -1
-    max_seconds: Positive = 5.0
-    units: Count = 768
+    layers: Annotated[tuple[int, ...], Field(min_length=1)] = (3,)
+    family: Literal["whisper", "wav2vec2"] = "whisper"
+    units: Count = 512
+    sha256: str = ""
 
     @property
     def num_features(self) -> int:
-        return self.units
+        return self.units * len(self.layers)
 
     @property
     def level_features(self) -> range:

@@ -26,6 +26,8 @@ RETIRED: dict[tuple[str, str], Any] = {
     ("audio", "num_windows"): 3,
     ("augment", "mixup_labels"): "drawn",
     ("speech", "hop_seconds"): 0.02,
+    ("speech", "layer"): -1,
+    ("speech", "max_seconds"): 5.0,
     ("training", "auxiliaries"): {},
     ("training", "teacher"): "",
     ("training", "teacher_share"): 0.5,

@@ -187,11 +187,16 @@ def write_cache(cache: Path, waveforms: list[np.ndarray]) -> None:
             file["samples"] = np.concatenate(waveforms)
             file["ends"] = np.cumsum([len(waveform) for waveform in waveforms])
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
-        raise EmokerasError(
-            f"the waveform cache cannot be written to {cache.parent} ({reason}): free some space, "
-            "or set EMOKERAS_HOME to a folder on another disk"
-        ) from error
+        raise write_error(cache, error) from error
+
+
+def write_error(cache: Path, error: OSError) -> EmokerasError:
+    """Return what to raise where a file or folder of the cache cannot be written."""
+    reason = os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+    return EmokerasError(
+        f"the waveform cache cannot be written to {cache.parent} ({reason}): free some space, "
+        "or set EMOKERAS_HOME to a folder on another disk"
+    )
 
 
 def in_parallel(work: Callable, what: str, clips: Sequence, *more: Sequence) -> list:

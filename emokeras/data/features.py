@@ -4,7 +4,7 @@ A clip gives the same features alone and in a batch with longer clips, where it 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -16,7 +16,6 @@ from emokeras.data.prosody import prosody
 from emokeras.data.spectrogram import log_mel_spectrogram, mfcc, warped_filterbanks
 
 FEATURES = {"spectrogram": log_mel_spectrogram, "mfcc": mfcc, "prosody": prosody}
-PRECOMPUTED = ("tokens", "speech", "speech_mask")  # inputs of a whole clip, which are computed outside the graph
 
 
 class Windows(NamedTuple):
@@ -102,26 +101,46 @@ def serving_inputs(config: Config, given: Mapping[str, tf.Tensor]) -> Windows:
 
     Parameters
     ----------
-    given: {"waveform": float32 [batch, samples]} and the PRECOMPUTED inputs that the network takes: {"tokens": int
-        [batch, words], "speech": float32 [batch, frames, units], "speech_mask": float32 [batch, frames]}.
+    given: what the network takes of {"waveform": float32 [batch, samples], "tokens": int [batch, words]} and, from
+        `speech.encode_speech`, {"speech": float32 [batch, frames, units], "speech_mask": float32 [batch, frames]}.
     """
+    inputs = {}
     if config.audio_inputs:
         waveforms = without_offset(given["waveform"])
         speech = taken_speech(waveforms, config)
         starts, weights = serving_windows(speech, config.audio)
         inputs = extract(waveforms, config, speech, starts)
+    elif config.has_speech_encoder:
+        starts, weights = serving_windows(speech_of_frames(given["speech_mask"], config), config.audio)
     else:
-        inputs, weights = {}, tf.ones([tf.shape(next(iter(given.values())))[0], 1])
-    return Windows(inputs | repeat_over_windows(given, config.encoders, tf.shape(weights)[1]), weights)
+        weights = tf.ones([tf.shape(given["tokens"])[0], 1])
+    if config.has_speech_encoder:
+        inputs |= speech_windows(given["speech"], given["speech_mask"], starts, config)
+    if config.takes_transcripts:
+        inputs["tokens"] = tf.repeat(given["tokens"][:, tf.newaxis], tf.shape(weights)[1], axis=1)
+    return Windows(inputs, weights)
 
 
-def repeat_over_windows(
-    given: Mapping[str, tf.Tensor], encoders: Iterable[str], num_windows: int | tf.Tensor
-) -> dict[str, tf.Tensor]:
-    """Return the PRECOMPUTED inputs [batch, ...] that the encoders take, for each window: [batch, windows, ...]."""
-    wanted = {name for encoder in encoders for name in (encoder, f"{encoder}_mask")}
-    return {
-        name: tf.repeat(value[:, tf.newaxis], num_windows, axis=1)
-        for name, value in given.items()
-        if name in PRECOMPUTED and name in wanted
-    }
+def speech_of_frames(mask: tf.Tensor, config: Config) -> tf.Tensor:
+    """Return the speech that the frames of a speech encoder cover, bool [batch, hops]. `mask` is 1 at those of each
+    clip, float32 [batch, frames]."""
+    hops_per_frame = round(config.speech.hop_seconds * config.audio.sample_rate_hz) // hop_samples(
+        config.audio.sample_rate_hz
+    )
+    return tf.repeat(mask > 0, hops_per_frame, axis=1)
+
+
+def speech_windows(frames: tf.Tensor, mask: tf.Tensor, starts: tf.Tensor, config: Config) -> dict[str, tf.Tensor]:
+    """Return windows of the frames of a speech encoder, {"speech": float32 [batch, windows, frames, units],
+    "speech_mask": float32 [batch, windows, frames]}.
+
+    Parameters
+    ----------
+    frames, mask: as in `speech.SpeechFrames`.
+    starts: int32 [batch, windows], where windows begin, in samples of speech.
+    """
+    rate = config.audio.sample_rate_hz
+    hop = round(config.speech.hop_seconds * rate)
+    speech = speech_of_frames(mask, config)
+    windows, mask = gather_windows(frames, speech, starts, config.num_frames("speech"), hop, hop_samples(rate))
+    return {"speech": windows, "speech_mask": mask}

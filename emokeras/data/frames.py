@@ -66,17 +66,23 @@ def gather_windows(
     is_speech = tf.gather(speech, hop, axis=1)  # [batch, frames]
     before = tf.cumsum(tf.cast(speech, tf.int32), axis=1, exclusive=True) * speech_hop
     moment = tf.gather(before, hop, axis=1) + sample - hop * speech_hop  # in samples of speech, of frames of speech
-    # The frames of speech in their order, then the others.
-    order = tf.math.top_k(tf.where(is_speech, total - tf.range(total), -tf.range(total)), total).indices
-    count = tf.reduce_sum(tf.cast(is_speech, tf.int32), axis=1)[:, tf.newaxis, tf.newaxis]
+    order, count = speech_first(is_speech)
     earlier = is_speech[:, tf.newaxis] & (moment[:, tf.newaxis] < starts[..., tf.newaxis])  # [batch, windows, frames]
     # A window that begins before the speech has padding first.
     first = tf.reduce_sum(tf.cast(earlier, tf.int32), axis=2) - tf.maximum(-starts, 0) // frame_hop
     index = first[..., tf.newaxis] + tf.range(num_frames)  # [batch, windows, num_frames], among the frames of speech
-    mask = (index >= 0) & (index < count)
+    mask = (index >= 0) & (index < count[:, tf.newaxis, tf.newaxis])
     places = tf.gather(order, tf.clip_by_value(index, 0, total - 1), batch_dims=1)
     mask = tf.cast(mask, tf.float32)
     return tf.gather(frames, places, batch_dims=1) * mask[..., tf.newaxis], mask
+
+
+def speech_first(is_speech: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the indices of frames, int32 [batch, frames], those of speech in their order and then the others, and how
+    many are speech, int32 [batch]. `is_speech` is bool [batch, frames]."""
+    total = tf.shape(is_speech)[1]
+    order = tf.math.top_k(tf.where(is_speech, total - tf.range(total), -tf.range(total)), total).indices
+    return order, tf.reduce_sum(tf.cast(is_speech, tf.int32), axis=1)
 
 
 def speech_hops(speech: tf.Tensor, start: tf.Tensor, config: AudioConfig) -> tuple[tf.Tensor, tf.Tensor]:

@@ -5,13 +5,12 @@ Training:   clip indices, shuffled for each epoch -> waveform, or one of its var
             -> batch -> band shift -> crop -> mixup -> (inputs, labels, weights)
 Evaluation: clip indices in order -> waveform -> batch -> speech -> features of all its windows -> inputs, weights
 
-`precomputed` inputs, tokens or the frames of a speech encoder, join the features when a batch is made.
+`tokens` and windows of the frames of a speech encoder join the features.
 
 Every random number depends on (seed, epoch, clip) only, so that an epoch is the same in a run that was never stopped
 and in one that was resumed, with any number of threads.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -27,16 +26,16 @@ from emokeras.data.spectrogram import NUM_WARPS
 EVALUATION_BATCH = 32
 
 
-class Waveforms:
-    """Waveforms of different lengths as one tensor [all samples] and the end of each, for indexing in a graph."""
+class Store:
+    """Waveforms, or frames, of different lengths as one tensor and the end of each, for indexing in a graph."""
 
-    def __init__(self, waveforms: list[np.ndarray]):
-        self.samples = tf.constant(np.concatenate(waveforms))
-        self.stops = tf.constant(np.cumsum([len(waveform) for waveform in waveforms]))
+    def __init__(self, arrays: list[np.ndarray]):
+        self.values = tf.constant(np.concatenate(arrays))
+        self.stops = tf.constant(np.cumsum([len(array) for array in arrays]))
 
-    def __getitem__(self, clip: tf.Tensor) -> tf.Tensor:
-        start = tf.where(clip > 0, self.stops[tf.maximum(clip - 1, 0)], 0)
-        return self.samples[start : self.stops[clip]]
+    def __getitem__(self, number: tf.Tensor) -> tf.Tensor:
+        start = tf.where(number > 0, self.stops[tf.maximum(number - 1, 0)], 0)
+        return tf.cast(self.values[start : self.stops[number]], tf.float32)
 
 
 def steps_per_epoch(num_clips: int, config: Config) -> int:
@@ -57,8 +56,9 @@ def training_dataset(
     config: Config,
     weights: np.ndarray,
     first_epoch: int = 0,
-    precomputed: Mapping[str, np.ndarray] | None = None,
+    tokens: np.ndarray | None = None,
     variants: list[list[np.ndarray]] | None = None,
+    speech: list[list[np.ndarray]] | None = None,
     neutral: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Return the training batches of all epochs from `first_epoch` on.
@@ -68,9 +68,10 @@ def training_dataset(
     waveforms: float32 [samples] each, at `audio.sample_rate_hz`; empty where the network takes none.
     labels: float32 [clips, emotions], one-hot or soft.
     weights: float [emotions], the weight of each emotion's clips in the loss.
-    precomputed: the inputs that are computed outside the graph, as far as the network takes them: {"tokens": int
-        [clips, words], "speech": float16 [clips, frames, units], "speech_mask": float32 [clips, frames]}.
+    tokens: int [clips, words], where the network takes transcripts.
     variants: for each clip the same number of waveforms. Each epoch takes the clip or one of its variants.
+    speech: where the network has a speech encoder, its frames of each clip and then of each of its variants, float16
+        [frames, units] each.
     neutral: int [neutral clips], the indices of the clips that babble is made of; needed for babble only.
 
     Yields
@@ -78,17 +79,19 @@ def training_dataset(
     ({"spectrogram": float32 [batch, frames, features], "spectrogram_mask": float32 [batch, frames], ...},
     {"emotion": labels after mixup, float32 [batch, emotions]}, {"emotion": weights, float32 [batch]})
     """
-    precomputed = _as_tensors(precomputed)
+    tokens = None if tokens is None else tf.constant(tokens)
     labels = tf.constant(labels, tf.float32)
     num_clips = len(labels)
     weights = tf.constant(weights, tf.float32)[:, tf.newaxis]
     seed, rate = config.experiment.seed, config.audio.sample_rate_hz
     neutral = None if neutral is None else tf.constant(neutral, tf.int64)
     batch_size = min(config.training.batch_size, num_clips)
-    versions = 1 + len(variants[0]) if variants else 1
+    versions = len(speech[0]) if speech else 1 + len(variants[0]) if variants else 1
     if config.audio_inputs:
         others = variants or [[]] * len(waveforms)
-        store = Waveforms([version for own, more in zip(waveforms, others, strict=True) for version in (own, *more)])
+        store = Store([version for own, more in zip(waveforms, others, strict=True) for version in (own, *more)])
+    if speech:
+        frames_store = Store([version for own in speech for version in own])
 
     # The steps in their order are in the last four lines: order, load, batch, assemble.
 
@@ -96,8 +99,7 @@ def training_dataset(
         clips = epoch_order(num_clips, epoch, config)
         return tf.data.Dataset.from_tensor_slices((tf.repeat(epoch, tf.size(clips)), clips))
 
-    def features_of(clip, draws, clip_seed):
-        version = tf.cast(draws["variant"] * versions, tf.int64)
+    def features_of(clip, version, draws, clip_seed):
         waveform = augment.augment_timing(store[clip * versions + version], draws, config.augment, rate)
         others = None if neutral is None else tf.boolean_mask(neutral, neutral != clip)
         waveform = augment.augment_acoustics(
@@ -115,15 +117,27 @@ def training_dataset(
         inputs = features.extract(waveform[tf.newaxis], config, speech[tf.newaxis], starts, warps)
         return {name: tf.squeeze(value, 0) for name, value in inputs.items()}
 
+    def speech_of(clip, version, draws):
+        frames = frames_store[clip * versions + version][tf.newaxis]
+        mask = tf.ones(tf.shape(frames)[:2])
+        samples = speech_samples(features.speech_of_frames(mask, config), config.audio)
+        starts = window_start(samples, draws["window"], config.audio)[:, tf.newaxis]
+        windows = features.speech_windows(frames, mask, starts, config)
+        return {name: tf.squeeze(value, 0) for name, value in windows.items()}
+
     def load(epoch, clip):
         draws, clip_seed = augment.draw(seed, epoch, clip)
         draws["share"] = mixup_share(draws, clip_seed, config.augment)
-        inputs = features_of(clip, draws, clip_seed) if config.audio_inputs else {}
-        return {"inputs": inputs, "labels": labels[clip], "draws": draws} | _take(precomputed, clip)
+        version = tf.cast(draws["variant"] * versions, tf.int64)
+        inputs = features_of(clip, version, draws, clip_seed) if config.audio_inputs else {}
+        if speech:
+            inputs |= speech_of(clip, version, draws)
+        if tokens is not None:
+            inputs["tokens"] = tokens[clip][tf.newaxis]
+        return {"inputs": inputs, "labels": labels[clip], "draws": draws}
 
     def assemble(example):
-        inputs = example["inputs"] | features.repeat_over_windows(example, config.encoders, 1)
-        labels, draws = example["labels"], example["draws"]
+        inputs, labels, draws = example["inputs"], example["labels"], example["draws"]
         if config.augment.band_shift_bands and "spectrogram" in inputs:
             spectrogram = shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
             inputs = inputs | {"spectrogram": spectrogram}
@@ -141,36 +155,35 @@ def training_dataset(
 
 
 def evaluation_dataset(
-    waveforms: list[np.ndarray], config: Config, precomputed: Mapping[str, np.ndarray] | None = None
+    waveforms: list[np.ndarray],
+    config: Config,
+    tokens: np.ndarray | None = None,
+    speech: list[list[np.ndarray]] | None = None,
 ) -> tf.data.Dataset:
     """Return batches of `features.Windows`, for every clip in order.
 
     Parameters as for `training_dataset`.
     """
-    precomputed = _as_tensors(precomputed)
-    store = Waveforms(waveforms) if config.audio_inputs else None
+    tokens = None if tokens is None else tf.constant(tokens)
+    store = Store(waveforms) if config.audio_inputs else None
+    frames_store = Store([own[0] for own in speech]) if speech else None
 
     def load(clip):
         example = {"waveform": store[clip]} if config.audio_inputs else {}
-        return example | _take(precomputed, clip)
+        if speech:
+            frames = frames_store[clip]
+            example |= {"speech": frames, "speech_mask": tf.ones(tf.shape(frames)[0])}
+        if tokens is not None:
+            example["tokens"] = tokens[clip]
+        return example
 
     def assemble(example):
         return features.serving_inputs(config, example)
 
-    dataset = tf.data.Dataset.range(len(waveforms) if config.audio_inputs else len(next(iter(precomputed.values()))))
+    num_clips = max(len(given) for given in (waveforms, speech or (), () if tokens is None else tokens))
+    dataset = tf.data.Dataset.range(num_clips)
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE).padded_batch(EVALUATION_BATCH)
     return dataset.map(assemble, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
-
-
-def _as_tensors(precomputed: Mapping[str, np.ndarray] | None) -> dict[str, tf.Tensor]:
-    """Return the arrays as tensors: a graph refers to these, but would contain the arrays, at most 2 GB."""
-    return {name: tf.constant(value) for name, value in (precomputed or {}).items()}
-
-
-def _take(precomputed: Mapping[str, tf.Tensor], clip: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Return the precomputed inputs of one clip; half precision becomes single."""
-    taken = {name: tf.gather(value, clip) for name, value in precomputed.items()}
-    return {name: tf.cast(value, tf.float32) if value.dtype == tf.float16 else value for name, value in taken.items()}
 
 
 class ClipWindows(NamedTuple):

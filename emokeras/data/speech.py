@@ -1,39 +1,134 @@
-"""Frames of a frozen pretrained speech encoder (wav2vec 2.0, HuBERT, WavLM, Whisper's encoder), computed and cached.
+"""Frames of a frozen pretrained speech encoder: blocks of speech are encoded, and the frames that are speech are kept.
 
-The encoders are those of transformers and run in PyTorch, so a graph or an export takes their frames as an input.
+An encoder is given as a function. Whisper's is a Keras network and runs in graph, so that a model takes the waveform.
+wav2vec 2.0, HuBERT and WavLM are those of transformers and run in PyTorch; a model takes their frames as an input.
+
+A recording's speech, from the first to the last of it, is encoded in blocks of at most BLOCK_SECONDS: attention costs
+the square of the length. What a recording gives does not depend on the others of its batch.
 """
 
-import hashlib
 import importlib.util
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
-from emokeras.config import GIVE_SPEECH_ENCODER, Config
-from emokeras.data.audio import cache_path, read_cache, write_cache
+from emokeras.config import GIVE_SPEECH_ENCODER, Config, SpectrogramConfig
+from emokeras.data import activity, features
+from emokeras.data.audio import cache_path, write_error
+from emokeras.data.frames import speech_first
+from emokeras.data.spectrogram import log_mel_spectrogram
 from emokeras.errors import UsageError, first_line
+from emokeras.files import replacing
 from emokeras.hub import quiet_transformers
 
-SPEECH_VERSION = 1
+SPEECH_VERSION = 2
 SAMPLE_RATE_HZ = 16000  # of all of these encoders
-FRAMES_PER_SECOND = 50  # of all of these encoders
-SHORTEST_SAMPLES = 800  # A shorter input has no frame after wav2vec 2.0's convolutions.
+FRAME_HOP = 320  # samples; of all of these encoders
+BLOCK_SECONDS = 10.0
+MARGIN_SECONDS = 0.1  # encoded before and after the speech
+SECONDS_PER_BATCH = 40.0  # of speech, when clips are encoded for the cache
+WAV2VEC_MARGIN = 80  # samples that a first frame of wav2vec 2.0 and its kin reads beyond its own hop
 
-SpeechEncoder = Callable[[np.ndarray], np.ndarray]
+# Blocks of waveforms, float32 [blocks, samples], and the samples of each, int32 [blocks], both multiples of FRAME_HOP
+# -> float32 [blocks, samples / FRAME_HOP, units].
+SpeechEncoder = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def load_speech_encoder(name: str, layer: int) -> SpeechEncoder:
-    """Return a function from a waveform [samples] at 16 kHz to hidden states, float16 [frames, units], 50 per second.
+class SpeechFrames(NamedTuple):
+    """The frames that are speech, in their order, float32 [batch, frames, units], and 1 at those of each recording,
+    float32 [batch, frames]; every recording has at least one."""
+
+    frames: tf.Tensor
+    mask: tf.Tensor
+
+
+def encode_speech(waveforms: tf.Tensor, config: Config, encode: SpeechEncoder) -> SpeechFrames:
+    """Return the frames of the speech of waveforms, float32 [batch, samples] at 16 kHz; zeros at the end are padding.
+
+    Where a recording has no speech, all of it is taken.
+    """
+    waveforms = activity.without_offset(waveforms)
+    speech = features.taken_speech(waveforms, config)  # [batch, hops]
+    hop = activity.hop_samples(SAMPLE_RATE_HZ)
+    hops_per_frame = FRAME_HOP // hop
+    num_hops = tf.shape(speech)[1]
+
+    # The blocks of each recording: they have one length, a multiple of the frame.
+    margin = round(MARGIN_SECONDS * SAMPLE_RATE_HZ / hop)
+    first = tf.cast(tf.argmax(speech, axis=1), tf.int32)
+    stop = num_hops - tf.cast(tf.argmax(speech[:, ::-1], axis=1), tf.int32)
+    first = tf.maximum(first - margin, 0) // hops_per_frame * hops_per_frame  # [batch]
+    stop = tf.minimum(stop + margin, activity.lengths(waveforms) // hop + 1)
+    most = round(BLOCK_SECONDS * SAMPLE_RATE_HZ / hop)
+    count = (stop - first + most - 1) // most
+    length = -(-(stop - first) // (count * hops_per_frame)) * hops_per_frame
+    number = tf.range(tf.reduce_max(count))  # [blocks]
+    begin = first[:, tf.newaxis] + number * length[:, tf.newaxis]  # [batch, blocks]
+    hops = tf.clip_by_value(stop[:, tf.newaxis] - begin, 0, length[:, tf.newaxis])
+    hops = -(-hops // hops_per_frame) * hops_per_frame
+
+    places = tf.where(hops > 0)
+    samples = tf.gather_nd(hops, places) * hop
+    longest = tf.reduce_max(samples)
+    inside = tf.sequence_mask(samples, longest)  # [all blocks, samples]
+    position = (tf.gather_nd(begin, places) * hop)[:, tf.newaxis] + tf.range(longest)
+    size = tf.shape(waveforms)[1]
+    inside &= position < size
+    row = tf.cast(places[:, :1], tf.int32) * size
+    blocks = tf.gather(tf.reshape(waveforms, [-1]), row + tf.minimum(position, size - 1)) * tf.cast(inside, tf.float32)
+    states = encode(blocks, samples)  # [all blocks, steps, units]
+
+    # The step of each frame of the recording, then those of speech first.
+    steps = longest // FRAME_HOP
+    frame = tf.range((num_hops + hops_per_frame - 1) // hops_per_frame)
+    padded = tf.pad(speech, [[0, 0], [0, tf.size(frame) * hops_per_frame - num_hops]])
+    is_speech = tf.reduce_any(tf.reshape(padded, [-1, tf.size(frame), hops_per_frame]), axis=2)  # [batch, frames]
+    offset = frame * hops_per_frame - first[:, tf.newaxis]
+    block_before = tf.cumsum(tf.reduce_sum(tf.cast(hops > 0, tf.int32), axis=1), exclusive=True)[:, tf.newaxis]
+    step = (block_before + offset // length[:, tf.newaxis]) * steps + offset % length[:, tf.newaxis] // hops_per_frame
+    order, frames_of_speech = speech_first(is_speech)
+    order = order[:, : tf.reduce_max(frames_of_speech)]
+    mask = tf.sequence_mask(frames_of_speech, tf.shape(order)[1])
+    step = tf.where(mask, tf.gather(step, order, batch_dims=1), 0)
+    units = tf.shape(states)[2]
+    frames = tf.gather(tf.reshape(states, [-1, units]), step)
+    mask = tf.cast(mask, tf.float32)
+    return SpeechFrames(frames * mask[..., tf.newaxis], mask)
+
+
+# Whisper
+
+
+def whisper_log_mel(blocks: tf.Tensor, samples: tf.Tensor, num_bands: int) -> dict[str, tf.Tensor]:
+    """Return the input of Whisper's encoder: {"log_mel": float32 [blocks, frames, bands], 100 a second, "mask": float32
+    [blocks, frames]}, as transformers' WhisperFeatureExtractor computes it, but for a block's own length.
+
+    Parameters as for a SpeechEncoder.
+    """
+    config = SpectrogramConfig(0.025, 0.010, fft_size=400, num_bands=num_bands, low_hz=0.0)
+    log_mel = log_mel_spectrogram(blocks, config, SAMPLE_RATE_HZ)[:, :-1] / 10.0
+    mask = tf.sequence_mask(samples // (FRAME_HOP // 2), tf.shape(log_mel)[1])[..., tf.newaxis]
+    loudest = tf.reduce_max(tf.where(mask, log_mel, -10.0), axis=[1, 2], keepdims=True)
+    scaled = (tf.maximum(log_mel, loudest - 8.0) + 4.0) / 4.0
+    return {"log_mel": tf.where(mask, scaled, 0.0), "mask": tf.cast(mask[..., 0], tf.float32)}
+
+
+# wav2vec 2.0 and its kin
+
+
+def load_torch_encoder(name: str, layers: Sequence[int]) -> SpeechEncoder:
+    """Return a SpeechEncoder of a wav2vec 2.0, HuBERT or WavLM of transformers, which runs eagerly.
 
     Parameters
     ----------
     name: a folder or a name on the Hugging Face hub.
-    layer: 0 is the input of the first block, -1 the output of the last.
+    layers: the hidden states that are concatenated; 0 is the input of the first block, -1 the output of the last.
 
     Raises
     ------
-    UsageError: torch is missing, or the model is not a speech encoder. The function raises it for a layer out of range.
+    UsageError: torch is missing, the model is not such an encoder, or it has no such layer.
     """
     if importlib.util.find_spec("torch") is None:
         raise UsageError("a pretrained speech encoder needs torch: run `pip install 'emokeras[pretrained]'`")
@@ -48,85 +143,95 @@ def load_speech_encoder(name: str, layer: int) -> SpeechEncoder:
         except Exception as error:  # transformers, safetensors and json raise many kinds for a damaged folder.
             reason = f"cannot be loaded ({first_line(error)})"
             raise UsageError(f"{name or repr(name)} {reason}: {GIVE_SPEECH_ENCODER}") from error
-    network = network.get_encoder() if network.config.model_type == "whisper" else network
-    (key,) = extractor.model_input_names[:1]
-    if key not in ("input_values", "input_features"):
+    if extractor.model_input_names[:1] != ["input_values"]:
         raise UsageError(f"{name} is a {network.config.model_type}, not a speech encoder: {GIVE_SPEECH_ENCODER}")
+    num_states = network.config.num_hidden_layers + 1
+    if wrong := [layer for layer in layers if not -num_states <= layer < num_states]:
+        raise UsageError(f"speech.layers={wrong[0]}: {name} has layers 0 to {num_states - 1}")
     network.to("cuda" if torch.cuda.is_available() else "cpu")
 
-    def encode(waveform: np.ndarray) -> np.ndarray:
-        padded = np.pad(waveform, (0, max(0, SHORTEST_SAMPLES - len(waveform))))
-        inputs = extractor(padded, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")[key].to(network.device)
-        with torch.inference_mode():
-            states = network(inputs, output_hidden_states=True).hidden_states
-        if not -len(states) <= layer < len(states):
-            raise UsageError(f"speech.layer={layer}: {name} has layers 0 to {len(states) - 1}")
-        frames = states[layer][0].cpu().numpy()
-        if key == "input_features":  # Whisper pads every input to 30 s.
-            frames = frames[: max(1, round(len(padded) / SAMPLE_RATE_HZ * FRAMES_PER_SECOND))]
-        return frames.astype(np.float16)  # as in the cache
+    def encode(blocks: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
+        encoded = []
+        for block, length in zip(blocks.numpy(), samples.numpy(), strict=True):
+            # A frame for each hop: these encoders give none for the last samples, which fill no window.
+            padded = np.pad(block[:length], (WAV2VEC_MARGIN // 2, WAV2VEC_MARGIN // 2))
+            inputs = extractor(padded, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")["input_values"]
+            with torch.inference_mode():
+                states = network(inputs.to(network.device), output_hidden_states=True).hidden_states
+            frames = torch.cat([states[layer][0] for layer in layers], dim=1).cpu().numpy()
+            encoded.append(np.pad(frames, ((0, blocks.shape[1] // FRAME_HOP - len(frames)), (0, 0))))
+        return tf.constant(np.stack(encoded))
 
     return encode
 
 
-def encode_waveforms(encode: SpeechEncoder, config: Config, waveforms: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the input of the network for waveforms [samples] at 16 kHz, as `fit_frames` does."""
-    return fit_frames([encode(_middle(waveform, config)) for waveform in waveforms], config)
+# The cache
 
 
-def encode_clips(clips: Sequence, waveforms: Sequence[np.ndarray], config: Config) -> dict[str, np.ndarray]:
-    """Return the input of the network for each clip, as `fit_frames` does, cached under EMOKERAS_HOME/waveforms.
+def encode_clips(
+    clips: Sequence,
+    waveforms: Callable[[], Sequence[np.ndarray]],
+    config: Config,
+    load: Callable[[], SpeechEncoder],
+    change: str = "",
+) -> list[np.ndarray]:
+    """Return the frames of the speech of each clip, float16 [frames, units], from a memory-mapped file under
+    EMOKERAS_HOME/waveforms; where there is none they are encoded.
 
     Parameters
     ----------
     clips: sequence of `corpora.Clip`.
-    waveforms: float32 [samples] each, of these clips, at 16 kHz.
+    waveforms, load: return the waveforms of these clips, float32 [samples] each, at 16 kHz, and the encoder. They are
+        called where there are no frames yet.
+    change: what was made of the waveforms, with its parameters, as for `audio.cache_path`.
+
+    Raises
+    ------
+    EmokerasError: the frames cannot be written.
     """
+    speech = config.speech
+    change += f" speech {SPEECH_VERSION} {speech.sha256} {speech.layers} {config.audio.speech_decibels}"
+    folder = cache_path(clips, SAMPLE_RATE_HZ, change).with_suffix("")
+    if not folder.is_dir():
+        encoded = _encode_all(waveforms(), config, load())
+        try:
+            with replacing(folder) as temporary:
+                temporary.mkdir(parents=True)
+                np.save(temporary / "frames.npy", np.concatenate(encoded))
+                np.save(temporary / "ends.npy", np.cumsum([len(frames) for frames in encoded]))
+        except OSError as error:
+            raise write_error(folder, error) from error
+    frames, ends = np.load(folder / "frames.npy", mmap_mode="r"), np.load(folder / "ends.npy")
+    return [frames[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _encode_all(waveforms: Sequence[np.ndarray], config: Config, encode: SpeechEncoder) -> list[np.ndarray]:
     from tqdm import tqdm
 
-    name, layer = config.model.pretrained, config.speech.layer
-    change = f" speech {SPEECH_VERSION} {_identity(name)} {layer} {config.speech.max_seconds}"
-    cache = cache_path(clips, SAMPLE_RATE_HZ, change)
-    cached = read_cache(cache)
-    if cached is None:
-        encode = load_speech_encoder(name, layer)
-        bar = tqdm(waveforms, f"encoding by {name}", unit="clip", leave=False, disable=None)
-        cached = [encode(_middle(waveform, config)).ravel() for waveform in bar]
-        write_cache(cache, cached)
-    return fit_frames([frames.reshape(-1, config.speech.units) for frames in cached], config)
+    encoded: list[np.ndarray] = [None] * len(waveforms)
+    bar = tqdm(
+        total=len(waveforms), desc=f"encoding by {config.model.pretrained}", unit="clip", leave=False, disable=None
+    )
+    # Clips of like length are encoded together.
+    for numbers in _batches([len(waveform) for waveform in waveforms]):
+        own = [waveforms[number] for number in numbers]
+        batch = np.zeros([len(own), max(map(len, own))], np.float32)
+        for row, waveform in zip(batch, own, strict=True):
+            row[: len(waveform)] = waveform
+        frames, mask = encode_speech(tf.constant(batch), config, encode)
+        for number, row, valid in zip(numbers, frames.numpy().astype(np.float16), mask.numpy(), strict=True):
+            encoded[number] = row[: int(valid.sum())]
+        bar.update(len(numbers))
+    bar.close()
+    return encoded
 
 
-def _middle(waveform: np.ndarray, config: Config) -> np.ndarray:
-    """Return the middle `speech.max_seconds` of a waveform; attention costs the square of the length."""
-    samples = round(config.speech.max_seconds * SAMPLE_RATE_HZ)
-    first = max(0, len(waveform) - samples) // 2
-    return waveform[first : first + samples]
-
-
-def _identity(name: str) -> str:
-    """Return the name of an encoder on the hub, or a hash of the files of its folder."""
-    folder = Path(name)
-    if not folder.is_dir():
-        return name
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.bin")):
-        with file.open("rb") as opened:
-            hashlib.file_digest(opened, lambda: digest)
-    return digest.hexdigest()
-
-
-def fit_frames(clips: Sequence[np.ndarray], config: Config) -> dict[str, np.ndarray]:
-    """Return the frames [frames, units] of each clip cut to their middle, or padded, to the input of the network.
-
-    Returns
-    -------
-    {"speech": float16 [clips, num_frames, units], "speech_mask": float32 [clips, num_frames]}
-    """
-    num_frames, units = config.num_frames("speech"), config.speech.units
-    speech = np.zeros((len(clips), num_frames, units), np.float16)
-    mask = np.zeros((len(clips), num_frames), np.float32)
-    for row, valid, frames in zip(speech, mask, clips, strict=True):
-        first = max(0, len(frames) - num_frames) // 2
-        kept = frames[first : first + num_frames]
-        row[: len(kept)], valid[: len(kept)] = kept, 1
-    return {"speech": speech, "speech_mask": mask}
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Return indices in batches of like length, at most SECONDS_PER_BATCH when padded."""
+    batches: list[list[int]] = []
+    for number in np.argsort(lengths, kind="stable"):
+        longest = lengths[number] / SAMPLE_RATE_HZ
+        if not batches or longest * (len(batches[-1]) + 1) > SECONDS_PER_BATCH:
+            batches.append([])
+        batches[-1].append(int(number))
+    return batches

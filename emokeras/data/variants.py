@@ -38,33 +38,28 @@ MP3_DELAY = 1105  # samples of LAME and the decoder, which stay where low rates 
 ENVELOPE_STEPS = 8  # per bin of the spectrum
 
 
+def variant_key(kind: Variant, config: AugmentConfig) -> str:
+    """Return what names a kind of variant with its settings in a cache."""
+    return f" {VARIANTS_VERSION} {kind} {getattr(config, SETTINGS[kind])!r}"
+
+
 def make_variants(
-    clips: Sequence, waveforms: Sequence[np.ndarray], config: AugmentConfig, sample_rate_hz: int
-) -> list[list[np.ndarray]]:
-    """Return the variants of each clip in the order of `config.variants`, cached under EMOKERAS_HOME/waveforms.
+    kind: Variant, clips: Sequence, waveforms: Sequence[np.ndarray], config: AugmentConfig, sample_rate_hz: int
+) -> list[np.ndarray]:
+    """Return one variant of each clip, float32 [samples] in -1 to 1, cached under EMOKERAS_HOME/waveforms.
+
+    Only stretching changes the length.
 
     Parameters
     ----------
     clips: sequence of `corpora.Clip`.
     waveforms: float32 [samples] each, in -1 to 1, of these clips.
 
-    Returns
-    -------
-    For each clip a list of waveforms, float32 [samples], in -1 to 1. Only stretching changes the length.
-
     Raises
     ------
     EmokerasError: the cache cannot be written.
     """
-    kinds = [_variants_of_kind(kind, clips, waveforms, config, sample_rate_hz) for kind in config.variants if clips]
-    return [[variants[number] for variants in kinds] for number in range(len(clips))]
-
-
-def _variants_of_kind(
-    kind: Variant, clips: Sequence, waveforms: Sequence[np.ndarray], config: AugmentConfig, sample_rate_hz: int
-) -> list[np.ndarray]:
-    """Return one variant of each clip, from the cache where it is there."""
-    cache = cache_path(clips, sample_rate_hz, f" {VARIANTS_VERSION} {kind} {getattr(config, SETTINGS[kind])!r}")
+    cache = cache_path(clips, sample_rate_hz, variant_key(kind, config))
     variants = read_cache(cache)
     if variants is None:
         work = functools.partial(make_variant, kind, config, sample_rate_hz)

@@ -70,14 +70,14 @@ RECIPES = {
     ),
     # python -m emokeras.train prosody-tcn --corpus ravdess --protocol luna  # prosody; random 75.3, 7 CPU-minutes
     "prosody-tcn": Recipe("ours: the network of mfcc-tcn on pitch, level and spectral shape", PROSODY_TCN),
-    # python -m emokeras.train speech-tcn --corpus ravdess --set model.pretrained=NAME|DIR  # not measured
+    # python -m emokeras.train speech-tcn --corpus ravdess --set model.pretrained=DIR  # not measured
     SPEECH: Recipe(
-        "EmoBox: frozen speech encoders, here facebook/hubert-base-ls960; the encoder of mfcc-tcn over its frames",
+        "EmoBox: frozen speech encoders, here Whisper base; the encoder of mfcc-tcn over its frames",
         Config(
             recipe=SPEECH,
             encoders={"speech": TcnConfig(filters=128, dropout=0.2, l2=1e-5)},
             augment=AugmentConfig(num_time_masks=2, time_mask_frames=25, mixup_alpha=0.4),
-            model=ModelConfig(hidden_units=(), dropout=0.3, pretrained="facebook/hubert-base-ls960"),
+            model=ModelConfig(hidden_units=(), dropout=0.3, pretrained="openai/whisper-base"),
             training=replace(OUR_TRAINING, epochs=30, learning_rate=1e-3),
         ),
     ),

@@ -3,7 +3,6 @@
 In this order: the recognizer and its answers, loading, one batch in the graph.
 """
 
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,14 @@ from emokeras.data import features
 from emokeras.data.activity import recording_quality
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpora import Clip, Corpus
-from emokeras.data.speech import encode_waveforms, load_speech_encoder
+from emokeras.data.speech import SpeechEncoder, encode_speech
 from emokeras.data.text import load_tokenizer
 from emokeras.data.transcripts import read_transcripts
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
 from emokeras.models.late import Combination, combine, read_combination
 from emokeras.recognizer.answers import QUALITY, Answer, Block, batches_of, blocks_of, pool
+from emokeras.recognizer.speech import load_speech_encoder
 
 MAX_SECONDS = 600.0  # of one call of the graph, whose memory grows with the length
 MIN_SPEECH_SECONDS = 0.1  # With less there is no answer.
@@ -50,8 +50,10 @@ class Recognizer:
     clips_used: the rows of the run's split.csv, preceded by those of the runs it started from.
     predict_batch: the tensors of `input_signature`, by name -> what `serving_function` gives.
     tokenizer: texts -> tokens, where a network has a pretrained tokenizer.
-    speech_encoder: waveforms -> inputs of a `speech` branch, where a network has one.
-    members, combination: the networks of a run, and how those of an ensemble are combined; an export has neither.
+    speech_encoder: waveforms [batch, samples] -> the inputs "speech" and "speech_mask", of an encoder that does not run
+        in graph.
+    members, combination, encoder: the networks of a run, how those of an ensemble are combined, and their speech
+        encoder; an export has none of these.
     """
 
     config: AnyConfig
@@ -61,6 +63,7 @@ class Recognizer:
     speech_encoder: Callable | None = None
     members: tuple[Member, ...] = ()
     combination: Combination | None = None
+    encoder: SpeechEncoder | None = None
 
     @property
     def sample_rate_hz(self) -> int:
@@ -136,8 +139,7 @@ class Recognizer:
                 case "tokens":
                     inputs[name] = tf.constant(self.tokenizer([block.transcript for block in batch]))
                 case "speech":
-                    encoded = self.speech_encoder(waveforms)
-                    inputs |= {name: tf.constant(value, tf.float32) for name, value in encoded.items()}
+                    inputs |= self.speech_encoder(padded)
         outputs = self.predict_batch(**inputs)
         if padded is not None and "waveform" not in inputs:  # The graph begins at the frames of a speech encoder.
             outputs = with_quality(outputs, recording_quality(padded, self.sample_rate_hz))
@@ -199,16 +201,18 @@ def _load_run(folder: Path) -> Recognizer:
     else:
         members, combination = (_load_member(folder),), None
     specs = input_signature(config)
-    serve = serving_function(config, members, combination)
+    encoder = load_speech_encoder(network) if (network := _network_with_speech(config)) else None
+    serve = serving_function(config, members, combination, encoder)
     graph = tf.function(serve, input_signature=specs, autograph=False)  # There are no loops over tensors.
     return Recognizer(
         config,
         tuple(runs.clips_used(folder)),
         lambda **inputs: graph(*(inputs[spec.name] for spec in specs)),
         next((member.tokenizer for member in members if member.config.has_pretrained_tokenizer), None),
-        _load_speech_encoder(config),
+        _outside_the_graph(network, encoder),
         members,
         combination,
+        encoder,
     )
 
 
@@ -251,15 +255,22 @@ def _load_export(folder: Path) -> Recognizer:
     # A vocabulary of words is part of the graph; a pretrained tokenizer cannot be.
     pretrained = [network for network in config.networks.values() if network.has_pretrained_tokenizer]
     tokenizer = load_tokenizer(extra, pretrained[0]) if pretrained else None
-    return Recognizer(config, tuple(runs.clips_used(extra)), predict_batch, tokenizer, _load_speech_encoder(config))
-
-
-def _load_speech_encoder(config: AnyConfig) -> Callable | None:
     network = _network_with_speech(config)
-    if not network:
+    encoder = load_speech_encoder(network) if network and network.speech.family == "wav2vec2" else None
+    outside = _outside_the_graph(network, encoder)
+    return Recognizer(config, tuple(runs.clips_used(extra)), predict_batch, tokenizer, outside)
+
+
+def _outside_the_graph(network: Config | None, encoder: SpeechEncoder | None) -> Callable | None:
+    """Return the `speech_encoder` of a recognizer, where its encoder does not run in graph."""
+    if encoder is None or network.speech.family == "whisper":
         return None
-    encode = load_speech_encoder(network.model.pretrained, network.speech.layer)
-    return functools.partial(encode_waveforms, encode, network)
+    return lambda waveforms: _speech_inputs(waveforms, network, encoder)
+
+
+def _speech_inputs(waveforms: tf.Tensor, network: Config, encoder: SpeechEncoder) -> dict[str, tf.Tensor]:
+    frames, mask = encode_speech(waveforms, network, encoder)
+    return {"speech": frames, "speech_mask": mask}
 
 
 def _network_with_speech(config: AnyConfig) -> Config | None:
@@ -276,26 +287,29 @@ def input_signature(config: AnyConfig) -> list[tf.TensorSpec]:
     - waveform: float32 [batch, samples] at the configuration's rate, shorter clips padded with zeros;
     - transcript: string [batch];
     - tokens: int32 [batch, words], of a pretrained tokenizer;
-    - speech: float32 [batch, frames, units], speech_mask: float32 [batch, frames], of a speech encoder.
+    - speech: float32 [batch, frames, units], speech_mask: float32 [batch, frames], as in `speech.SpeechFrames`, of an
+      encoder that does not run in graph.
     """
-    specs = [tf.TensorSpec([None, None], tf.float32, "waveform")] if config.audio_inputs else []
+    specs = [tf.TensorSpec([None, None], tf.float32, "waveform")] if config.takes_waveform else []
     with_text = [network for network in config.networks.values() if network.takes_transcripts]
     if not all(network.has_pretrained_tokenizer for network in with_text):
         specs.append(tf.TensorSpec([None], tf.string, "transcript"))
     words = {network.tokens.max_words for network in with_text if network.has_pretrained_tokenizer}
     specs += [tf.TensorSpec([None, num_words], tf.int32, "tokens") for num_words in words]
-    if network := _network_with_speech(config):
-        frames, units = network.num_frames("speech"), network.speech.units
-        specs += [tf.TensorSpec([None, frames, units], tf.float32, "speech")]
-        specs += [tf.TensorSpec([None, frames], tf.float32, "speech_mask")]
+    network = _network_with_speech(config)
+    if network and network.speech.family == "wav2vec2":
+        specs += [tf.TensorSpec([None, None, network.speech.num_features], tf.float32, "speech")]
+        specs += [tf.TensorSpec([None, None], tf.float32, "speech_mask")]
     return specs
 
 
-def serving_function(config: AnyConfig, members: Sequence[Member], combination: Combination | None) -> Callable:
+def serving_function(
+    config: AnyConfig, members: Sequence[Member], combination: Combination | None, encoder: SpeechEncoder | None = None
+) -> Callable:
     """Return a function from the tensors of `input_signature`, in its order, to {"probabilities": float32 [batch,
     emotions], "emotion": string [batch]} and, of networks that take the waveform, what `recording_quality` gives.
     Without speech probabilities are NaN and the emotion is "". All of it can be traced to a graph, for the run and for
-    its export."""
+    its export. `encoder` is a Whisper's, which the members with a `speech` branch share."""
     names = [spec.name for spec in input_signature(config)]
     emotions = config.experiment.emotions
 
@@ -309,6 +323,9 @@ def serving_function(config: AnyConfig, members: Sequence[Member], combination: 
             finite = tf.reduce_all(tf.math.is_finite(waveform), axis=1)
             inputs["waveform"] = waveform = tf.where(finite[:, tf.newaxis], waveform, 0.0)
             quality = recording_quality(waveform, config.sample_rate_hz)
+        network = _network_with_speech(config)
+        if network and network.speech.family == "whisper":
+            inputs |= _speech_inputs(waveform, network, encoder)
         each = [_member_probabilities(member, inputs) for member in members]
         probabilities = combine(tf.stack(each), combination, keras.ops) if combination else each[0]
         emotion = tf.gather(tf.constant(emotions), tf.argmax(probabilities, axis=1))

@@ -92,7 +92,15 @@ def fit(setup: Setup, say: Callable, stop_epoch: int | None = None) -> int:
             model.optimizer.finalize_variable_values(model.trainable_variables)
             continue
         batches = pipeline.training_dataset(
-            train.waveforms, labels, config, weights, max(first, done), train.precomputed, train.variants, neutral
+            train.waveforms,
+            labels,
+            config,
+            weights,
+            max(first, done),
+            train.tokens,
+            train.variants,
+            train.speech,
+            neutral,
         )
         if setup.board and not done and first == 0:
             _write_pictures(setup, batches)
@@ -131,7 +139,7 @@ def refit(setup: Setup, say: Callable) -> None:
         replace(setup.config, training=_without_selection(last, last.refit_epochs)),
         seed=MAX_SEED - setup.config.experiment.seed,
     )
-    subsets = with_validation(setup.subsets, config)
+    subsets = with_validation(setup.subsets)
     say(f"refits on all {len(subsets['train'].clips)} training and validation clips")
     folder = setup.folder / runs.REFIT
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)

@@ -64,11 +64,10 @@ def draw_attention(model: keras.Model, config: Config, clip: Mapping[str, np.nda
         weights = keras.ops.convert_to_numpy(weights)[0]
         others = [other for other in config.encoders if other != name]
         # The steps of several others are concatenated: they have no common time axis.
-        seconds = config.seconds_of(others[0]) if len(others) == 1 else None
+        seconds = config.audio.window_seconds
         names = words[others[0]] if len(others) == 1 else []
-        maps.append(
-            input_plots.AttentionMap(weights, (name, *others), (config.seconds_of(name), seconds), (words[name], names))
-        )
+        axes = seconds, seconds if len(others) == 1 else None
+        maps.append(input_plots.AttentionMap(weights, (name, *others), axes, (words[name], names)))
     return input_plots.attention_maps(maps, title)
 
 

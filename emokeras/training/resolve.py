@@ -103,7 +103,7 @@ def _with_pretrained_sizes(config: Config) -> Config:
     }
     speech = config.speech
     if config.has_speech_encoder:
-        speech = replace(speech, units=hub.speech_encoder_units(config.model.pretrained))
+        speech = replace(speech, **hub.speech_settings(config.model.pretrained))
     return replace(config, encoders=encoders, speech=speech)
 
 

@@ -1,12 +1,13 @@
-"""Load the clips, labels, waveforms and tokens of each subset of a corpus."""
+"""Load the clips, labels, waveforms, tokens and frames of a speech encoder of each subset of a corpus."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from emokeras.config import Config
+from emokeras.config import Config, Variant
 from emokeras.data import pipeline
 from emokeras.data.audio import load_waveforms
 from emokeras.data.augment import BABBLE_CLIPS
@@ -16,21 +17,24 @@ from emokeras.data.speech import encode_clips
 from emokeras.data.splits import SUBSETS, Split
 from emokeras.data.text import fit_tokenizer, fit_vocabulary, has_tokenizer, load_tokenizer
 from emokeras.data.transcripts import read_transcripts, transcript_kind
-from emokeras.data.variants import make_variants
+from emokeras.data.variants import make_variants, variant_key
 from emokeras.errors import UsageError
+from emokeras.recognizer.speech import load_speech_encoder
 from emokeras.training.score import to_labels
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Clips, their labels int [clips], their waveforms [samples] each, for training also variants of each, and the
-    inputs that are `precomputed` (tokens, frames of a speech encoder), [clips, ...] each."""
+    """Clips, their labels int [clips], and what a network takes of these: their waveforms [samples] each, for training
+    also variants of each; their tokens int [clips, words]; the frames [frames, units] of a speech encoder, of each clip
+    and for training of each of its variants."""
 
     clips: list[Clip]
     labels: np.ndarray
     waveforms: list[np.ndarray]
     variants: list[list[np.ndarray]] | None = None
-    precomputed: dict[str, np.ndarray] = field(default_factory=dict)
+    tokens: np.ndarray | None = None
+    speech: list[list[np.ndarray]] | None = None
 
     def take(self, numbers: np.ndarray) -> "Subset":
         """Return the part of the subset at these indices."""
@@ -39,23 +43,21 @@ class Subset:
             self.labels[numbers],
             [self.waveforms[number] for number in numbers] if self.waveforms else [],
             [self.variants[number] for number in numbers] if self.variants else None,
-            {name: value[numbers] for name, value in self.precomputed.items()},
+            None if self.tokens is None else self.tokens[numbers],
+            [self.speech[number] for number in numbers] if self.speech else None,
         )
 
 
-def with_validation(subsets: Mapping[str, Subset], config: Config) -> dict[str, Subset]:
+def with_validation(subsets: Mapping[str, Subset]) -> dict[str, Subset]:
     """Return the subsets with the validation clips appended to the training clips, and an empty validation subset."""
     train, validation = subsets["train"], subsets["validation"]
-    variants = train.variants
-    if variants is not None:
-        rate = config.audio.sample_rate_hz
-        variants = [*variants, *make_variants(validation.clips, validation.waveforms, config.augment, rate)]
     whole = Subset(
         [*train.clips, *validation.clips],
         np.concatenate([train.labels, validation.labels]),
         [*train.waveforms, *validation.waveforms],
-        variants,
-        {name: np.concatenate([value, validation.precomputed[name]]) for name, value in train.precomputed.items()},
+        [*train.variants, *validation.variants] if train.variants else None,
+        None if train.tokens is None else np.concatenate([train.tokens, validation.tokens]),
+        [*train.speech, *validation.speech] if train.speech else None,
     )
     return {**subsets, "train": whole, "validation": validation.take(np.array([], int))}
 
@@ -64,7 +66,7 @@ def evaluation_inputs(subset: Subset, config: Config) -> ClipWindows | None:
     """Return a network's inputs of a subset as in serving; None for an empty subset."""
     if not subset.clips:
         return None
-    return pipeline.stack(pipeline.evaluation_dataset(subset.waveforms, config, subset.precomputed))
+    return pipeline.stack(pipeline.evaluation_dataset(subset.waveforms, config, subset.tokens, subset.speech))
 
 
 def load_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say: Callable) -> dict[str, Subset]:
@@ -73,25 +75,36 @@ def load_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say
     counts = " · ".join(f"{len(numbers)} {subset}" for subset, numbers in chosen.items())
     say(f"{counts} clips, {len(corpus.emotions)} emotions")
 
-    waveforms = load_waveforms(corpus.clips, config.audio.sample_rate_hz) if config.takes_audio else None
-    precomputed = {}
-    if config.has_speech_encoder:
-        precomputed |= encode_clips(corpus.clips, waveforms, config)
-    if config.takes_transcripts:
-        precomputed["tokens"] = _tokenize_corpus(config, corpus, chosen["train"], folder, say)
-    subsets = {}
-    for subset, numbers in chosen.items():
-        clips = [corpus.clips[number] for number in numbers]
-        own = [waveforms[number] for number in numbers] if config.audio_inputs else []
-        varied = subset == "train" and config.augment.variants
-        subsets[subset] = Subset(
-            clips,
-            to_labels(clips, config.experiment.emotions),
-            own,
-            make_variants(clips, own, config.augment, config.audio.sample_rate_hz) if varied else None,
-            {name: value[numbers] for name, value in precomputed.items()},
-        )
-    return subsets
+    clips, rate, variants = list(corpus.clips), config.audio.sample_rate_hz, None
+    waveforms = load_waveforms(clips, rate) if config.audio_inputs else []
+    if config.audio_inputs and config.augment.variants:
+        kinds = [make_variants(kind, clips, waveforms, config.augment, rate) for kind in config.augment.variants]
+        variants = list(zip(*kinds, strict=True))
+    whole = Subset(
+        clips,
+        to_labels(clips, config.experiment.emotions),
+        waveforms,
+        variants,
+        _tokenize_corpus(config, corpus, chosen["train"], folder, say) if config.takes_transcripts else None,
+        _encode_corpus(config, corpus) if config.has_speech_encoder else None,
+    )
+    return {subset: whole.take(numbers) for subset, numbers in chosen.items()}
+
+
+def _encode_corpus(config: Config, corpus: Corpus) -> list[list[np.ndarray]]:
+    """Return the frames of the speech encoder of each clip and of each of its variants, [frames, units]."""
+    clips, rate = corpus.clips, config.audio.sample_rate_hz
+    waveforms = functools.cache(lambda: load_waveforms(clips, rate))
+    load = functools.cache(lambda: load_speech_encoder(config))
+    versions = [encode_clips(clips, waveforms, config, load)]
+    for kind in config.augment.variants:
+        varied = functools.partial(_waveforms_of_kind, kind, clips, waveforms, config)
+        versions.append(encode_clips(clips, varied, config, load, variant_key(kind, config.augment)))
+    return [list(own) for own in zip(*versions, strict=True)]
+
+
+def _waveforms_of_kind(kind: Variant, clips: Sequence[Clip], waveforms: Callable, config: Config) -> list[np.ndarray]:
+    return make_variants(kind, clips, waveforms(), config.augment, config.audio.sample_rate_hz)
 
 
 def check_vocabulary(config: Config, corpus: Corpus, split: Split) -> None:

@@ -1,0 +1,56 @@
+"""The frozen speech encoder of a network: loaded, and compared with the one that it was trained with."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from emokeras.config import Config
+from emokeras.data.speech import SpeechEncoder, load_torch_encoder, whisper_log_mel
+from emokeras.errors import RunError
+from emokeras.hub import speech_settings
+from emokeras.models.whisper import load_whisper_encoder
+
+
+class WhisperEncoder(tf.Module):
+    """A Whisper's encoder as a `SpeechEncoder`, in graph. Weights that float16 holds exactly, as those that OpenAI
+    published, are stored so: an export is half as large."""
+
+    def __init__(self, network: keras.Model, num_bands: int):
+        super().__init__()
+        self.num_bands = num_bands
+        self._call = network.stateless_call  # A function: of the network an export keeps nothing.
+        values = (keras.ops.convert_to_numpy(variable) for variable in network.non_trainable_variables)
+        self.values = [tf.Variable(_smallest(value), trainable=False) for value in values]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.int32)])
+    def __call__(self, blocks: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
+        values = [tf.cast(value, tf.float32) for value in self.values]
+        inputs = whisper_log_mel(blocks, samples, self.num_bands)
+        states, _ = self._call([], values, inputs, training=False)
+        return states
+
+
+def _smallest(value: np.ndarray) -> np.ndarray:
+    half = value.astype(np.float16)
+    return half if (half == value).all() else value
+
+
+def load_speech_encoder(config: Config) -> SpeechEncoder:
+    """Return the speech encoder in `model.pretrained`, which gives the states of `speech.layers`.
+
+    Raises
+    ------
+    UsageError: it cannot be loaded.
+    RunError: it has other weights than the one that the network was trained with.
+    """
+    name, speech = config.model.pretrained, config.speech
+    found = speech_settings(name)["sha256"]
+    if found != speech.sha256:
+        raise RunError(
+            f"{name} has other weights (SHA-256 {found[:12]}...) than the speech encoder that this network was trained "
+            f"with ({speech.sha256[:12]}...): put that one back"
+        )
+    if speech.family == "wav2vec2":
+        return load_torch_encoder(name, speech.layers)
+    network = load_whisper_encoder(name, speech.layers)
+    return WhisperEncoder(network, network.input["log_mel"].shape[-1])
