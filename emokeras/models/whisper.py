@@ -39,8 +39,7 @@ def load_whisper_encoder(name: str, chosen: Sequence[int]) -> keras.Model:
 
     Raises
     ------
-    UsageError: `name` is no folder and no name on the Hugging Face hub of a Whisper with model.safetensors, or it has no
-        such layer.
+    UsageError: `name` is no folder and no hub name of a Whisper with model.safetensors, or it has no such layer.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -51,7 +50,7 @@ def load_whisper_encoder(name: str, chosen: Sequence[int]) -> keras.Model:
         with safe_open(file, "numpy") as opened:
             weights = {
                 key.partition("encoder.")[2]: opened.get_tensor(key).astype(np.float32)
-                for key in opened
+                for key in opened.keys()  # noqa: SIM118  It is no mapping.
                 if key.startswith(("model.encoder.", "encoder."))
             }
         _set_weights(encoder, weights, sizes)
