@@ -62,7 +62,7 @@ def ensemble(
     config = ensemble_of(name, configs, method)
 
     commandline.import_tensorflow()
-    from emokeras.data.corpora import load_corpus
+    from emokeras.data.corpora import load_corpus, map_emotions
     from emokeras.models.late import fit_combination
     from emokeras.training.ensemble import agreeing_metrics, fuse_runs
     from emokeras.training.run import copy_member
@@ -71,7 +71,7 @@ def ensemble(
     validation = runs.read_stacked(members.values(), runs.PREDICTION_FILES["validation"])
     fit_combination(method, validation.probabilities, validation.labels)  # An error here leaves no folder behind.
     try:
-        clips = load_corpus(config.experiment.corpus).clips
+        clips = map_emotions(load_corpus(config.experiment.source), config.experiment.emotion_map).clips
     except CorpusError:
         clips = ()
         say(f"corpus {corpus} is not on this machine: no metrics by sex and intensity")

@@ -7,6 +7,7 @@ python -m emokeras.evaluate saved_models/ravdess --corpus ~/emovo,~/nemo --condi
 import argparse
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +71,16 @@ def evaluate_conditions(
     commandline.import_tensorflow()
     from emokeras import runs
     from emokeras.data.conditions import BABBLE
-    from emokeras.data.corpora import load_corpus
+    from emokeras.data.corpora import load_corpus, map_emotions
     from emokeras.recognizer import load_recognizer
     from emokeras.training.evaluation import ScoredClips, find_voices
 
     recognizer = load_recognizer(model)
     if len(conditions) > 1 and not recognizer.config.takes_audio:
         raise UsageError(f"{model} takes no audio: no condition changes what it takes")
-    own = recognizer.config.experiment.corpus
-    loaded = [load_corpus(source or own, recognizer.config.decode_rate_hz) for source in corpora]
+    experiment = recognizer.config.experiment
+    loaded = [load_corpus(source or experiment.source, recognizer.config.decode_rate_hz) for source in corpora]
+    loaded = [replace(map_emotions(corpus, experiment.emotion_map), name=corpus.name) for corpus in loaded]
     names = [corpus.name for corpus in loaded]
     if len(set(names)) < len(names):
         raise UsageError(f"--corpus has two corpora of the name {max(names, key=names.count)}: evaluate one at a time")
@@ -141,7 +143,7 @@ def _run_keys(recognizer, model: Path) -> dict[str, Any]:
     config = recognizer.config
     # An export has the name of its corpus in its configuration, a run perhaps a path.
     has_metrics = (model / "metrics.json").is_file()
-    corpus = runs.read_metrics(model)["corpus"] if has_metrics else runs.file_name_of(config.experiment.corpus)
+    corpus = runs.read_metrics(model)["corpus"] if has_metrics else runs.corpus_name_of(config.experiment)
     keys = {key: getattr(config.experiment, key) for key in ("protocol", "fold", "seed", "split_seed")}
     return {"recipe": config.recipe, "corpus": corpus} | keys
 
@@ -178,12 +180,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> None:
+    from emokeras.data.corpora import split_source
     from emokeras.reporting import screen
 
-    text = arguments.corpus
     scores = evaluate_conditions(
         arguments.model,
-        corpora=[text] if text is None or Path(text).exists() else text.split(","),
+        corpora=split_source(arguments.corpus) if arguments.corpus else [None],
         conditions=[name.strip() for name in arguments.conditions.split(",")] if arguments.conditions else (),
         subset=arguments.subset,
         output=arguments.output,

@@ -32,8 +32,8 @@ def train(
     ----------
     recipe: a name of `recipes.RECIPES`; by default that of the model that the network starts from
         (`model.start_from`), else `mel-cnn3`.
-    corpus: "ravdess", "emodb", "demo", a folder, zip or manifest.csv; by default that of the configuration, else
-        RAVDESS where it has been prepared, else the demo corpus.
+    corpus: "ravdess", "emodb", "demo", a folder, zip or manifest.csv, or several of these separated by commas; by
+        default that of the configuration, else RAVDESS where it has been prepared, else the demo corpus.
     run_dir: the run folder; by default a new one under runs/.
     resume: the folder of an interrupted run, which continues after its last whole epoch with its configuration. Give
         `corpus` too where the corpus has moved; other clips are refused.
@@ -45,7 +45,7 @@ def train(
     """
     from emokeras import runs
     from emokeras.config import read_config_to_train
-    from emokeras.data.corpora import absolute_source, load_corpus
+    from emokeras.data.corpora import absolute_source, load_corpus, map_emotions, split_source
     from emokeras.errors import UsageError
     from emokeras.recipes import configure
 
@@ -60,18 +60,18 @@ def train(
             say(f"{resume} has ended already; there is nothing to train")
             return _copy_results(resume, runs.read_metrics(resume), results, say)
         config = read_config_to_train(Path(resume) / "config.json")
-        source = absolute_source(corpus or config.experiment.corpus)
+        source = absolute_source(corpus or config.experiment.source)
     else:
         config = _configuration(recipe, config_file, values)
-        source = absolute_source(corpus or config.experiment.corpus or _default_source(say))
-        config = configure(config, {"experiment.corpus": source} | values)
+        source = absolute_source(corpus or config.experiment.source or _default_source(say))
+        config = configure(config, {"experiment.corpora": split_source(source)} | values)
     if results and config.experiment.protocol == "all":
         raise UsageError("protocol all has no test clips, so there are no results to copy: leave --results out")
 
     commandline.import_tensorflow()
     from emokeras.training import run
 
-    loaded = load_corpus(source, config.decode_rate_hz)
+    loaded = map_emotions(load_corpus(source, config.decode_rate_hz), config.experiment.emotion_map)
     say(f"corpus {loaded.name}: {len(loaded.clips)} clips, {len(loaded.speakers)} speakers")
     for note in loaded.notes:
         say(f"  {note}")
@@ -95,7 +95,7 @@ def _configuration(recipe: str | None, config_file: Path | None, values: dict):
     from emokeras.recipes import DEFAULT_RECIPE, find_recipe
     from emokeras.training.resolve import config_of_start
 
-    for key, mend in (("corpus", "give --corpus instead"), ("emotions", "leave it out, they are the corpus's")):
+    for key, mend in (("corpora", "give --corpus instead"), ("emotions", "leave it out, they are the corpus's")):
         if f"experiment.{key}" in values:
             raise UsageError(f"--set experiment.{key}: {mend}")
     if recipe and config_file:
@@ -134,7 +134,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = commandline.make_parser("emokeras.train", __doc__)
     parser.add_argument("recipe", nargs="?", help="a name that --list shows (default: mel-cnn3)")
-    parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv")
+    parser.add_argument("--corpus", metavar="C[,C...]", help="ravdess, emodb, demo, a folder, zip or manifest.csv")
+    parser.add_argument("--map", metavar="calm=neutral", help="count the clips of one emotion as another")
     parser.add_argument("--protocol", choices=get_args(ProtocolName), help="how clips are split (default: speaker)")
     parser.add_argument("--fold", type=int, metavar="K", help="which fold of the protocol, from 0")
     parser.add_argument("--seed", type=int, metavar="S", help="draws weights and augmentation (default: 0)")
@@ -164,6 +165,7 @@ def main(argv: list[str] | None = None) -> int:
 
 FLAGS = {
     "protocol": "experiment.protocol",
+    "map": "experiment.emotion_map",
     "fold": "experiment.fold",
     "seed": "experiment.seed",
     "split_seed": "experiment.split_seed",

@@ -9,7 +9,7 @@ from typing import Any
 
 from emokeras import commandline
 from emokeras.config import MAX_SEED, Config, settings
-from emokeras.data.corpora import absolute_source, default_source
+from emokeras.data.corpora import absolute_source, default_source, split_source
 from emokeras.errors import RunError, UsageError
 from emokeras.files import write_text
 from emokeras.runs import run_folder_name
@@ -51,15 +51,15 @@ def plan_search(arguments: argparse.Namespace) -> Plan:
     """Return the search that the arguments of the command describe. Raises UsageError for a recipe or a setting that
     cannot be searched."""
     flags = {
-        "experiment.corpus": absolute_source(arguments.corpus or default_source()),
+        "experiment.corpora": split_source(absolute_source(arguments.corpus or default_source())),
         "experiment.protocol": arguments.protocol,
         "experiment.fold": arguments.fold,
         "experiment.seed": arguments.seed,
         "training.epochs": arguments.epochs,
     }
     fixed = commandline.parse_settings(arguments.set)
-    if "experiment.corpus" in fixed:
-        raise UsageError("--set experiment.corpus: give --corpus instead")
+    if "experiment.corpora" in fixed:
+        raise UsageError("--set experiment.corpora: give --corpus instead")
     values = fixed | {path: value for path, value in flags.items() if value is not None}
     config = with_absolute_paths(recipe_config(arguments.recipe, values))
     if config.experiment.seed > MAX_SEED - arguments.executions:
@@ -92,7 +92,7 @@ def describe(plan: Plan, split_digest: str) -> dict[str, Any]:
     """Return all that distinguishes a search from others, as search.json holds it. Of the corpus it is the digest of
     the split: on another machine the same clips may have another path."""
     description = {
-        **{path: value for path, value in settings(plan.config).items() if path != "experiment.corpus"},
+        **{path: value for path, value in settings(plan.config).items() if path != "experiment.corpora"},
         "--tuner": plan.algorithm,
         "--objective": plan.objective,
         "--executions": plan.executions,

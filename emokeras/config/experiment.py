@@ -37,14 +37,23 @@ SPEECH_RATE_HZ = 16000  # the sample rate of the pretrained speech encoders
 
 @dataclass(frozen=True, config=STRICT)
 class ExperimentConfig:
-    """The corpus, its split, the random seeds, and the emotions, which are filled in from the corpus."""
+    """The corpora, their split, the random seeds, and the emotions, which are filled in from the corpora.
 
-    corpus: str = ""
+    `emotion_map`: pairs "calm=neutral"; clips of the first emotion count as the second.
+    """
+
+    corpora: tuple[str, ...] = ()
+    emotion_map: tuple[str, ...] = ()
     protocol: ProtocolName = "speaker"
     fold: Number = 0
     seed: Seed = 0
     split_seed: Seed = 0
     emotions: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """The corpora as `load_corpus` takes them; "" where the corpus was made in Python."""
+        return ",".join(self.corpora)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -60,15 +60,14 @@ def mixup_share(draws: dict[str, tf.Tensor], seed: tf.Tensor, config: AugmentCon
     return tf.where(draws["mixup"] < config.mixup_probability, own / (own + other), 1.0)
 
 
-def mix(inputs: dict[str, tf.Tensor], labels: tf.Tensor, shares: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Return inputs and labels of a batch, each clip mixed with the one before it (mixup, Zhang et al., ICLR 2018).
+def mix(inputs: dict[str, tf.Tensor], shares: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Return the inputs of a batch, each clip mixed with the one before it (mixup, Zhang et al., ICLR 2018).
 
     Where only one of the two clips has a valid frame, that frame is not mixed. Inputs without a mask are not mixed.
 
     Parameters
     ----------
     inputs: features float32 [batch, windows, frames, features] with their masks.
-    labels: float32 [batch, emotions].
     shares: float32 [batch], the weight λ of each clip itself.
     """
     mixed = dict(inputs)
@@ -80,5 +79,23 @@ def mix(inputs: dict[str, tf.Tensor], labels: tf.Tensor, shares: tf.Tensor) -> t
         mixed_mask = tf.cast(own + other > 0, tf.float32)
         values = own_share * inputs[name] + (1.0 - own_share) * tf.roll(inputs[name], 1, 0)
         mixed |= {name: values * mixed_mask[..., tf.newaxis], f"{name}_mask": mixed_mask}
+    return mixed
+
+
+def mix_values(values: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
+    """Return labels [batch, emotions], or weights [batch, 1], mixed as `mix` mixes inputs."""
+    return shares[:, tf.newaxis] * values + (1.0 - shares)[:, tf.newaxis] * tf.roll(values, 1, 0)
+
+
+def mixed_targets(labels: tf.Tensor, masks: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
+    """Return the targets of a masked loss (`training.optimizer.MaskedCrossEntropy`) for a batch that `mix` mixes,
+    float32 [batch, 4 emotions]: of each clip its labels times its share, and its mask; then those of the one before it.
+
+    Parameters
+    ----------
+    labels: float32 [batch, emotions].
+    masks: float32 [batch, emotions], 1 at the emotions that the clip's corpus has.
+    """
     own, other = shares[:, tf.newaxis], (1.0 - shares)[:, tf.newaxis]
-    return mixed, own * labels + other * tf.roll(labels, 1, 0)
+    before = tf.roll(labels, 1, 0), tf.roll(masks, 1, 0)
+    return tf.concat([own * labels, masks, other * before[0], before[1]], axis=1)

@@ -19,7 +19,7 @@ import tensorflow as tf
 from emokeras.config import Config
 from emokeras.data import augment, features
 from emokeras.data.activity import without_offset
-from emokeras.data.augment_features import crop, mix, mixup_share, shift_bands
+from emokeras.data.augment_features import crop, mix, mix_values, mixed_targets, mixup_share, shift_bands
 from emokeras.data.frames import speech_samples, window_start
 from emokeras.data.spectrogram import NUM_WARPS
 
@@ -59,6 +59,7 @@ def training_dataset(
     tokens: np.ndarray | None = None,
     variants: list[list[np.ndarray]] | None = None,
     speech: list[list[np.ndarray]] | None = None,
+    masks: np.ndarray | None = None,
     neutral: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Return the training batches of all epochs from `first_epoch` on.
@@ -67,22 +68,25 @@ def training_dataset(
     ----------
     waveforms: float32 [samples] each, at `audio.sample_rate_hz`; empty where the network takes none.
     labels: float32 [clips, emotions], one-hot or soft.
-    weights: float [emotions], the weight of each emotion's clips in the loss.
+    weights: float [clips], the weight of each clip in the loss.
     tokens: int [clips, words], where the network takes transcripts.
     variants: for each clip the same number of waveforms. Each epoch takes the clip or one of its variants.
     speech: where the network has a speech encoder, its frames of each clip and then of each of its variants, float16
         [frames, units] each.
+    masks: float32 [clips, emotions], 1 at the emotions that the clip's corpus has, where corpora differ in them.
     neutral: int [neutral clips], the indices of the clips that babble is made of; needed for babble only.
 
     Yields
     ------
     ({"spectrogram": float32 [batch, frames, features], "spectrogram_mask": float32 [batch, frames], ...},
-    {"emotion": labels after mixup, float32 [batch, emotions]}, {"emotion": weights, float32 [batch]})
+    {"emotion": labels after mixup, float32 [batch, emotions], or with masks `augment_features.mixed_targets`},
+    {"emotion": weights, float32 [batch]})
     """
     tokens = None if tokens is None else tf.constant(tokens)
     labels = tf.constant(labels, tf.float32)
     num_clips = len(labels)
-    weights = tf.constant(weights, tf.float32)[:, tf.newaxis]
+    weights = tf.constant(weights, tf.float32)
+    masks = None if masks is None else tf.constant(masks, tf.float32)
     seed, rate = config.experiment.seed, config.audio.sample_rate_hz
     neutral = None if neutral is None else tf.constant(neutral, tf.int64)
     batch_size = min(config.training.batch_size, num_clips)
@@ -134,19 +138,25 @@ def training_dataset(
             inputs |= speech_of(clip, version, draws)
         if tokens is not None:
             inputs["tokens"] = tokens[clip][tf.newaxis]
-        return {"inputs": inputs, "labels": labels[clip], "draws": draws}
+        example = {"inputs": inputs, "labels": labels[clip], "weights": weights[clip], "draws": draws}
+        return example | ({} if masks is None else {"masks": masks[clip]})
 
     def assemble(example):
-        inputs, labels, draws = example["inputs"], example["labels"], example["draws"]
+        inputs, draws, shares = example["inputs"], example["draws"], example["draws"]["share"]
         if config.augment.band_shift_bands and "spectrogram" in inputs:
             spectrogram = shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
             inputs = inputs | {"spectrogram": spectrogram}
         if config.augment.crop_share:
             inputs = crop(inputs, draws, config.augment.crop_share)
         if config.augment.mixup_alpha:
-            inputs, labels = mix(inputs, labels, draws["share"])
+            inputs = mix(inputs, shares)
         inputs = {name: tf.squeeze(value, 1) for name, value in inputs.items()}
-        return inputs, {"emotion": labels}, {"emotion": tf.squeeze(labels @ weights, 1)}
+        if masks is None:
+            targets = mix_values(example["labels"], shares)
+        else:
+            targets = mixed_targets(example["labels"], example["masks"], shares)
+        mixed_weights = mix_values(example["weights"][:, tf.newaxis], shares)
+        return inputs, {"emotion": targets}, {"emotion": tf.squeeze(mixed_weights, 1)}
 
     dataset = tf.data.Dataset.range(first_epoch, config.training.epochs).flat_map(order)
     dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE)

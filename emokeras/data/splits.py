@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.model_selection import KFold, train_test_split
@@ -15,6 +15,7 @@ from emokeras.data.corpora import Corpus
 from emokeras.errors import CorpusError, UsageError
 
 SUBSETS = ("train", "validation", "test")
+UNUSED = "unused"  # the subset of clips that a run neither trains on nor tests
 TEST_FRACTION = 0.2
 VALIDATION_FRACTION = 0.1  # of the training side, in the random protocols
 TIMNET_SEED = 46
@@ -22,10 +23,11 @@ TIMNET_SEED = 46
 
 @dataclass(frozen=True)
 class Split:
-    """The subset of each clip of a corpus, str [clips], and the `split_digest`."""
+    """The subset of each clip of a corpus, str [clips], the `split_digest`, and the number of folds."""
 
     subsets: np.ndarray
     digest: str
+    num_folds: int
 
     def indices(self, subset: str) -> np.ndarray:
         """Return the indices of a subset's clips."""
@@ -34,11 +36,16 @@ class Split:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol. With `whole_speakers` no test speaker is in training or validation."""
+    """A protocol. `num_folds` is 0 where it depends on the corpus. With `whole_speakers` no test speaker is in training
+    or validation."""
 
     num_folds: int
     whole_speakers: bool
     description: str
+
+    @property
+    def has_folds(self) -> bool:
+        return self.num_folds != 1
 
 
 PROTOCOLS = {
@@ -49,6 +56,9 @@ PROTOCOLS = {
     "luna": Protocol(5, True, "RAVDESS, five speaker-independent folds (Luna-Jiménez et al.)"),
     "emobox": Protocol(6, True, "RAVDESS, six speaker-independent folds (EmoBox)"),
     "speaker": Protocol(1, True, "any corpus: whole speakers, 60 % train, 20 % validation, 20 % test"),
+    "speaker-kfold": Protocol(5, True, "any corpus: five folds of whole speakers; the next fold is validation"),
+    "loso": Protocol(0, True, "any corpus: a fold for each speaker; the next speaker is validation"),
+    "left-out": Protocol(0, True, "several corpora: a fold for each, tested on a recognizer of the others"),
     "all": Protocol(1, False, "all clips are for training, without evaluation: for a model to deploy"),
 }
 
@@ -75,7 +85,7 @@ def draw_split(corpus: Corpus, experiment: ExperimentConfig) -> Split:
     UsageError: the protocol has no such fold.
     CorpusError: the protocol cannot split this corpus.
     """
-    check_fold(experiment.protocol, experiment.fold)
+    check_fold(experiment.protocol, experiment.fold, corpus)
     match experiment.protocol:
         case "random":
             subsets = _random(corpus, experiment)
@@ -87,9 +97,14 @@ def draw_split(corpus: Corpus, experiment: ExperimentConfig) -> Split:
             subsets = _fixed_actors(corpus, experiment, EMOBOX_TEST_ACTORS, EMOBOX_VALIDATION_ACTORS)
         case "speaker":
             subsets = _speaker(corpus, experiment)
+        case "speaker-kfold" | "loso":
+            subsets = _speaker_folds(corpus, experiment)
+        case "left-out":
+            subsets = _left_out(corpus, experiment)
         case "all":
             subsets = np.full(len(corpus.clips), "train")
-    return Split(subsets, split_digest(corpus.clips, subsets))
+    count = num_folds(experiment.protocol, corpus)
+    return Split(subsets, split_digest(corpus.clips, subsets), count)
 
 
 def split_digest(clips: Sequence, subsets: Sequence[str]) -> str:
@@ -101,14 +116,26 @@ def split_digest(clips: Sequence, subsets: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def check_fold(protocol: str, fold: int) -> None:
-    """Raise UsageError when there is no such protocol or it has no such fold."""
+def num_folds(protocol: str, corpus: Corpus) -> int:
+    """Return the number of folds of a protocol on a corpus."""
+    match protocol:
+        case "loso":
+            return len(corpus.speakers)
+        case "left-out":
+            return len(corpus.parts)
+        case _:
+            return PROTOCOLS[protocol].num_folds
+
+
+def check_fold(protocol: str, fold: int, corpus: Corpus | None = None) -> None:
+    """Raise UsageError when there is no such protocol or it has no such fold. Where their number depends on the corpus
+    and none is given, every fold passes."""
     if protocol not in PROTOCOLS:
         near = difflib.get_close_matches(protocol, PROTOCOLS, 1, 0.0)[0]
         raise UsageError(f"there is no protocol '{protocol}'; did you mean '{near}'? There are {', '.join(PROTOCOLS)}")
-    num_folds = PROTOCOLS[protocol].num_folds
-    if not 0 <= fold < num_folds:
-        folds = f"its folds are 0 to {num_folds - 1}" if num_folds > 1 else "it has fold 0 only"
+    count = num_folds(protocol, corpus) if corpus else PROTOCOLS[protocol].num_folds or fold + 1
+    if not 0 <= fold < count:
+        folds = f"its folds are 0 to {count - 1}" if count > 1 else "it has fold 0 only"
         raise UsageError(f"protocol '{protocol}' has no fold {fold}: {folds}")
 
 
@@ -144,11 +171,11 @@ def _random(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
 
 def _random_10fold(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
     """TIM-Net shuffles with scikit-learn's KFold and seed 46; its own order of the clips is not published."""
-    num_clips, num_folds = len(corpus.clips), PROTOCOLS["random-10fold"].num_folds
-    if num_clips < num_folds:
+    num_clips, count = len(corpus.clips), PROTOCOLS["random-10fold"].num_folds
+    if num_clips < count:
         raise CorpusError(f"corpus '{corpus.name}' has {num_clips} clips, too few for ten folds: add clips")
     folds = np.empty(num_clips, int)
-    shuffled = KFold(num_folds, shuffle=True, random_state=TIMNET_SEED + experiment.split_seed)
+    shuffled = KFold(count, shuffle=True, random_state=TIMNET_SEED + experiment.split_seed)
     for index, (_, test) in enumerate(shuffled.split(folds)):
         folds[test] = index
     folds = _keep_together(corpus, folds, np.ones(num_clips, bool), experiment.split_seed)
@@ -243,19 +270,71 @@ def _fixed_actors(corpus: Corpus, experiment: ExperimentConfig, tests: Sequence,
 
 def _speaker(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
     speakers = _speakers(corpus, "speaker")
-    blocks = _inseparable_speakers(corpus)
-    if len(blocks) < 3:
-        shared = " without a shared recording" if len(blocks) < len(set(speakers)) else ""
-        raise CorpusError(
-            f"corpus '{corpus.name}' has {len(blocks)} speaker{'s' * (len(blocks) != 1)}{shared}, too few for protocol "
-            "'speaker', which needs 3: add speakers, or use protocol 'random'"
-        )
-    queue = _balanced_order(blocks, {clip.speaker: clip.sex for clip in corpus.clips}, experiment.split_seed)
+    queue = _blocks_in_order(corpus, experiment, 3)
     wanted = max(1, round(TEST_FRACTION * len(set(speakers))))
     subsets = np.full(len(speakers), "train", dtype="<U10")
     for subset in ("test", "validation"):
         subsets[np.isin(speakers, _take(queue, wanted))] = subset
     return subsets
+
+
+def _speaker_folds(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
+    """Every speaker is tested once. Speakers who share a recording are in one fold."""
+    speakers = _speakers(corpus, experiment.protocol)
+    count = num_folds(experiment.protocol, corpus)
+    needed = count if experiment.protocol == "speaker-kfold" else 3
+    blocks = _blocks_in_order(corpus, experiment, needed)
+    if experiment.protocol == "loso":
+        blocks.sort()
+        if len(blocks) < count:
+            raise CorpusError(
+                f"corpus '{corpus.name}' has speakers who share recordings, such as {', '.join(max(blocks, key=len))}, "
+                "whom protocol 'loso' cannot part: use protocol 'speaker-kfold'"
+            )
+    folds = [[speaker for block in blocks[number::count] for speaker in block] for number in range(count)]
+    subsets = np.full(len(speakers), "train", dtype="<U10")
+    subsets[np.isin(speakers, folds[(experiment.fold + 1) % count])] = "validation"
+    subsets[np.isin(speakers, folds[experiment.fold])] = "test"
+    return subsets
+
+
+def _left_out(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
+    """One corpus is tested, but for the speakers that recipes are chosen on; a fifth of the others' speakers are
+    validation. A clip whose recording or emotion is on the other side too is neither trained on nor tested."""
+    names = sorted(corpus.parts)
+    if len(names) < 2:
+        raise CorpusError(
+            f"protocol 'left-out' needs two corpora or more, and '{corpus.name}' is one: give several, --corpus A,B"
+        )
+    tested = names[experiment.fold]
+    is_tested = np.array([clip.corpus == tested for clip in corpus.clips])
+    others = replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.corpus != tested))
+    subsets = np.full(len(corpus.clips), UNUSED, dtype="<U10")
+    queue = _blocks_in_order(others, experiment, 2)
+    validation = _take(queue, max(1, round(TEST_FRACTION * len(others.speakers))))
+    speakers = _speakers(corpus, "left-out")
+    subsets[~is_tested] = "train"
+    subsets[~is_tested & np.isin(speakers, validation)] = "validation"
+    development = [f"{tested}/{speaker}" for speaker in DEVELOPMENT_SPEAKERS.get(tested.lower(), ())]
+    known = {clip.emotion for clip in others.clips}
+    subsets[is_tested & ~np.isin(speakers, development) & np.isin(_emotions(corpus), list(known))] = "test"
+    for group in _same_content(corpus):
+        if len(set(is_tested[group])) > 1:
+            subsets[group] = UNUSED
+    return subsets
+
+
+def _blocks_in_order(corpus: Corpus, experiment: ExperimentConfig, needed: int) -> list[tuple[str, ...]]:
+    """Return blocks of speakers as `_balanced_order` does. Raises CorpusError where there are fewer than needed."""
+    speakers = _speakers(corpus, experiment.protocol)
+    blocks = _inseparable_speakers(corpus)
+    if len(blocks) < needed:
+        shared = " without a shared recording" if len(blocks) < len(set(speakers)) else ""
+        raise CorpusError(
+            f"corpus '{corpus.name}' has {len(blocks)} speaker{'s' * (len(blocks) != 1)}{shared}, too few for protocol "
+            f"'{experiment.protocol}', which needs {needed}: add speakers, or use protocol 'random'"
+        )
+    return _balanced_order(blocks, {clip.speaker: clip.sex for clip in corpus.clips}, experiment.split_seed)
 
 
 def _take(queue: list[tuple[str, ...]], wanted: int) -> list[str]:

@@ -159,7 +159,7 @@ def _title(metrics: Mapping[str, Any]) -> str:
     parts = [" on ".join(metrics[key] for key in ("recipe", "corpus") if key in metrics)]
     parts += [f"protocol {metrics['protocol']}"] if "protocol" in metrics else []
     if "seed" in metrics:
-        has_folds = PROTOCOLS[metrics["protocol"]].num_folds > 1
+        has_folds = PROTOCOLS[metrics["protocol"]].has_folds
         parts.append(f"fold {metrics['fold']}" if has_folds else f"split {metrics['split_seed']}")
         parts.append(f"seed {metrics['seed']}")
     return ", ".join(part for part in parts if part)

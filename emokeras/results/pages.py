@@ -148,7 +148,7 @@ def _recipes_without_row(groups: Mapping[str, Sequence[Run]]) -> list[str]:
 
 
 def _command(protocol: str, corpora: Sequence[str]) -> str:
-    has_folds = PROTOCOLS[protocol].num_folds > 1
+    has_folds = PROTOCOLS[protocol].has_folds
     corpus = corpora[0] if len(corpora) == 1 else "CORPUS"
     command = f"python -m emokeras.train RECIPE --corpus {corpus} --protocol {protocol} "
     command += f"{'--fold K' if has_folds else '--split-seed P'} --seed S --results results"

@@ -52,6 +52,11 @@ class Run:
         return PROTOCOLS[self.metrics["protocol"]]
 
     @property
+    def num_folds(self) -> int:
+        """The folds that its protocol has on its corpus."""
+        return self.metrics.get("num_folds") or self.protocol.num_folds  # Earlier rows do not say.
+
+    @property
     def groups(self) -> list[str]:
         """The independent unit of each clip, [clips]: its speaker where whole speakers are tested, else the clip."""
         return self.speakers if self.protocol.whole_speakers else self.clips

@@ -31,7 +31,7 @@ def selection_lines(corpus: str, protocol: str, groups: Mapping[str, Sequence[Ru
     """Return the lines for one corpus and protocol: whose clips chose the recipes, and the readings of each test
     subset."""
     runs = [run for group in groups.values() for run in group]
-    name, key = ("fold", "fold") if runs[0].protocol.num_folds > 1 else ("split", "split_seed")
+    name, key = ("fold", "fold") if runs[0].protocol.has_folds else ("split", "split_seed")
     here = Counter(run.metrics[key] for run in runs)
     earlier = EARLIER_READINGS.get((corpus, protocol), {})
     counts = ", ".join(f"{name} {number} {here[number]} + {earlier.get(number, 0)}" for number in sorted(here))

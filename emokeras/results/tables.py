@@ -23,7 +23,7 @@ def complete_runs(group: Sequence[Run]) -> list[Run]:
     folds = defaultdict(set)
     for run in group:
         folds[_seeds(run)].add(run.metrics["fold"])
-    return [run for run in group if len(folds[_seeds(run)]) == run.protocol.num_folds]
+    return [run for run in group if len(folds[_seeds(run)]) == run.num_folds]
 
 
 def recipe_rows(groups: Mapping[str, Sequence[Run]]) -> list[dict[str, str]]:
@@ -106,7 +106,7 @@ def settings_note(recipe: str, group: Sequence[Run]) -> str:
 
 def folds_text(group: Sequence[Run]) -> str:
     """Return "5 folds", or "2 of 5 folds"."""
-    num_folds, folds = group[0].protocol.num_folds, {run.metrics["fold"] for run in group}
+    num_folds, folds = group[0].num_folds, {run.metrics["fold"] for run in group}
     return f"{num_folds} folds" if len(folds) == num_folds else f"{len(folds)} of {num_folds} folds"
 
 
@@ -114,7 +114,7 @@ def _runs_text(group: Sequence[Run]) -> str:
     """Return the number of folds, splits and seeds."""
     seeds = {_seeds(run) for run in group}
     seeds_text = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
-    if group[0].protocol.num_folds == 1:
+    if not group[0].protocol.has_folds:
         splits = len({run.metrics["split_seed"] for run in group})
         if splits == 1:
             return seeds_text

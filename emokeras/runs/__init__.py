@@ -17,6 +17,7 @@ from emokeras.runs.folder import (
     PREDICTION_FILES,
     REFIT,
     check_run,
+    corpus_name_of,
     create_run,
     default_run_dir,
     file_name_of,

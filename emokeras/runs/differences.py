@@ -33,7 +33,8 @@ def differing_settings(settings: Mapping[str, Any], config: AnyConfig) -> dict[s
             for key in SIZES_OF_WEIGHTS.get(encoder.kind, ()):
                 other.pop(f"{prefix}encoders.{name}.{key}", None)
         if network.has_speech_encoder:
-            other.pop(f"{prefix}speech.units", None)
+            for key in ("family", "units", "sha256"):
+                other.pop(f"{prefix}speech.{key}", None)
     removed = {key: (value, None) for key, value in removed_settings(settings).items()}
     return dict(sorted((differences(whole_settings(settings), other) | removed).items()))
 

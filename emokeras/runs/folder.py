@@ -71,7 +71,7 @@ def create_run(folder: Path, resume: bool = False) -> Path:
 
 def run_name(protocol: str, fold: int, seed: int, split_seed: int) -> str:
     """Return the name of a run within its recipe: fold-K-seed-S, or split-P-seed-S where there are no folds."""
-    has_folds = protocol in PROTOCOLS and PROTOCOLS[protocol].num_folds > 1
+    has_folds = protocol in PROTOCOLS and PROTOCOLS[protocol].has_folds
     return f"fold-{fold}-seed-{seed}" if has_folds else f"split-{split_seed}-seed-{seed}"
 
 
@@ -81,7 +81,7 @@ def run_folder_name(experiment: ExperimentConfig, corpus_name: str = "") -> str:
     `corpus_name` is the loaded corpus's name; without it the configuration's is used, which may be a path.
     """
     name = run_name(experiment.protocol, experiment.fold, experiment.seed, experiment.split_seed)
-    return f"{file_name_of(corpus_name or experiment.corpus)}-{experiment.protocol}-{name}"
+    return f"{file_name_of(corpus_name or corpus_name_of(experiment))}-{experiment.protocol}-{name}"
 
 
 def default_run_dir(config: AnyConfig, corpus_name: str = "", root: Path = Path("runs")) -> Path:
@@ -97,7 +97,13 @@ def default_run_dir(config: AnyConfig, corpus_name: str = "", root: Path = Path(
 def file_name_of(corpus: str) -> str:
     """Return the name of a corpus in a path: its name, or the last part of a path without its suffix."""
     name = Path(corpus).name.removesuffix(".zip").removesuffix(".csv")
-    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "corpus"
+    return re.sub(r"[^\w.+=]+", "-", name).strip("-.") or "corpus"
+
+
+def corpus_name_of(experiment: ExperimentConfig) -> str:
+    """Return the name of an experiment's corpora, joined by "+", with its map of emotions."""
+    names = "+".join(map(file_name_of, experiment.corpora)) or "corpus"
+    return ",".join([names, *experiment.emotion_map])
 
 
 def newest_version(path: Path) -> Path | None:

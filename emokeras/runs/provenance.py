@@ -62,7 +62,8 @@ def shareable_config(run_folder: Path) -> AnyConfig:
         config = replace(config, members=members)
     else:
         config = _without_paths(config)
-    return with_experiment(config, corpus=read_metrics(run_folder)["corpus"])
+    names, *_ = read_metrics(run_folder)["corpus"].split(",")  # Its map of emotions follows.
+    return with_experiment(config, corpora=names.split("+"))
 
 
 def shareable_json(run_folder: Path) -> str:

@@ -70,6 +70,7 @@ def fuse_runs(
     training = {
         "num_train": first["num_train"],
         "split_sha256": first["split_sha256"],
+        **{key: first[key] for key in ("num_folds",) if key in first},  # Earlier rows have none.
         "best_epoch": None,  # Each member has its own.
         **{key: _sum([one.get(key) for one in metrics.values()]) for key in summed},
         "ensemble": {

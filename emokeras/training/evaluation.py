@@ -8,7 +8,7 @@ import numpy as np
 
 from emokeras.data.audio import in_parallel, load_waveforms
 from emokeras.data.conditions import MIN_TALKERS, apply_condition, make_voices
-from emokeras.data.corpora import COMMON_EMOTIONS, Clip, Corpus, load_corpus
+from emokeras.data.corpora import COMMON_EMOTIONS, Clip, Corpus, for_each_corpus, load_corpus
 from emokeras.data.splits import DEVELOPMENT_SPEAKERS, PROTOCOLS
 from emokeras.data.transcripts import read_transcripts, transcript_kind
 from emokeras.errors import CorpusError, RunError
@@ -44,7 +44,9 @@ class ScoredClips:
         # Waveforms and transcripts are cached for a whole corpus, as in training.
         self.waveforms = self.transcripts = self.clean_answers = None
         if recognizer.config.takes_audio:
-            waveform_of = dict(zip(corpus.clips, load_waveforms(corpus.clips, recognizer.sample_rate_hz), strict=True))
+            rate = recognizer.sample_rate_hz
+            waveforms = for_each_corpus(corpus.clips, lambda clips: load_waveforms(clips, rate))
+            waveform_of = dict(zip(corpus.clips, waveforms, strict=True))
             self.waveforms = [waveform_of[clip] for clip in self.clips]
         if recognizer.config.takes_transcripts:
             say(f"transcripts: {transcript_kind(corpus.clips)}")
@@ -157,7 +159,7 @@ def find_voices(recognizer: Recognizer, corpora: Sequence[Corpus], say: Callable
     used = recognizer.clips_used
     neutral = {row["content"] for row in used if row["subset"] == "train" and row["emotion"] == "neutral"}
     neutral -= {row["content"] for row in used if row["subset"] != "train"}
-    own, rate_hz = recognizer.config.experiment.corpus, recognizer.sample_rate_hz
+    own, rate_hz = recognizer.config.experiment.source, recognizer.sample_rate_hz
     try:
         searched = [*corpora, load_corpus(own, recognizer.config.decode_rate_hz)]
     except CorpusError:  # It is not on this machine.

@@ -13,7 +13,7 @@ from emokeras.config import MAX_SEED, Config, TrainingConfig, with_experiment
 from emokeras.data import pipeline
 from emokeras.reporting import plots
 from emokeras.training import callbacks, checkpoints
-from emokeras.training.optimizer import class_weights, compile_model
+from emokeras.training.optimizer import clip_weights, compile_model
 from emokeras.training.pictures import draw_examples
 from emokeras.training.subsets import Subset, with_validation
 from emokeras.training.tensorboard import TensorBoardPage
@@ -71,7 +71,7 @@ def fit(setup: Setup, say: Callable, stop_epoch: int | None = None) -> int:
     num_emotions = len(config.experiment.emotions)
     labels = np.eye(num_emotions, dtype=np.float32)[train.labels]
     neutral = np.flatnonzero([clip.emotion == "neutral" for clip in train.clips])  # of which babble is made
-    weights = class_weights(train.labels, num_emotions, config.training)
+    weights = clip_weights(train.labels, [clip.corpus for clip in train.clips], config.training)
     steps = pipeline.steps_per_epoch(len(train.clips), config)
     validation = callbacks.Validation(
         setup.validation_inputs, setup.subsets["validation"].labels, folder, config.training, done, setup.board
@@ -83,7 +83,7 @@ def fit(setup: Setup, say: Callable, stop_epoch: int | None = None) -> int:
             continue
         for layer in setup.pretrained:
             layer.trainable = not frozen
-        compile_model(model, training, steps)
+        compile_model(model, training, steps, train.masks is not None)
         if first < done:
             checkpoints.load_variables(state, checkpoints.all_variables(model))
             checkpoints.settle_normalization(model)
@@ -100,6 +100,7 @@ def fit(setup: Setup, say: Callable, stop_epoch: int | None = None) -> int:
             train.tokens,
             train.variants,
             train.speech,
+            train.masks,
             neutral,
         )
         if setup.board and not done and first == 0:

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from emokeras import recipes, runs
 from emokeras.config import MAX_SEED, AnyConfig, EnsembleConfig, override, read_config_to_train
-from emokeras.data.corpora import absolute_source, load_corpus
-from emokeras.data.splits import PROTOCOLS, check_fold, draw_split
+from emokeras.data.corpora import absolute_source, load_corpus, map_emotions
+from emokeras.data.splits import PROTOCOLS, check_fold, draw_split, num_folds
 from emokeras.errors import RunError, UsageError
 from emokeras.processes import how_ended, python, run_to_end
 from emokeras.runs.differences import differing_settings
@@ -83,17 +83,17 @@ def plan_jobs(
     }
     if not configs:
         raise UsageError("no recipe is given: name one or more; `python -m emokeras.train --list` shows them")
-    folds = range(PROTOCOLS[protocol].num_folds) if folds is None else dict.fromkeys(folds)
-    for fold in folds:
-        check_fold(protocol, fold)
     for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
             raise UsageError(f"seed {seed} is out of range: take one from 0 to {MAX_SEED}")
+    corpus = absolute_source(corpus)
+    first = next(iter(configs.values()))
+    loaded = map_emotions(load_corpus(corpus, first.decode_rate_hz), first.experiment.emotion_map)
+    folds = range(num_folds(protocol, loaded)) if folds is None else dict.fromkeys(folds)
     if not folds or not seeds:
         raise UsageError(f"no {'seed' if folds else 'fold'} is given: name one or more")
-
-    corpus = absolute_source(corpus)
-    loaded = load_corpus(corpus, next(iter(configs.values())).decode_rate_hz)
+    for fold in folds:
+        check_fold(protocol, fold, loaded)
     digests: dict[tuple[int, int], str] = {}
 
     def digest_of(config: AnyConfig) -> str:
@@ -236,7 +236,7 @@ def _plan_line(jobs: Sequence[Job], states: Sequence[State]) -> str:
 
     experiments = [job.config.experiment for job in jobs]
     factors = [count(len({job.config.recipe for job in jobs}), "recipe")]
-    if PROTOCOLS[experiments[0].protocol].num_folds > 1:
+    if PROTOCOLS[experiments[0].protocol].has_folds:
         factors.append(count(len({experiment.fold for experiment in experiments}), "fold"))
     factors.append(count(len({experiment.seed for experiment in experiments}), "seed"))
     corpus = jobs[0].row.parents[2].name

@@ -1,9 +1,10 @@
 """Loss, optimizer, schedule, precision, and the weight of each emotion in the loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
+from keras import ops
 
 from emokeras.config import TrainingConfig
 
@@ -25,8 +26,9 @@ def has_gpu() -> bool:
     return keras.distribution.list_devices()[0].startswith("gpu")
 
 
-def compile_model(model: keras.Model, config: TrainingConfig, steps_per_epoch: int) -> None:
-    """Give the model its loss, its optimizer and its schedule."""
+def compile_model(model: keras.Model, config: TrainingConfig, steps_per_epoch: int, is_masked: bool = False) -> None:
+    """Give the model its loss, its optimizer and its schedule. `is_masked`: the targets are those of
+    MaskedCrossEntropy."""
     rate = config.learning_rate
     if config.schedule == "cosine":
         warmup_steps = round(config.warmup_epochs * steps_per_epoch)
@@ -54,23 +56,74 @@ def compile_model(model: keras.Model, config: TrainingConfig, steps_per_epoch: i
             optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
     if optimizer.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if is_masked:
+        loss = MaskedCrossEntropy(config.label_smoothing)
+        accuracy = keras.metrics.MeanMetricWrapper(masked_accuracy, "accuracy")
+    else:
+        loss, accuracy = keras.losses.CategoricalCrossentropy(True, config.label_smoothing), "accuracy"
     model.compile(
         optimizer,
-        loss={name: keras.losses.CategoricalCrossentropy(True, config.label_smoothing) for name in model.output},
-        metrics={"emotion": ["accuracy"]},
+        loss={"emotion": loss},
+        metrics={"emotion": [accuracy]},
         # XLA makes TensorFlow slower on a CPU; without it JAX would do one small step after another.
         jit_compile="auto" if has_gpu() or keras.backend.backend() != "tensorflow" else False,
     )
     model.optimizer.build(model.trainable_variables)
 
 
-def class_weights(labels: np.ndarray, num_emotions: int, config: TrainingConfig) -> np.ndarray:
-    """Return the weight of each emotion in the loss, float64 [emotions]: inverse to its number of clips, and 1 on
-    average over the clips, whose labels are int [clips]."""
-    if not config.class_weights:
-        return np.ones(num_emotions)
-    counts = np.bincount(labels, minlength=num_emotions)
-    return len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+@keras.saving.register_keras_serializable("emokeras")
+class MaskedCrossEntropy(keras.losses.Loss):
+    """Cross-entropy over the emotions that a clip's corpus has: a corpus is no evidence against others.
+
+    The targets are `data.augment_features.mixed_targets`, float32 [batch, 4 emotions], the predictions logits [batch,
+    emotions]. Label smoothing is over the emotions of the corpus.
+    """
+
+    def __init__(self, label_smoothing=0.0, name="masked_cross_entropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing = label_smoothing
+
+    def call(self, targets, logits):
+        own, own_mask, other, other_mask = ops.split(targets, 4, axis=-1)
+        return self._of_clip(own, own_mask, logits) + self._of_clip(other, other_mask, logits)
+
+    def _of_clip(self, labels, mask, logits):
+        share = ops.sum(labels, axis=-1, keepdims=True)
+        even = mask / ops.sum(mask, axis=-1, keepdims=True)
+        labels = (1.0 - self.label_smoothing) * labels + self.label_smoothing * share * even
+        logits = ops.where(mask > 0, logits, ops.full_like(logits, -1e9))
+        logarithms = ops.where(mask > 0, ops.log_softmax(logits), ops.zeros_like(logits))
+        return -ops.sum(labels * logarithms, axis=-1)
+
+    def get_config(self):
+        return super().get_config() | {"label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable("emokeras")
+def masked_accuracy(targets, logits):
+    """Return whether the most probable emotion is that with the largest share, of the targets of MaskedCrossEntropy."""
+    own, _, other, _ = ops.split(targets, 4, axis=-1)
+    return ops.cast(ops.argmax(own + other, axis=-1) == ops.argmax(logits, axis=-1), "float32")
+
+
+def clip_weights(labels: np.ndarray, corpora: Sequence[str], config: TrainingConfig) -> np.ndarray:
+    """Return the weight of each clip in the loss, float64 [clips], 1 on average.
+
+    The corpora have the same total weight and, with `class_weights`, so have the emotions of a corpus.
+
+    Parameters
+    ----------
+    labels: int [clips].
+    corpora: the corpus of each clip.
+    """
+    weights = np.empty(len(labels))
+    for corpus in set(corpora):
+        own = np.array([other == corpus for other in corpora])
+        weights[own] = len(labels) / (len(set(corpora)) * own.sum())
+        if config.class_weights:
+            counts = np.bincount(labels[own])
+            weights[own] *= own.sum() / (np.count_nonzero(counts) * counts[labels[own]])
+    return weights
 
 
 @keras.saving.register_keras_serializable("emokeras")

@@ -37,6 +37,7 @@ def write_network_outcome(
     training = {
         "num_train": len(clips["train"]),
         "split_sha256": split.digest,
+        "num_folds": split.num_folds,
         "epochs_run": len(history),
         "best_epoch": best_epoch,
         "backend": keras.config.backend(),

@@ -22,7 +22,7 @@ from emokeras.config import (
     settings,
     with_experiment,
 )
-from emokeras.data.corpora import Corpus
+from emokeras.data.corpora import Corpus, split_source
 from emokeras.errors import UsageError
 from emokeras.recipes import RECIPES
 from emokeras.runs.differences import differing_settings
@@ -239,7 +239,8 @@ def _with_epochs_of_runs(config: Config, corpus_name: str, folder: Path) -> tupl
 def read_resolved(folder: Path, corpus: Corpus, source: str) -> Resolved:
     """Return what the run in a folder trains, as it was resolved when it began; its corpus is at `source` now. Raises
     UsageError where it needs a setting of an earlier version."""
-    config = with_experiment(read_config_to_train(Path(folder) / "config.json"), corpus=source)
+    corpora = split_source(source) if source else ()
+    config = with_experiment(read_config_to_train(Path(folder) / "config.json"), corpora=corpora)
     if isinstance(config, EnsembleConfig):
         return Resolved(config, config.members)
     members = {}
@@ -247,7 +248,7 @@ def read_resolved(folder: Path, corpus: Corpus, source: str) -> Resolved:
         if not _is_run(branch):
             begun = Path(folder) / "members" / branch
             if (begun / "config.json").is_file():
-                members[branch] = with_experiment(read_config_to_train(begun / "config.json"), corpus=source)
+                members[branch] = with_experiment(read_config_to_train(begun / "config.json"), corpora=corpora)
             else:
                 members[branch] = resolve(_member(branch, config), corpus, begun).config
     return Resolved(config, members)

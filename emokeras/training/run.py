@@ -111,7 +111,7 @@ def train_unscored(config: Config, corpus: Corpus, folder: Path, stop_epoch: int
     folder = Path(folder)
     begun = (folder / "config.json").is_file()
     runs.check_run(folder, resume=begun)
-    resolved = read_resolved(folder, corpus, config.experiment.corpus) if begun else resolve(config, corpus, folder)
+    resolved = read_resolved(folder, corpus, config.experiment.source) if begun else resolve(config, corpus, folder)
     split = draw_split(corpus, resolved.config.experiment)
     if begun:
         _check_same_split(folder, corpus, split)
@@ -311,10 +311,10 @@ def _train_members(
             config = members[name]
             if (member_folder / "config.json").is_file():  # As it was begun; the corpus may have moved.
                 config = read_config_to_train(member_folder / "config.json")
-                config = with_experiment(config, corpus=members[name].experiment.corpus)
+                config = with_experiment(config, corpora=members[name].experiment.corpora)
             _write_start(config, corpus, split, member_folder)
     at_once = members_at_once or default_members_at_once()
-    if not all(members[name].experiment.corpus for name in missing):
+    if not all(members[name].experiment.corpora for name in missing):
         at_once = 1  # A corpus that was made in Python cannot be loaded by another process.
     if min(at_once, len(missing)) > 1:
         commands = {name: python("emokeras.training.member", str(folders[name])) for name in missing}
@@ -322,7 +322,7 @@ def _train_members(
         return folders
     for name in missing:
         say(f"member {name}: training in {folders[name]}")
-        resolved = read_resolved(folders[name], corpus, members[name].experiment.corpus)
+        resolved = read_resolved(folders[name], corpus, members[name].experiment.source)
         _train(resolved, corpus, split, folders[name], lambda line: say(f"  {line}"), members_at_once)
         keras.backend.clear_session()  # One network after another would fill the memory.
     return folders

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from emokeras.config import Config, Variant
+from emokeras.config import Config
 from emokeras.data import pipeline
 from emokeras.data.audio import load_waveforms
 from emokeras.data.augment import BABBLE_CLIPS
-from emokeras.data.corpora import Clip, Corpus
+from emokeras.data.corpora import Clip, Corpus, for_each_corpus
 from emokeras.data.pipeline import ClipWindows
 from emokeras.data.speech import encode_clips
 from emokeras.data.splits import SUBSETS, Split
@@ -25,7 +25,8 @@ from emokeras.training.score import to_labels
 
 @dataclass(frozen=True)
 class Subset:
-    """Clips, their labels int [clips], and what a network takes of these: their waveforms [samples] each, for training
+    """Clips, their labels int [clips]; where corpora differ in emotions also 1 at those that each clip's corpus has,
+    float32 [clips, emotions]; and what a network takes of these: their waveforms [samples] each, for training
     also variants of each; their tokens int [clips, words]; the frames [frames, units] of a speech encoder, of each clip
     and for training of each of its variants."""
 
@@ -35,6 +36,7 @@ class Subset:
     variants: list[list[np.ndarray]] | None = None
     tokens: np.ndarray | None = None
     speech: list[list[np.ndarray]] | None = None
+    masks: np.ndarray | None = None
 
     def take(self, numbers: np.ndarray) -> "Subset":
         """Return the part of the subset at these indices."""
@@ -45,6 +47,7 @@ class Subset:
             [self.variants[number] for number in numbers] if self.variants else None,
             None if self.tokens is None else self.tokens[numbers],
             [self.speech[number] for number in numbers] if self.speech else None,
+            None if self.masks is None else self.masks[numbers],
         )
 
 
@@ -58,6 +61,7 @@ def with_validation(subsets: Mapping[str, Subset]) -> dict[str, Subset]:
         [*train.variants, *validation.variants] if train.variants else None,
         None if train.tokens is None else np.concatenate([train.tokens, validation.tokens]),
         [*train.speech, *validation.speech] if train.speech else None,
+        None if train.masks is None else np.concatenate([train.masks, validation.masks]),
     )
     return {**subsets, "train": whole, "validation": validation.take(np.array([], int))}
 
@@ -76,10 +80,9 @@ def load_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say
     say(f"{counts} clips, {len(corpus.emotions)} emotions")
 
     clips, rate, variants = list(corpus.clips), config.audio.sample_rate_hz, None
-    waveforms = load_waveforms(clips, rate) if config.audio_inputs else []
+    waveforms = for_each_corpus(clips, lambda own: load_waveforms(own, rate)) if config.audio_inputs else []
     if config.audio_inputs and config.augment.variants:
-        kinds = [make_variants(kind, clips, waveforms, config.augment, rate) for kind in config.augment.variants]
-        variants = list(zip(*kinds, strict=True))
+        variants = for_each_corpus(clips, functools.partial(_variants, config, rate))
     whole = Subset(
         clips,
         to_labels(clips, config.experiment.emotions),
@@ -87,24 +90,39 @@ def load_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say
         variants,
         _tokenize_corpus(config, corpus, chosen["train"], folder, say) if config.takes_transcripts else None,
         _encode_corpus(config, corpus) if config.has_speech_encoder else None,
+        _masks(corpus, config.experiment.emotions),
     )
     return {subset: whole.take(numbers) for subset, numbers in chosen.items()}
 
 
+def _variants(config: Config, rate: int, clips: Sequence[Clip]) -> list[tuple[np.ndarray, ...]]:
+    waveforms = load_waveforms(clips, rate)
+    kinds = [make_variants(kind, clips, waveforms, config.augment, rate) for kind in config.augment.variants]
+    return list(zip(*kinds, strict=True))
+
+
+def _masks(corpus: Corpus, emotions: Sequence[str]) -> np.ndarray | None:
+    """Return the `masks` of a corpus; None where all that were joined have the same emotions."""
+    masks = {name: np.isin(emotions, list(own)).astype(np.float32) for name, own in corpus.parts.items()}
+    return (
+        None if all(mask.all() for mask in masks.values()) else np.stack([masks[clip.corpus] for clip in corpus.clips])
+    )
+
+
 def _encode_corpus(config: Config, corpus: Corpus) -> list[list[np.ndarray]]:
     """Return the frames of the speech encoder of each clip and of each of its variants, [frames, units]."""
-    clips, rate = corpus.clips, config.audio.sample_rate_hz
-    waveforms = functools.cache(lambda: load_waveforms(clips, rate))
     load = functools.cache(lambda: load_speech_encoder(config))
-    versions = [encode_clips(clips, waveforms, config, load)]
-    for kind in config.augment.variants:
-        varied = functools.partial(_waveforms_of_kind, kind, clips, waveforms, config)
-        versions.append(encode_clips(clips, varied, config, load, variant_key(kind, config.augment)))
-    return [list(own) for own in zip(*versions, strict=True)]
+    rate, augment = config.audio.sample_rate_hz, config.augment
 
+    def encode(clips: Sequence[Clip]) -> list[list[np.ndarray]]:
+        waveforms = functools.cache(lambda: load_waveforms(clips, rate))
+        versions = [encode_clips(clips, waveforms, config, load)]
+        for kind in augment.variants:
+            varied = functools.partial(lambda kind: make_variants(kind, clips, waveforms(), augment, rate), kind)
+            versions.append(encode_clips(clips, varied, config, load, variant_key(kind, augment)))
+        return [list(own) for own in zip(*versions, strict=True)]
 
-def _waveforms_of_kind(kind: Variant, clips: Sequence[Clip], waveforms: Callable, config: Config) -> list[np.ndarray]:
-    return make_variants(kind, clips, waveforms(), config.augment, config.audio.sample_rate_hz)
+    return for_each_corpus(corpus.clips, encode)
 
 
 def check_vocabulary(config: Config, corpus: Corpus, split: Split) -> None:

@@ -15,6 +15,17 @@ from emokeras.data.corpora.clips import (
     Corpus,
     canonical_emotion,
     count_and_name,
+    for_each_corpus,
+    join_corpora,
+    map_emotions,
 )
 from emokeras.data.corpora.layouts import GRAMMARS
-from emokeras.data.corpora.load import NAMES, absolute_source, default_source, load_corpus, pointer_path, prepared_path
+from emokeras.data.corpora.load import (
+    NAMES,
+    absolute_source,
+    default_source,
+    load_corpus,
+    pointer_path,
+    prepared_path,
+    split_source,
+)

@@ -1,10 +1,12 @@
 """Clips, corpora and the names of emotions."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emokeras.data.corpora import ravdess
+from emokeras.errors import CorpusError, UsageError
 
 EMOTIONS = (*ravdess.EMOTIONS, "boredom", "contempt", "excited", "frustrated")
 COMMON_EMOTIONS = ("neutral", "happy", "sad", "angry")  # Nearly every corpus has them.
@@ -32,6 +34,7 @@ class Clip:
     """One recording. A field that is not known is empty.
 
     name: unique in the corpus.
+    corpus: the name of its corpus, in one that was joined of several.
     path: absolute; of a clip in a zip archive the archive's path, with the clip's name in `member`.
     content: SHA-256 of the decoded samples (`audio.content_hash`).
     sex: male or female. intensity: normal or strong. statement: RAVDESS's or EMO-DB's code of the sentence.
@@ -47,6 +50,7 @@ class Clip:
     intensity: str = ""
     statement: str = ""
     transcript: str = ""
+    corpus: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,68 @@ class Corpus:
     def speakers(self) -> tuple[str, ...]:
         """The known speakers, sorted."""
         return tuple(sorted({clip.speaker for clip in self.clips} - {""}))
+
+    @property
+    def parts(self) -> dict[str, frozenset[str]]:
+        """The emotions of each corpus that was joined, by its name; of one that was not, {"": its emotions}."""
+        emotions = defaultdict(set)
+        for clip in self.clips:
+            emotions[clip.corpus].add(clip.emotion)
+        return {name: frozenset(own) for name, own in emotions.items()}
+
+
+def join_corpora(corpora: Sequence[Corpus]) -> Corpus:
+    """Return several corpora as one, whose names are joined by "+". Emotions are joined by name; clips and speakers get
+    the name of their corpus before their own. Raises CorpusError where two have one name."""
+    names = [corpus.name for corpus in corpora]
+    if len(set(names)) < len(names):
+        twice = max(names, key=names.count)
+        raise CorpusError(f"two corpora are called {twice}: rename the folder of one")
+    clips = [
+        replace(
+            clip,
+            name=f"{corpus.name}/{clip.name}",
+            speaker=f"{corpus.name}/{clip.speaker}" if clip.speaker else "",
+            corpus=corpus.name,
+        )
+        for corpus in corpora
+        for clip in corpus.clips
+    ]
+    notes = [f"{corpus.name}: {note}" for corpus in corpora for note in corpus.notes]
+    return Corpus(
+        "+".join(names), tuple(sorted(clips, key=lambda clip: clip.name)), present_emotions(clips), tuple(notes)
+    )
+
+
+def map_emotions(corpus: Corpus, pairs: Sequence[str]) -> Corpus:
+    """Return a corpus in which clips of one emotion count as another, by pairs "calm=neutral", which join its name.
+    Raises UsageError for a pair that names no two emotions."""
+    new_name = {}
+    for pair in pairs:
+        emotion, equals, other = (part.strip() for part in pair.partition("="))
+        if not equals or emotion not in EMOTIONS or other not in EMOTIONS:
+            raise UsageError(f"--map {pair}: give two emotions, such as calm=neutral; there are {', '.join(EMOTIONS)}")
+        new_name[emotion] = other
+    clips = tuple(replace(clip, emotion=new_name.get(clip.emotion, clip.emotion)) for clip in corpus.clips)
+    name = ",".join([corpus.name, *pairs])
+    return replace(corpus, name=name, clips=clips, emotions=present_emotions(clips)) if pairs else corpus
+
+
+def present_emotions(clips: Sequence[Clip]) -> tuple[str, ...]:
+    """Return the emotions of clips, in the order of EMOTIONS."""
+    present = {clip.emotion for clip in clips}
+    return tuple(emotion for emotion in EMOTIONS if emotion in present)
+
+
+def for_each_corpus(clips: Sequence[Clip], work: Callable[[list[Clip]], Sequence]) -> list:
+    """Return the values of `work`, one for each clip, called for the clips of each corpus: so that caches are of
+    corpora, however they are joined."""
+    values: list = [None] * len(clips)
+    for name in dict.fromkeys(clip.corpus for clip in clips):
+        numbers = [number for number, clip in enumerate(clips) if clip.corpus == name]
+        for number, value in zip(numbers, work([clips[number] for number in numbers]), strict=True):
+            values[number] = value
+    return values
 
 
 def canonical_emotion(word: str) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from emokeras.data import audio
-from emokeras.data.corpora.clips import EMOTIONS, Corpus, left_out_notes
+from emokeras.data.corpora.clips import Corpus, join_corpora, left_out_notes, present_emotions
 from emokeras.data.corpora.contents import merge_copies, read_contents
 from emokeras.data.corpora.files import ADVICE
 from emokeras.data.corpora.layouts import GRAMMARS, draft_corpus
@@ -30,7 +30,7 @@ def load_corpus(source: str | Path, sample_rate_hz: int | None = None) -> Corpus
     Parameters
     ----------
     source: "ravdess" or "emodb", as prepared on this machine; "demo"; or a folder, a zip archive or a manifest.csv, as
-        `layouts.draft_corpus` reads them.
+        `layouts.draft_corpus` reads them. Several, separated by commas, are joined (`clips.join_corpora`).
     sample_rate_hz: when clips have to be decoded for their hashes, their waveforms at this rate are cached too, for
         `audio.load_waveforms`. The hashes are cached until a file changes.
 
@@ -39,6 +39,8 @@ def load_corpus(source: str | Path, sample_rate_hz: int | None = None) -> Corpus
     CorpusError: no such corpus or path, a manifest that does not fit, or no usable clip.
     EmokerasError: the waveform cache cannot be written.
     """
+    if len(sources := split_source(source)) > 1:
+        return join_corpora([load_corpus(one, sample_rate_hz) for one in sources])
     path = _find(source).absolute()
     draft = draft_corpus(path)
     contents, waveforms = read_contents(draft.clips, sample_rate_hz)
@@ -56,9 +58,8 @@ def load_corpus(source: str | Path, sample_rate_hz: int | None = None) -> Corpus
     clips, merge_notes = merge_copies(usable)
     if waveforms:
         audio.write_cache(audio.cache_path(clips, sample_rate_hz), [waveforms[clip.content] for clip in clips])
-    present = {clip.emotion for clip in clips}
-    emotions = tuple(emotion for emotion in EMOTIONS if emotion in present)
-    corpus = Corpus(source if source == "demo" else draft.name, tuple(clips), emotions, (*notes, *merge_notes))
+    name = source if source == "demo" else draft.name
+    corpus = Corpus(name, tuple(clips), present_emotions(clips), (*notes, *merge_notes))
     if draft.grammar and len(clips) < draft.grammar.NUM_CLIPS:
         part = (
             f"part of {draft.grammar.TITLE}: {len(clips)} of {draft.grammar.NUM_CLIPS} clips, "
@@ -118,8 +119,14 @@ def default_source() -> str:
 
 
 def absolute_source(source: str | Path) -> str:
-    """Return a corpus's name as it is and a path made absolute, so that a run can continue from another folder."""
-    return source if source in NAMES else str(Path(source).expanduser().absolute())
+    """Return corpora with names as they are and paths made absolute, so that a run can continue from another folder."""
+    return ",".join(one if one in NAMES else str(Path(one).expanduser().absolute()) for one in split_source(source))
+
+
+def split_source(source: str | Path) -> list[str]:
+    """Return the corpora that are named, separated by commas; a path that exists is one."""
+    text = str(source)
+    return [text] if Path(text).expanduser().exists() else text.split(",")
 
 
 def _demo_folder() -> Path:
