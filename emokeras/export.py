@@ -12,6 +12,7 @@ pretrained tokenizer.
 import argparse
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from emokeras import commandline
@@ -23,32 +24,43 @@ CHECKED_TRANSCRIPTS = ("Kids are talking by the door.", "", "What?!", "I never s
 TOLERANCE = 1e-5
 
 
-def export(run: Path, target: Path | None = None, *, say=print) -> Path:
+def export(run: Path, target: Path | None = None, *, calibrate_on: Sequence[Path] = (), say=print) -> Path:
     """Export a run; return the folder of the new version.
 
     Parameters
     ----------
     target: the folder of the model's versions, by default saved_models/RECIPE.
+    calibrate_on: runs of the same recipe and emotions, or rows of results/, whose test predictions fit the temperature
+        of the export: each has the same weight. Best are those of the protocol left-out.
     say: called with each line to print.
 
     Raises
     ------
-    RunError: `run` is not the folder of a run that has ended.
+    RunError: `run` is not the folder of a run that has ended, or one to calibrate on has no test predictions or other
+        emotions.
     ExportError: the written model does not compute what the one in memory computes; the new version is removed.
     """
     commandline.import_tensorflow()
+    from emokeras import runs
     from emokeras.recognizer import load_recognizer
 
     recognizer = load_recognizer(run)
     if not recognizer.members:
         raise RunError(f"{run} is an exported model already: give the folder of a run")
+    temperature = _temperature(recognizer, calibrate_on)
     target = Path(target or Path("saved_models") / recognizer.config.recipe)
     versions = [int(folder.name) for folder in target.glob("*") if folder.name.isdigit()]
     folder = target / str(max(versions, default=0) + 1)
     temporary = target / f".{folder.name}.{os.getpid()}"
     try:
-        write(recognizer, Path(run), temporary)
-        difference = check(recognizer, temporary)
+        write(recognizer, Path(run), temporary, temperature)
+        if calibrate_on:
+            calibration = {
+                "temperature": temperature,
+                "runs": [runs.shareable_name(str(path)) for path in calibrate_on],
+            }
+            runs.write_json(temporary / "assets.extra" / "calibration.json", calibration)
+        difference = check(recognizer, temporary, temperature)
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -56,9 +68,23 @@ def export(run: Path, target: Path | None = None, *, say=print) -> Path:
     return folder
 
 
-def write(recognizer, run: Path, folder: Path) -> None:
+def _temperature(recognizer, calibrate_on: Sequence[Path]) -> float:
+    """Return the temperature that fits the test predictions of these runs; 1 without any."""
+    from emokeras import runs
+    from emokeras.models.late import fit_temperature
+
+    predictions = [runs.read_predictions(Path(path) / runs.PREDICTION_FILES["test"]) for path in calibrate_on]
+    for path, own in zip(calibrate_on, predictions, strict=True):
+        if own.emotions != recognizer.emotions:
+            raise RunError(f"{path} has other emotions than the model: calibrate on runs with the same ones")
+    if not predictions:
+        return 1.0
+    return fit_temperature([own.probabilities for own in predictions], [own.labels for own in predictions])
+
+
+def write(recognizer, run: Path, folder: Path, temperature: float = 1.0) -> None:
     """Write the SavedModel, and to its assets.extra/ the run's configuration, split and tokenizer, and model.keras of a
-    single network, for `model.start_from`."""
+    single network, for `model.start_from`. Answers have a temperature, model.keras has none."""
     import keras
 
     from emokeras import runs
@@ -70,7 +96,8 @@ def write(recognizer, run: Path, folder: Path) -> None:
     for member in recognizer.members:
         if isinstance(member.tokenizer, keras.Layer):
             archive.track(member.tokenizer)  # for its lookup table
-    serve = serving_function(recognizer.config, recognizer.members, recognizer.combination, recognizer.encoder)
+    networks = recognizer.members, recognizer.combination, recognizer.encoder
+    serve = serving_function(recognizer.config, *networks, temperature)
     archive.add_endpoint("serving_default", serve, input_signature=input_signature(recognizer.config))
     archive.write_out(str(folder), verbose=False)
     extra = folder / "assets.extra"
@@ -88,12 +115,13 @@ def write(recognizer, run: Path, folder: Path) -> None:
         copy_tokenizer(needed.folder, extra)
 
 
-def check(recognizer, folder: Path) -> float:
+def check(recognizer, folder: Path, temperature: float = 1.0) -> float:
     """Return the largest difference of probabilities between the written model and the one in memory, for several
     lengths of bursts of noise, which pass for speech, and transcripts, one by one and as a batch. Raises ExportError
     above TOLERANCE, and where only one of them has an answer."""
     import numpy as np
 
+    from emokeras.models.late import with_temperature
     from emokeras.recognizer import load_recognizer
 
     generator = np.random.default_rng(0)
@@ -105,7 +133,8 @@ def check(recognizer, folder: Path) -> float:
     written = load_recognizer(folder)
     pairs = list(zip(waveforms, CHECKED_TRANSCRIPTS, strict=True))
     alone = np.concatenate([written.predict([waveform], [transcript]) for waveform, transcript in pairs])
-    batched = [model.predict(waveforms, CHECKED_TRANSCRIPTS) for model in (recognizer, written)]
+    in_memory = with_temperature(recognizer.predict(waveforms, CHECKED_TRANSCRIPTS), temperature)
+    batched = [in_memory, written.predict(waveforms, CHECKED_TRANSCRIPTS)]
     difference = max(np.where(np.isnan(alone) & np.isnan(one), 0.0, np.abs(alone - one)).max() for one in batched)
     if not difference <= TOLERANCE:  # also true for NaN
         raise ExportError(f"the exported model differs by {difference:.1e} from the one in memory: nothing was written")
@@ -117,11 +146,19 @@ def main(argv: list[str] | None = None) -> int:
     parser = commandline.make_parser("emokeras.export", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument("target", type=Path, nargs="?", metavar="saved_models/NAME", help="default: the recipe's name")
+    parser.add_argument(
+        "--calibrate-on",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="RUN",
+        help="runs, or rows of results/, whose test predictions fit the temperature of the probabilities",
+    )
     return commandline.run_command(_work, parser.parse_args(argv))
 
 
 def _work(arguments: argparse.Namespace) -> None:
-    export(arguments.run, arguments.target)
+    export(arguments.run, arguments.target, calibrate_on=arguments.calibrate_on)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,20 @@
 The logarithms of probabilities serve as logits: they differ by a constant, which softmax removes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
+from scipy.optimize import minimize_scalar
 
 from emokeras.config import EnsembleMethod
 from emokeras.errors import RunError, first_line
 
 SMALLEST_PROBABILITY = 1e-7  # 16 nats below certainty; it limits the weight of one very confident network
 TIE_BREAK = 1e-3  # weight of the mean probability against a vote
+LOG_TEMPERATURES = (-3.0, 3.0)  # between which a temperature is sought
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,30 @@ def fit_weights(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     weights /= weights.sum()
     # Where rounding ends the solver early, equal weights may be slightly better.
     return min((weights, equal), key=lambda each: loss_and_gradient(each)[0])
+
+
+def with_temperature(probabilities, temperature: float, ops=np):
+    """Return probabilities [..., emotions] whose logits are divided by a temperature (Guo et al., "On calibration of
+    modern neural networks", ICML 2017); the order of the emotions stays. `ops` as for `combine`."""
+    return _softmax(ops.log(ops.maximum(probabilities, SMALLEST_PROBABILITY)) / temperature, ops)
+
+
+def fit_temperature(probabilities: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> float:
+    """Return the temperature with the lowest cross-entropy, averaged over several sets of clips of the same weight.
+
+    Parameters
+    ----------
+    probabilities: float [clips, emotions] of each set.
+    labels: int [clips] of each set, the true emotions.
+    """
+
+    def loss(log_temperature: float) -> float:
+        temperature = np.exp(log_temperature)
+        own = [with_temperature(values, temperature) for values in probabilities]
+        right = [values[np.arange(len(names)), names] for values, names in zip(own, labels, strict=True)]
+        return float(np.mean([-np.log(np.maximum(values, SMALLEST_PROBABILITY)).mean() for values in right]))
+
+    return float(np.exp(minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded").x))
 
 
 def read_combination(path: Path) -> Combination:

@@ -23,7 +23,7 @@ from emokeras.data.text import load_tokenizer
 from emokeras.data.transcripts import read_transcripts
 from emokeras.errors import RunError, UsageError, first_line
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
-from emokeras.models.late import Combination, combine, read_combination
+from emokeras.models.late import Combination, combine, read_combination, with_temperature
 from emokeras.recognizer.answers import QUALITY, Answer, Block, batches_of, blocks_of, pool
 from emokeras.recognizer.speech import load_speech_encoder
 
@@ -304,12 +304,22 @@ def input_signature(config: AnyConfig) -> list[tf.TensorSpec]:
 
 
 def serving_function(
-    config: AnyConfig, members: Sequence[Member], combination: Combination | None, encoder: SpeechEncoder | None = None
+    config: AnyConfig,
+    members: Sequence[Member],
+    combination: Combination | None,
+    encoder: SpeechEncoder | None = None,
+    temperature: float = 1.0,
 ) -> Callable:
     """Return a function from the tensors of `input_signature`, in its order, to {"probabilities": float32 [batch,
     emotions], "emotion": string [batch]} and, of networks that take the waveform, what `recording_quality` gives.
     Without speech probabilities are NaN and the emotion is "". All of it can be traced to a graph, for the run and for
-    its export. `encoder` is a Whisper's, which the members with a `speech` branch share."""
+    its export.
+
+    Parameters
+    ----------
+    encoder: a Whisper's, which the members with a `speech` branch share.
+    temperature: divides the logits of the answer.
+    """
     names = [spec.name for spec in input_signature(config)]
     emotions = config.experiment.emotions
 
@@ -328,6 +338,8 @@ def serving_function(
             inputs |= _speech_inputs(waveform, network, encoder)
         each = [_member_probabilities(member, inputs) for member in members]
         probabilities = combine(tf.stack(each), combination, keras.ops) if combination else each[0]
+        if temperature != 1.0:
+            probabilities = with_temperature(probabilities, temperature, keras.ops)
         emotion = tf.gather(tf.constant(emotions), tf.argmax(probabilities, axis=1))
         outputs = {"probabilities": probabilities, "emotion": emotion}
         return with_quality(outputs, quality) if quality else outputs

@@ -31,7 +31,8 @@ def write_network_outcome(
     refit_history = runs.read_history(refit_path) if refit_path.exists() else []
     every_epoch = [*history, *refit_history]
     with replacing(folder / "model.keras") as temporary:
-        model.save(temporary)
+        # Without the optimizer, whose moments and moving average take three times the space of the weights.
+        keras.Model(model.input, model.output, name=model.name).save(temporary)
     plots.save(plots.learning_curves(history, best_epoch), folder / "curves.png")
     clips = {name: subset.clips for name, subset in setup.subsets.items()}
     training = {
