@@ -71,9 +71,9 @@ def test_names_are_without_paths_of_this_machine(tmp_path):
 
 def test_a_configuration_to_share_has_names_in_place_of_paths(tmp_path):
     start = run_of(tmp_path / "start", CONFIG)
-    given = {"model.start_from": str(start), "experiment.corpus": "/home/somebody/clips"}
+    given = {"model.start_from": str(start), "experiment.corpora": ["/home/somebody/clips"]}
     run = run_of(tmp_path / "run", override(CONFIG, given))
     runs.write_json(run / "metrics.json", {"corpus": "clips"})
     assert runs.shareable_config(run) == override(
-        CONFIG, {"model.start_from": "mel-cnn3", "experiment.corpus": "clips"}
+        CONFIG, {"model.start_from": "mel-cnn3", "experiment.corpora": ["clips"]}
     )

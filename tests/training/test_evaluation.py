@@ -119,7 +119,7 @@ def test_babble_is_of_neutral_clips_that_trained_the_model(model, trained_run, d
 
 
 def test_babble_is_left_out_where_the_training_clips_are_not(model, trained_run, foreign_folder, capsys):
-    moved = replace(model.config.experiment, corpus="/no/longer/there")
+    moved = replace(model.config.experiment, corpora=("/no/longer/there",))
     calls = []
     elsewhere = replace(model, config=replace(model.config, experiment=moved))
     assert find_voices(elsewhere, [load_corpus(foreign_folder)], calls.append) == []
