@@ -27,7 +27,7 @@ from emokeras.training.resolve import with_start
 
 State = Literal["done", "ended", "begun", "new"]
 # Settings that have an option of their own here.
-SET_BY_JOBS = {"corpus": "--corpus", "protocol": "--protocol", "fold": "--folds", "seed": "--seeds"}
+SET_BY_JOBS = {"corpora": "--corpus", "protocol": "--protocol", "fold": "--folds", "seed": "--seeds"}
 
 
 @dataclass(frozen=True)

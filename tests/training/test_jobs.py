@@ -95,6 +95,7 @@ def test_all_folds_are_planned_unless_some_are_given(plan):
         ({"encoder__dropuot": 0}, "there is no setting 'encoder.dropuot'; did you mean 'encoder.dropout'"),
         ({"encoder__dropout": 2}, "encoders.spectrogram.dropout"),
         ({"experiment__seed": 2}, "--set experiment.seed: give --seeds instead"),
+        ({"experiment__corpora": ["demo"]}, "--set experiment.corpora: give --corpus instead"),
     ],
 )
 def test_arguments_that_do_not_exist_are_refused(plan, arguments, message):
