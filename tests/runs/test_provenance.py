@@ -39,6 +39,13 @@ def test_clips_used_are_those_of_the_split_and_of_what_the_run_started_from(tmp_
     assert uses(run) == {"a": "train", "b": "validation", "c": "test", "d": "train"}
 
 
+def test_a_clip_that_a_run_did_not_use_counts_as_what_it_started_from_used_it(tmp_path):
+    run = run_of(tmp_path / "run", CONFIG, ("train", "unused", "test"))
+    assert uses(run) == {"a": "train", "b": "unused", "c": "test"}
+    runs.write_earlier_splits(run, [row("d", "train"), row("d", "unused"), row("b", "train"), row("a", "unused")])
+    assert uses(run) == {"a": "train", "b": "train", "c": "test", "d": "train"}
+
+
 @pytest.mark.parametrize("file", runs.EARLIER_FILES)
 def test_the_clips_of_what_members_started_from_count_too(tmp_path, file):
     members = dict.fromkeys(("one", "two"), CONFIG)

@@ -161,6 +161,10 @@ def test_development_speakers_validate_and_the_others_test():
     assert speakers(corpus, "test", [{"content": "EB0", "subset": "test"}]) == ["EB0"]  # a model's own split
     with pytest.raises(CorpusError, match="1 clips of nemo were used"):
         speakers(corpus, "test", [{"content": "EB0", "subset": "train"}])
+    # A clip that a protocol left unused is as one that the model never saw.
+    unused = [{"content": "EB0", "subset": "unused"}, {"content": "KD0", "subset": "unused"}]
+    assert speakers(corpus, "test", unused) == ["KD0", "WR0"]
+    assert speakers(corpus, "test", [*unused, {"content": "WR0", "subset": "test"}]) == ["WR0"]
 
 
 @pytest.mark.parametrize(
