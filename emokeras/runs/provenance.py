@@ -68,8 +68,9 @@ def shareable_config(run_folder: Path) -> AnyConfig:
         config = replace(config, members=members)
     else:
         config = _without_paths(config)
-    names, *_ = read_metrics(run_folder)["corpus"].split(",")  # Its map of emotions follows.
-    return with_experiment(config, corpora=names.split("+"))
+    corpora, emotion_map = config.experiment.corpora, config.experiment.emotion_map
+    name = read_metrics(run_folder)["corpus"].removesuffix("".join(f",{pair}" for pair in emotion_map))
+    return with_experiment(config, corpora=name.split("+") if len(corpora) > 1 else [name])
 
 
 def shareable_json(run_folder: Path) -> str:

@@ -84,3 +84,21 @@ def test_a_configuration_to_share_has_names_in_place_of_paths(tmp_path):
     assert runs.shareable_config(run) == override(
         CONFIG, {"model.start_from": "mel-cnn3", "experiment.corpora": ["clips"]}
     )
+
+
+@pytest.mark.parametrize(
+    ("corpora", "pairs", "name", "shared"),
+    [
+        (["/home/me/a", "ravdess"], [], "a+ravdess", ("a", "ravdess")),
+        (["/home/me/a", "b"], ["calm=neutral", "fearful=sad"], "a+b,calm=neutral,fearful=sad", ("a", "b")),
+        (["/home/me/x+y, z"], [], "x+y, z", ("x+y, z",)),
+        (["/home/me/x, y"], ["calm=neutral"], "x, y,calm=neutral", ("x, y",)),
+        ([], [], "made", ("made",)),
+    ],
+)
+def test_corpora_are_shared_by_their_names(tmp_path, corpora, pairs, name, shared):
+    config = override(CONFIG, {"experiment.corpora": corpora, "experiment.emotion_map": pairs})
+    run = run_of(tmp_path / "run", config)
+    runs.write_json(run / "metrics.json", {"corpus": name})
+    experiment = runs.shareable_config(run).experiment
+    assert (experiment.corpora, experiment.emotion_map) == (shared, tuple(pairs))
