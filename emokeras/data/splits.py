@@ -135,7 +135,7 @@ def check_fold(protocol: str, fold: int, corpus: Corpus | None = None) -> None:
         raise UsageError(f"there is no protocol '{protocol}'; did you mean '{near}'? There are {', '.join(PROTOCOLS)}")
     count = num_folds(protocol, corpus) if corpus else PROTOCOLS[protocol].num_folds or fold + 1
     if not 0 <= fold < count:
-        folds = f"its folds are 0 to {count - 1}" if count > 1 else "it has fold 0 only"
+        folds = f"its folds are 0 to {count - 1}" if count > 1 else "it has fold 0 only" if count else "they begin at 0"
         raise UsageError(f"protocol '{protocol}' has no fold {fold}: {folds}")
 
 

@@ -476,7 +476,8 @@ def test_the_message_for_an_unknown_protocol_has_the_nearest_one():
 
 
 @pytest.mark.parametrize(
-    ("protocol", "fold", "folds"), [("luna", 5, "0 to 4"), ("luna", -1, "0 to 4"), ("random", 1, "0 only")]
+    ("protocol", "fold", "folds"),
+    [("luna", 5, "0 to 4"), ("luna", -1, "0 to 4"), ("random", 1, "0 only"), ("loso", -1, "begin at 0")],
 )
 def test_a_fold_out_of_range_is_refused(protocol, fold, folds):
     with pytest.raises(UsageError, match=f"protocol '{protocol}' has no fold {fold}: .*{folds}"):
