@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--protocol", choices=get_args(MeasuredProtocol), required=True, help="how clips are split")
     parser.add_argument("--folds", metavar="K,K", help="which folds of the protocol, from 0 (default: all)")
     parser.add_argument("--seeds", default="0", metavar="S,S", help="for weights and augmentation (default: 0)")
-    parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv")
+    parser.add_argument("--corpus", metavar="C[,C...]", help="ravdess, emodb, demo, a folder, zip or manifest.csv")
     parser.add_argument(
         "--runs-dir", type=Path, default=Path("runs"), metavar="D", help="keep runs under D (default: runs)"
     )

@@ -142,9 +142,10 @@ def _run_keys(recognizer, model: Path) -> dict[str, Any]:
 
     config = recognizer.config
     # An export has the name of its corpus in its configuration, a run perhaps a path.
-    has_metrics = (model / "metrics.json").is_file()
-    corpus = runs.read_metrics(model)["corpus"] if has_metrics else runs.corpus_name_of(config.experiment)
+    metrics = runs.read_metrics(model) if (model / "metrics.json").is_file() else {}
+    corpus = metrics["corpus"] if metrics else runs.corpus_name_of(config.experiment)
     keys = {key: getattr(config.experiment, key) for key in ("protocol", "fold", "seed", "split_seed")}
+    keys |= {"num_folds": metrics["num_folds"]} if "num_folds" in metrics else {}
     return {"recipe": config.recipe, "corpus": corpus} | keys
 
 

@@ -35,15 +35,17 @@ def transcribe(
 
     Raises
     ------
-    UsageError: torch is missing, or an argument is wrong.
+    UsageError: torch is missing, or an argument is wrong, such as several corpora.
     CorpusError: the corpus or an earlier transcripts.csv cannot be used.
     EmokerasError: the model cannot be downloaded or is not Whisper.
     """
     from emokeras.data import transcripts, whisper
-    from emokeras.data.corpora import load_corpus
+    from emokeras.data.corpora import load_corpus, split_source
 
     if batch_size < 1:
         raise UsageError(f"--batch-size {batch_size}: give 1 or more")
+    if len(split_source(corpus)) > 1:
+        raise UsageError(f"--corpus {corpus}: transcribe one corpus after another")
     whisper.check_packages("torch", "jiwer")
     whisper.language_code(language)  # Refused before the corpus is read.
     loaded = load_corpus(corpus)

@@ -34,8 +34,10 @@ def predictions(num_clips, num_correct):
 
 
 def keep_run(results, num_correct, protocol="random", recipe="mel-resnet", corpus="ravdess", num_clips=40, **changes):
-    """Put a run under results/ as training does: `changes` are fold, seed, split_seed, or settings by dotted path."""
+    """Put a run under results/ as training does: `changes` are fold, seed, split_seed, num_folds, or settings by dotted
+    path."""
     cpu_seconds = changes.pop("cpu_seconds", {"train_cpu_seconds": 1110.0})
+    folds = {"num_folds": changes.pop("num_folds")} if "num_folds" in changes else {}
     numbers = {key: changes.pop(key, 0) for key in ("fold", "seed", "split_seed")}
     folder = results.parent / "run"
     folder.mkdir(exist_ok=True)
@@ -58,7 +60,7 @@ def keep_run(results, num_correct, protocol="random", recipe="mel-resnet", corpu
     trained = {"epochs_run": 5, "best_epoch": 4, "num_parameters": 1234567, "train_seconds": 630.0} | cpu_seconds
     runs.write_json(
         folder / "metrics.json",
-        {"recipe": recipe, "corpus": corpus, "protocol": protocol, **numbers, **counts}
+        {"recipe": recipe, "corpus": corpus, "protocol": protocol, **numbers, **counts, **folds}
         | {"emotions": list(EMOTIONS), **scores, **trained},
     )
     return runs.keep_results(folder, results)
@@ -81,7 +83,7 @@ def keep_row(
     test = metrics.score(labels, probabilities, emotions, [clip.speaker for clip in clips])
     for key in ("among_corpus_emotions", "among_common_emotions"):
         test[key] = metrics.score(*metrics.among(labels, probabilities, emotions, corpus_emotions)[1:], corpus_emotions)
-    row = {"recipe": recipe, "corpus": "ravdess", "protocol": "luna"} | numbers
+    row = {"recipe": recipe, "corpus": "ravdess", "protocol": changes.pop("protocol", "luna")} | numbers
     row |= {"test_corpus": test_corpus, "subset": "test", "condition": condition, "num_test": num_clips}
     row |= {"emotions": list(emotions), "corpus_emotions": list(corpus_emotions), "test": test} | changes
     return runs.keep_condition(row, clips, emotions, probabilities, results)

@@ -141,7 +141,7 @@ def test_each_export_is_a_new_version_with_split_and_configuration(exported, tra
     extra = exported / "2" / "assets.extra"
     assert (extra / "split.csv").read_bytes() == (trained_run / "split.csv").read_bytes()
     # The corpus has its name in place of its folder, which is private.
-    own = override(read_config(trained_run / "config.json"), {"experiment.corpus": "demo"})
+    own = override(read_config(trained_run / "config.json"), {"experiment.corpora": ["demo"]})
     assert read_config(extra / "config.json") == own
 
 
@@ -392,7 +392,7 @@ def test_the_shipped_model_is_small_and_was_trained_on_all_clips():
     folder = ROOT / "saved_models" / "ravdess" / "2"
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 8e6
     config = read_config(folder / "assets.extra" / "config.json")
-    assert (config.experiment.corpus, config.experiment.protocol) == ("ravdess", "all")
+    assert (config.experiment.corpora, config.experiment.protocol) == (("ravdess",), "all")
     split = runs.read_split(folder / "assets.extra")
     assert len(split) == 1440
     assert {row["subset"] for row in split} == {"train"}

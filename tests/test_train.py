@@ -189,7 +189,7 @@ def test_list_shows_the_recipes_and_their_sources(capsys):
         (["mel-cnn3", "--set", "encoder.dropuot=0.1"], 2, "did you mean 'encoder.dropout'?"),
         (["mel-cnn3", "--set", "encoder.dropout=2"], 2, "encoders.spectrogram.dropout"),
         (["mel-cnn3", "--set", "training.epochs"], 2, "section.key=value"),
-        (["mel-cnn3", "--set", "experiment.corpus=demo"], 2, "experiment.corpus: give --corpus instead"),
+        (["mel-cnn3", "--set", "experiment.corpora=demo"], 2, "experiment.corpora: give --corpus instead"),
         (["mel-cnn3", "--epochs", "0"], 2, "training.epochs"),
         (["mel-cnn3", "--corpus", "/no/such/folder"], 1, "/no/such/folder"),
         (["--config", "/no/such.json"], 2, "/no/such.json cannot be read"),

@@ -200,6 +200,7 @@ def test_without_torch_the_message_has_the_extra(corpus, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--batch-size", "0"], "--batch-size 0: give 1 or more"),
+        (["--corpus", "demo,ravdess"], "--corpus demo,ravdess: transcribe one corpus after another"),
         (["--language", "klingon"], "--language klingon: Whisper has no such language; give a code such as en"),
     ],
 )

@@ -109,7 +109,7 @@ def train(config: Config, corpus: Corpus, runs_dir: Path) -> Trained:
 
 def add_options(parser: argparse.ArgumentParser, what_set_does: str) -> None:
     """Add the options for what is measured on which clips, and where runs and figures go."""
-    parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv")
+    parser.add_argument("--corpus", metavar="C[,C...]", help="ravdess, emodb, demo, a folder, zip or manifest.csv")
     parser.add_argument("--protocol", choices=get_args(MeasuredProtocol), help="how clips are split (default: speaker)")
     parser.add_argument("--folds", default="0", metavar="K,K", help="of the protocol, from 0 (default: 0)")
     parser.add_argument("--seeds", default="0", metavar="S,S", help="of weights and augmentation (default: 0)")

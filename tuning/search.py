@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tuner", choices=("random", "bayesian", "hyperband"), default="bayesian")
     parser.add_argument("--max-trials", type=int, default=20, metavar="N", help="trials in all (default: 20)")
     parser.add_argument("--epochs", type=int, metavar="N", help="epochs of a trial at most (default: the recipe's)")
-    parser.add_argument("--corpus", help="ravdess, emodb, demo, or a folder, zip or manifest.csv")
+    parser.add_argument("--corpus", metavar="C[,C...]", help="ravdess, emodb, demo, a folder, zip or manifest.csv")
     parser.add_argument("--protocol", choices=get_args(MeasuredProtocol), help="how clips are split (default: speaker)")
     parser.add_argument("--fold", type=int, metavar="K", help="fold of the protocol, from 0")
     parser.add_argument("--seed", type=int, metavar="S", help="of trials, weights and augmentation (default: 0)")

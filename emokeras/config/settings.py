@@ -81,15 +81,15 @@ def upgrade(tree: Any) -> tuple[Any, dict[str, Any]]:
     if not isinstance(tree, Mapping):
         return tree, {}
     tree, removed = copy.deepcopy(dict(tree)), {}
+    experiment = tree.get("experiment")
+    if isinstance(experiment, dict) and "corpus" in experiment:  # There used to be one.
+        corpus = experiment.pop("corpus")
+        experiment.setdefault("corpora", [corpus] if corpus else [])
     if isinstance(tree.get("members"), Mapping):
         for name, member in tree["members"].items():
             tree["members"][name], own = upgrade(member)
             removed |= {f"members.{name}.{path}": value for path, value in own.items()}
         return tree, removed
-    experiment = tree.get("experiment")
-    if isinstance(experiment, dict) and "corpus" in experiment:  # There used to be one.
-        corpus = experiment.pop("corpus")
-        experiment.setdefault("corpora", [corpus] if corpus else [])
     _upgrade_trimming(tree, removed)
     for (section, key), new_key in RENAMED.items():
         if isinstance(tree.get(section), dict) and key in tree[section]:

@@ -120,7 +120,7 @@ def num_folds(protocol: str, corpus: Corpus) -> int:
     """Return the number of folds of a protocol on a corpus."""
     match protocol:
         case "loso":
-            return len(corpus.speakers)
+            return max(1, len(corpus.speakers))
         case "left-out":
             return len(corpus.parts)
         case _:
@@ -135,8 +135,19 @@ def check_fold(protocol: str, fold: int, corpus: Corpus | None = None) -> None:
         raise UsageError(f"there is no protocol '{protocol}'; did you mean '{near}'? There are {', '.join(PROTOCOLS)}")
     count = num_folds(protocol, corpus) if corpus else PROTOCOLS[protocol].num_folds or fold + 1
     if not 0 <= fold < count:
-        folds = f"its folds are 0 to {count - 1}" if count > 1 else "it has fold 0 only"
+        folds = f"its folds are 0 to {count - 1}" if count > 1 else "it has fold 0 only" if count else "they begin at 0"
         raise UsageError(f"protocol '{protocol}' has no fold {fold}: {folds}")
+
+
+def trained_emotions(corpus: Corpus, experiment: ExperimentConfig) -> tuple[str, ...]:
+    """Return the emotions of a network that an experiment trains: those of the corpus, but for those that only the
+    corpus has which is left out. Without clips their logits would stay random."""
+    if experiment.protocol != "left-out":
+        return corpus.emotions
+    check_fold(experiment.protocol, experiment.fold, corpus)
+    tested = sorted(corpus.parts)[experiment.fold]
+    trained = {emotion for name, own in corpus.parts.items() for emotion in own if name != tested}
+    return tuple(emotion for emotion in corpus.emotions if emotion in trained)
 
 
 def missing_emotions(corpus: Corpus, subsets: np.ndarray) -> list[str]:
@@ -300,7 +311,7 @@ def _speaker_folds(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
 
 def _left_out(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
     """One corpus is tested, but for the speakers that recipes are chosen on; a fifth of the others' speakers are
-    validation. A clip whose recording or emotion is on the other side too is neither trained on nor tested."""
+    validation. Recordings that are on both sides, and tested clips of an emotion that the others lack, are unused."""
     names = sorted(corpus.parts)
     if len(names) < 2:
         raise CorpusError(

@@ -1,7 +1,7 @@
 """Transcripts of a corpus: those that Whisper has made, cached as transcripts.csv, or else the corpus's own scripts.
 
 The file has one row per recording and is written batch by batch. It is under EMOKERAS_HOME/transcripts, in a folder
-named by a hash of the corpus's contents, so every layout of a corpus finds it.
+named by a hash of the corpus's contents, so every layout of a corpus finds it. Corpora that are joined have one each.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emokeras.data.audio import load_waveforms
-from emokeras.data.corpora import Clip, count_and_name
+from emokeras.data.corpora import Clip, count_and_name, for_each_corpus
 from emokeras.data.whisper import SAMPLE_RATE_HZ, language_code, load_whisper, model_name
 from emokeras.errors import CorpusError
 from emokeras.files import csv_text, home, parse_csv, write_csv
@@ -36,12 +36,16 @@ def transcripts_path(clips: Sequence[Clip]) -> Path:
 def read_transcripts(clips: Sequence[Clip]) -> list[str]:
     """Return the transcript of each clip of a corpus: Whisper's if there is a transcripts.csv, else the scripts.
 
-    Whisper's may be empty.
+    Whisper's may be empty. Of corpora that were joined, each has its own kind.
 
     Raises
     ------
     CorpusError: transcripts.csv is damaged or lacks clips; or there is none, and there are clips without a script.
     """
+    return for_each_corpus(clips, _transcripts_of_corpus)
+
+
+def _transcripts_of_corpus(clips: Sequence[Clip]) -> list[str]:
     path = transcripts_path(clips)
     if path.exists():
         return _whisper_transcripts(path, clips)[0]
@@ -57,8 +61,14 @@ def read_transcripts(clips: Sequence[Clip]) -> list[str]:
 def transcript_kind(clips: Sequence[Clip]) -> str:
     """Return the kind of transcripts of a corpus: "script", or "whisper transcripts by openai/whisper-tiny".
 
-    Of a model's folder it has the name. Raises CorpusError when transcripts.csv is damaged or lacks clips.
+    Of a model's folder it has the name. Of corpora that were joined it is each kind once. Raises CorpusError when
+    transcripts.csv is damaged or lacks clips.
     """
+    kinds = for_each_corpus(clips, lambda own: [_kind_of_corpus(own)] * len(own))
+    return " and ".join(sorted(set(kinds)))
+
+
+def _kind_of_corpus(clips: Sequence[Clip]) -> str:
     path = transcripts_path(clips)
     if not path.exists():
         return "script"

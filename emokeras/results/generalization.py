@@ -56,6 +56,11 @@ class ConditionRow:
     speakers: list[str]
 
     @property
+    def num_folds(self) -> int:
+        """The folds that the run's protocol has on its corpus; 0 where the row does not say."""
+        return self.metrics.get("num_folds") or PROTOCOLS[self.metrics["protocol"]].num_folds
+
+    @property
     def run(self) -> tuple[int, int, int]:
         return tuple(self.metrics[key] for key in ("fold", "seed", "split_seed"))
 
@@ -114,11 +119,12 @@ def generalization_page(rows: Mapping[str, Sequence[ConditionRow]]) -> list[str]
 
 def _table(group: Sequence[ConditionRow], number: Callable[[Mapping], float | None]) -> list[str]:
     """Return the lines of a table of one number: a line for each condition, a column for each recipe."""
-    systems = defaultdict(lambda: defaultdict(dict))
+    systems, num_folds = defaultdict(lambda: defaultdict(dict)), {}
     for row in group:
+        num_folds[_system(row)] = row.num_folds
         if (value := number(row.test)) is not None:
             systems[_system(row)][row.metrics["condition"]][row.run] = value
-    names = {system: _name(system, systems[system]) for system in sorted(systems, key=_order)}
+    names = {system: _name(system, systems[system], num_folds[system]) for system in sorted(systems, key=_order)}
     table = []
     for condition in CONDITIONS:
         if not any(condition in own for own in systems.values()):
@@ -153,11 +159,11 @@ def _order(system: tuple[str, str, str]) -> tuple:
     return corpus, list(PROTOCOLS).index(protocol), recipe
 
 
-def _name(system: tuple[str, str, str], of_condition: Mapping[str, Mapping[tuple, float]]) -> str:
+def _name(system: tuple[str, str, str], of_condition: Mapping[str, Mapping[tuple, float]], num_folds: int) -> str:
     """Return the head of a column: `recipe`, what it was trained on, and over how many folds."""
     corpus, protocol, recipe = system
     own = set().union(*of_condition.values())
-    folds, num_folds = len({fold for fold, *_ in own}), PROTOCOLS[protocol].num_folds
+    folds = len({fold for fold, *_ in own})
     counted = f"{len(own)} run{'s' * (len(own) > 1)}"
     if num_folds > 1:
         counted = f"{num_folds} folds" if folds == num_folds else f"{folds} of {num_folds} folds"

@@ -91,7 +91,8 @@ def _page(protocol: str, rows: Mapping[str, Mapping[str, Sequence[Run]]]) -> str
     interval = SPEAKER_INTERVAL if PROTOCOLS[protocol].whole_speakers else CLIP_INTERVAL
     report = REPORT if REPORTS_CORPUS in rows else ""
     lines = [HEADER, "", f"# Protocol {protocol}", "", f"Split: {PROTOCOLS[protocol].description}.", ""]
-    lines += [COLUMNS.format(interval=interval) + report, _command(protocol, list(rows))]
+    first_runs = [next(iter(groups.values()))[0] for groups in rows.values()]
+    lines += [COLUMNS.format(interval=interval) + report, _command(protocol, first_runs)]
     for corpus, groups in rows.items():
         synthetic = ["This corpus is synthetic speech.", ""] if corpus == "demo" else []
         lines += [f"## {corpus}", "", *synthetic, *_corpus_lines(corpus, protocol, groups)]
@@ -147,9 +148,14 @@ def _recipes_without_row(groups: Mapping[str, Sequence[Run]]) -> list[str]:
     return ["### Recipes without a row", "", *lines, ""] if lines else []
 
 
-def _command(protocol: str, corpora: Sequence[str]) -> str:
+def _command(protocol: str, first_runs: Sequence[Run]) -> str:
+    """Return the lines with the command that makes a row. `first_runs` has a run on each corpus."""
     has_folds = PROTOCOLS[protocol].has_folds
-    corpus = corpora[0] if len(corpora) == 1 else "CORPUS"
+    corpus = "CORPUS"
+    if len(first_runs) == 1:
+        experiment = first_runs[0].settings["experiment"]
+        corpus = ",".join(experiment.get("corpora") or [first_runs[0].metrics["corpus"]])
+        corpus += f" --map {','.join(experiment['emotion_map'])}" if experiment.get("emotion_map") else ""
     command = f"python -m emokeras.train RECIPE --corpus {corpus} --protocol {protocol} "
     command += f"{'--fold K' if has_folds else '--split-seed P'} --seed S --results results"
     return COMMAND.format(command=command, protocol=protocol, all_runs="all folds" if has_folds else "several seeds")

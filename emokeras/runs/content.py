@@ -55,7 +55,7 @@ def write_split(folder: Path, clips: Sequence[Any], subsets: Sequence[str]) -> N
     Parameters
     ----------
     clips: `data.corpora.Clip`, [clips].
-    subsets: "train", "validation" or "test" for each of them, [clips].
+    subsets: "train", "validation", "test" or "unused" for each of them, [clips].
     """
     rows = [
         (clip.name, clip.content, clip.speaker, clip.emotion, subset)

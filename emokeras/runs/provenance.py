@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config, to_json, upgrade, with_experiment
-from emokeras.data.splits import SUBSETS
+from emokeras.data.splits import SUBSETS, UNUSED
 from emokeras.files import write_csv
 from emokeras.runs.content import SPLIT_COLUMNS, read_json, read_metrics, read_split
 
@@ -32,19 +32,25 @@ def read_earlier_splits(folders: Iterable[Path]) -> list[dict[str, str]]:
         if (Path(folder) / file).is_file()
         for row in read_split(folder, file)
     ]
-    return sorted(rows, key=lambda row: SUBSETS.index(row["subset"]), reverse=True)
+    return sorted(rows, key=lambda row: (*SUBSETS, UNUSED).index(row["subset"]), reverse=True)
 
 
 def clips_used(folder: Path) -> list[dict[str, str]]:
     """Read how clips were used to make a run or an export: rows as of split.csv.
 
-    Its own rows come after those of what it started from, so that the last row of a clip is the valid one. Validation
-    clips that it was refitted on count as training clips.
+    Its own rows come after those of what it started from, so that the last row of a clip is the valid one; but a clip
+    that it did not use itself counts as what it started from used it. Validation clips that it was refitted on count as
+    training clips.
     """
     own = read_split(folder)
     if was_refit(folder):
         own = [row | {"subset": "train"} if row["subset"] == "validation" else row for row in own]
-    return [*read_earlier_splits([folder, *sorted(Path(folder).glob("members/*"))]), *own]
+    earlier = read_earlier_splits([folder, *sorted(Path(folder).glob("members/*"))])
+    return [
+        *(row for row in own if row["subset"] == UNUSED),
+        *earlier,
+        *(row for row in own if row["subset"] != UNUSED),
+    ]
 
 
 def was_refit(folder: Path) -> bool:
@@ -62,8 +68,9 @@ def shareable_config(run_folder: Path) -> AnyConfig:
         config = replace(config, members=members)
     else:
         config = _without_paths(config)
-    names, *_ = read_metrics(run_folder)["corpus"].split(",")  # Its map of emotions follows.
-    return with_experiment(config, corpora=names.split("+"))
+    corpora, emotion_map = config.experiment.corpora, config.experiment.emotion_map
+    name = read_metrics(run_folder)["corpus"].removesuffix("".join(f",{pair}" for pair in emotion_map))
+    return with_experiment(config, corpora=name.split("+") if len(corpora) > 1 else [name])
 
 
 def shareable_json(run_folder: Path) -> str:

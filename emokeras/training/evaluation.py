@@ -9,7 +9,7 @@ import numpy as np
 from emokeras.data.audio import in_parallel, load_waveforms
 from emokeras.data.conditions import MIN_TALKERS, apply_condition, make_voices
 from emokeras.data.corpora import COMMON_EMOTIONS, Clip, Corpus, for_each_corpus, load_corpus
-from emokeras.data.splits import DEVELOPMENT_SPEAKERS, PROTOCOLS
+from emokeras.data.splits import DEVELOPMENT_SPEAKERS, PROTOCOLS, UNUSED
 from emokeras.data.transcripts import read_transcripts, transcript_kind
 from emokeras.errors import CorpusError, RunError
 from emokeras.recognizer import Recognizer
@@ -128,7 +128,7 @@ def choose_clips(
 
     Raises CorpusError when the corpus has clips that were used but none of the subset.
     """
-    subset_of = {row["content"]: row["subset"] for row in clips_used}
+    subset_of = {row["content"]: row["subset"] for row in clips_used if row["subset"] != UNUSED}
     own = [clip for clip in corpus.clips if subset_of.get(clip.content) == subset]
     if own:
         return own

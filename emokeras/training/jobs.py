@@ -27,7 +27,7 @@ from emokeras.training.resolve import with_start
 
 State = Literal["done", "ended", "begun", "new"]
 # Settings that have an option of their own here.
-SET_BY_JOBS = {"corpus": "--corpus", "protocol": "--protocol", "fold": "--folds", "seed": "--seeds"}
+SET_BY_JOBS = {"corpora": "--corpus", "protocol": "--protocol", "fold": "--folds", "seed": "--seeds"}
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,18 @@ def plan_jobs(
     }
     if not configs:
         raise UsageError("no recipe is given: name one or more; `python -m emokeras.train --list` shows them")
+    folds = None if folds is None else tuple(dict.fromkeys(folds))
+    for fold in folds or ():  # As far as that is known before the corpus is loaded, or even made.
+        check_fold(protocol, fold)
     for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
             raise UsageError(f"seed {seed} is out of range: take one from 0 to {MAX_SEED}")
+    if folds == () or not seeds:
+        raise UsageError(f"no {'fold' if folds == () else 'seed'} is given: name one or more")
     corpus = absolute_source(corpus)
     first = next(iter(configs.values()))
     loaded = map_emotions(load_corpus(corpus, first.decode_rate_hz), first.experiment.emotion_map)
-    folds = range(num_folds(protocol, loaded)) if folds is None else dict.fromkeys(folds)
-    if not folds or not seeds:
-        raise UsageError(f"no {'seed' if folds else 'fold'} is given: name one or more")
+    folds = range(num_folds(protocol, loaded)) if folds is None else folds
     for fold in folds:
         check_fold(protocol, fold, loaded)
     digests: dict[tuple[int, int], str] = {}

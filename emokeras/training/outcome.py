@@ -9,7 +9,7 @@ import numpy as np
 
 from emokeras import runs
 from emokeras.config import AnyConfig, settings
-from emokeras.data.corpora import Clip
+from emokeras.data.corpora import Clip, Corpus
 from emokeras.data.splits import PROTOCOLS, Split
 from emokeras.data.transcripts import transcript_kind
 from emokeras.files import replacing
@@ -21,7 +21,7 @@ from emokeras.training.tensorboard import TensorBoardPage
 
 
 def write_network_outcome(
-    setup: Setup, corpus_name: str, split: Split, probabilities: Mapping[str, np.ndarray], best_epoch: int
+    setup: Setup, corpus: Corpus, split: Split, probabilities: Mapping[str, np.ndarray], best_epoch: int
 ) -> dict:
     """Write everything that a run folder has of a trained network; return the metrics. `probabilities` are those of
     `write_outcome`."""
@@ -49,8 +49,8 @@ def write_network_outcome(
     if refit_history:
         training["refit_epochs"] = len(refit_history)
     if config.takes_transcripts:
-        training["transcripts"] = transcript_kind([clip for each in clips.values() for clip in each])
-    metrics = write_outcome(config, corpus_name, clips, probabilities, training, folder, setup.board)
+        training["transcripts"] = transcript_kind(corpus.clips)
+    metrics = write_outcome(config, corpus.name, clips, probabilities, training, folder, setup.board)
     if "test" in metrics:
         setup.board.write_hyperparameters(settings(config), metrics["test"]["accuracy"], best_epoch)
     return metrics

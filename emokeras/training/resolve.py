@@ -23,6 +23,7 @@ from emokeras.config import (
     with_experiment,
 )
 from emokeras.data.corpora import Corpus, split_source
+from emokeras.data.splits import trained_emotions
 from emokeras.errors import UsageError
 from emokeras.recipes import RECIPES
 from emokeras.runs.differences import differing_settings
@@ -47,7 +48,7 @@ def resolve(config: AnyConfig, corpus: Corpus, folder: Path) -> Resolved:
     ------
     UsageError: a setting that does not fit the corpus, or names what is not there.
     """
-    config = with_experiment(config, emotions=corpus.emotions)
+    config = with_experiment(config, emotions=trained_emotions(corpus, config.experiment))
     if isinstance(config, EnsembleConfig):
         return _resolve_ensemble(config, corpus, Path(folder))
     config = with_absolute_paths(config)

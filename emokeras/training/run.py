@@ -197,7 +197,7 @@ def _train_network(
         probabilities["test"] = to_probabilities(predict_logits(setup.model, test_inputs))
     if config.model.fusion == "attention" and len(config.encoders) > 1:
         _draw_attention(setup, best_epoch)
-    return write_network_outcome(setup, corpus.name, split, probabilities, best_epoch)
+    return write_network_outcome(setup, corpus, split, probabilities, best_epoch)
 
 
 def _draw_attention(setup: Setup, best_epoch: int) -> None:

@@ -77,7 +77,7 @@ def load_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say
     """Return {"train", "validation", "test"} of a corpus. A vocabulary that is fitted is kept in the run's folder."""
     chosen = {subset: split.indices(subset) for subset in SUBSETS}
     counts = " · ".join(f"{len(numbers)} {subset}" for subset, numbers in chosen.items())
-    say(f"{counts} clips, {len(corpus.emotions)} emotions")
+    say(f"{counts} clips, {len(config.experiment.emotions)} emotions")
 
     clips, rate, variants = list(corpus.clips), config.audio.sample_rate_hz, None
     waveforms = for_each_corpus(clips, lambda own: load_waveforms(own, rate)) if config.audio_inputs else []
@@ -85,7 +85,7 @@ def load_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say
         variants = for_each_corpus(clips, functools.partial(_variants, config, rate))
     whole = Subset(
         clips,
-        to_labels(clips, config.experiment.emotions),
+        _labels(clips, config.experiment.emotions),
         waveforms,
         variants,
         _tokenize_corpus(config, corpus, chosen["train"], folder, say) if config.takes_transcripts else None,
@@ -93,6 +93,14 @@ def load_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say
         _masks(corpus, config.experiment.emotions),
     )
     return {subset: whole.take(numbers) for subset, numbers in chosen.items()}
+
+
+def _labels(clips: Sequence[Clip], emotions: Sequence[str]) -> np.ndarray:
+    """Return the labels of a corpus's clips, -1 for emotions that only unused clips have."""
+    labels = np.full(len(clips), -1)
+    known = np.flatnonzero([clip.emotion in emotions for clip in clips])
+    labels[known] = to_labels([clips[number] for number in known], emotions)
+    return labels
 
 
 def _variants(config: Config, rate: int, clips: Sequence[Clip]) -> list[tuple[np.ndarray, ...]]:

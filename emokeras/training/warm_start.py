@@ -11,7 +11,7 @@ import numpy as np
 from emokeras import runs
 from emokeras.config import Config, InputName, read_config
 from emokeras.data.corpora import Corpus
-from emokeras.data.splits import Split
+from emokeras.data.splits import UNUSED, Split
 from emokeras.data.text import copy_tokenizer, has_tokenizer
 from emokeras.errors import RunError, first_line
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
@@ -28,7 +28,7 @@ def check_start(config: Config, corpus: Corpus, split: Split) -> None:
     """Raise RunError when the model to start from was trained on a clip that validates or tests here, by content, or
     was selected by one that tests here."""
     then = {row["content"]: row["subset"] for row in runs.clips_used(start_folder(Path(config.model.start_from)))}
-    leaking = {"train": (), "validation": ("train",), "test": ("train", "validation")}
+    leaking = {UNUSED: (), "train": (), "validation": ("train",), "test": ("train", "validation")}
     pairs = zip(corpus.clips, split.subsets, strict=True)
     if leaked := sum(then.get(clip.content) in leaking[subset] for clip, subset in pairs):
         raise RunError(

@@ -21,7 +21,7 @@ ONE_BRANCH = Config("one", {"spectrogram": CnnConfig(l2=0.25)})
 TWO_BRANCHES = Config(
     "two",
     {"spectrogram": CnnConfig(filters=(8,)), "mfcc": ResnetConfig(dropout=0.5)},
-    ExperimentConfig("demo", "luna", 3, 1, 2, ("calm", "angry")),
+    ExperimentConfig(("demo", "/data/mine"), ("calm=neutral",), "luna", 3, 1, 2, ("calm", "angry")),
     AudioConfig(22050, 30.0, 1.5, 5),
     SpectrogramConfig(0.025, 0.0125, 2048, 64, 20.0, 11025.0),
     MfccConfig(num_bands=40, num_coefficients=13),

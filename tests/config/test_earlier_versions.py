@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 from examples import ENSEMBLE, ONE_BRANCH, refusal
 
-from emokeras.config import AudioConfig, from_json, override, read_config, read_config_to_train, to_json, upgrade
+from emokeras.config import (
+    AudioConfig,
+    ExperimentConfig,
+    from_json,
+    override,
+    read_config,
+    read_config_to_train,
+    to_json,
+    upgrade,
+)
 
 ROOT = Path(__file__).parents[2]
 # As the versions before wrote them, with the settings that these had at their defaults.
@@ -49,6 +58,19 @@ def test_configurations_of_earlier_versions_are_read(tmp_path):
     assert config == read_config_to_train(path)
     assert (config.training.epochs, config.augment.equalization_decibels) == (7, 3.0)
     assert not {"teacher", "crossfit_parts", "mixup_labels"} & json.loads(to_json(config))["training"].keys()
+
+
+@pytest.mark.parametrize(
+    ("corpus", "corpora"), [("demo", ("demo",)), ("/data/clips, mine", ("/data/clips, mine",)), ("", ())]
+)
+def test_there_used_to_be_one_corpus(corpus, corpora):
+    one = OLD | {"experiment": {"corpus": corpus, "protocol": "luna", "fold": 3}}
+    both = {"recipe": "e", "method": "vote", "members": {"m": one}, "experiment": one["experiment"]}
+    for tree in (one, both):
+        config = from_json(json.dumps(tree))
+        for network in (config, *config.networks.values()):
+            assert network.experiment == ExperimentConfig(corpora, protocol="luna", fold=3)
+        assert upgrade(tree)[1] == {}
 
 
 @pytest.mark.parametrize("key", ["centered", "batch_normalization"])

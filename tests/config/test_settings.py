@@ -115,8 +115,10 @@ def test_override_accepts_every_path_of_settings(config):
         ("model.hidden_units", "[]", ()),
         ("model.hidden_units", "", ()),
         ("augment.noise_snr_decibels", "[5, 10.5]", (5.0, 10.5)),
-        ("experiment.corpus", "demo", "demo"),
-        ("experiment.corpus", "/data/clips of mine", "/data/clips of mine"),
+        ("experiment.corpora", "demo", ("demo",)),
+        ("experiment.corpora", "demo,/data/clips of mine", ("demo", "/data/clips of mine")),
+        ("experiment.emotion_map", "calm=neutral", ("calm=neutral",)),
+        ("experiment.emotion_map", "calm=neutral,boredom=sad", ("calm=neutral", "boredom=sad")),
         ("experiment.split_seed", "3", 3),
     ],
 )
@@ -131,7 +133,7 @@ def test_override_changes_one_setting_and_keeps_its_type(path, given, expected):
 
 @pytest.mark.parametrize("name", ["2024", "true", "null"])
 def test_override_does_not_parse_text_settings(name):
-    assert override(ONE_BRANCH, {"experiment.corpus": name}).experiment.corpus == name
+    assert override(ONE_BRANCH, {"model.weights": name}).model.weights == name
 
 
 def test_encoder_key_sets_every_branch_and_encoders_input_key_one():

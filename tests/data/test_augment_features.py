@@ -98,16 +98,20 @@ def batch(masks: list[list[int]]) -> dict[str, np.ndarray]:
     return {"spectrogram": values * mask[..., np.newaxis], "spectrogram_mask": mask}
 
 
-def mix(inputs, labels, shares) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def mix(inputs, shares) -> dict[str, np.ndarray]:
     inputs = {name: tf.constant(value) for name, value in inputs.items()}
-    mixed, labels = augment_features.mix(inputs, tf.constant(labels), tf.constant(shares, tf.float32))
-    return {name: value.numpy() for name, value in mixed.items()}, labels.numpy()
+    mixed = augment_features.mix(inputs, tf.constant(shares, tf.float32))
+    return {name: value.numpy() for name, value in mixed.items()}
+
+
+def mix_values(values, shares) -> np.ndarray:
+    return augment_features.mix_values(tf.constant(values, tf.float32), tf.constant(shares, tf.float32)).numpy()
 
 
 def test_mix_is_the_weighted_mean_where_both_have_frames():
     inputs = batch([[1, 1, 1, 0], [0, 1, 1, 0], [1, 1, 1, 1]])
     share = np.array([0.25, 1.0, 0.6], np.float32)
-    result, _ = mix(inputs, np.eye(3, dtype=np.float32), share)
+    result = mix(inputs, share)
     values, mask = inputs["spectrogram"], inputs["spectrogram_mask"]
     for clip in range(3):
         for frame in range(4):
@@ -121,17 +125,32 @@ def test_mix_is_the_weighted_mean_where_both_have_frames():
             assert result["spectrogram_mask"][clip, 0, frame] == max(has_own, has_other)
 
 
-def test_mixed_labels_have_the_shares():
-    inputs = batch([[1, 1]] * 3)
-    _, labels = mix(inputs, np.eye(3, dtype=np.float32), [0.25, 1.0, 0.6])
+def test_mixed_labels_and_weights_have_the_shares():
+    labels = mix_values(np.eye(3), [0.25, 1.0, 0.6])
     np.testing.assert_allclose(labels, [[0.25, 0, 0.75], [0, 1, 0], [0, 0.4, 0.6]], atol=1e-6)
+    weights = mix_values([[4.0], [1.0], [2.0]], [0.25, 1.0, 0.6])
+    np.testing.assert_allclose(weights, [[0.25 * 4 + 0.75 * 2], [1], [0.6 * 2 + 0.4 * 1]], atol=1e-6)
+
+
+def test_targets_of_a_masked_loss_keep_the_two_clips_apart():
+    """Their corpora may have other emotions; the first clip of the batch is mixed with the last."""
+    labels = np.eye(3, dtype=np.float32)
+    masks = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]], np.float32)
+    shares = [0.25, 1.0, 0.6]
+    targets = augment_features.mixed_targets(*map(tf.constant, (labels, masks, np.float32(shares)))).numpy()
+    own, own_mask, other, other_mask = np.split(targets, 4, axis=1)
+    np.testing.assert_allclose(own, [[0.25, 0, 0], [0, 1, 0], [0, 0, 0.6]], atol=1e-6)
+    np.testing.assert_allclose(other, [[0, 0, 0.75], [0, 0, 0], [0, 0.4, 0]], atol=1e-6)
+    np.testing.assert_array_equal(own_mask, masks)
+    np.testing.assert_array_equal(other_mask, masks[[2, 0, 1]])
+    np.testing.assert_allclose(own + other, mix_values(labels, shares), atol=1e-6)
 
 
 def test_shares_of_1_and_0_give_one_clip_or_the_other():
     inputs = batch([[1, 0, 1], [0, 1, 1]])
     labels = np.eye(2, dtype=np.float32)
-    same, same_labels = mix(inputs, labels, [1.0, 1.0])
-    other, other_labels = mix(inputs, labels, [0.0, 0.0])
+    same, same_labels = mix(inputs, [1.0, 1.0]), mix_values(labels, [1.0, 1.0])
+    other, other_labels = mix(inputs, [0.0, 0.0]), mix_values(labels, [0.0, 0.0])
     for name, value in inputs.items():
         np.testing.assert_array_equal(same[name], value)
         np.testing.assert_array_equal(other[name], value[::-1])
@@ -141,6 +160,5 @@ def test_shares_of_1_and_0_give_one_clip_or_the_other():
 
 def test_a_clip_alone_in_its_batch_is_mixed_with_itself():
     inputs = batch([[1, 1, 0]])
-    same, labels = mix(inputs, np.eye(1, dtype=np.float32), [0.3])
-    np.testing.assert_allclose(same["spectrogram"], inputs["spectrogram"], atol=1e-6)
-    np.testing.assert_allclose(labels, [[1.0]])
+    np.testing.assert_allclose(mix(inputs, [0.3])["spectrogram"], inputs["spectrogram"], atol=1e-6)
+    np.testing.assert_allclose(mix_values(np.eye(1), [0.3]), [[1.0]])

@@ -364,3 +364,23 @@ def test_a_network_of_tokens_only_needs_no_waveforms():
     found = np.concatenate([first[0]["tokens"], second[0]["tokens"]])
     np.testing.assert_array_equal(np.sort(found, axis=0), tokens)
     np.testing.assert_array_equal(evaluated([], config, {"tokens": tokens})["tokens"], tokens)
+
+
+# Training: corpora that differ in emotions
+
+
+def test_with_masks_each_target_has_the_labels_and_the_mask_of_both_clips(augmented):
+    """Two corpora in turn, which share one emotion; inputs, labels and weights are those without masks."""
+    masks = np.ones((NUM_CLIPS, NUM_CLIPS), np.float32)
+    masks[::2, :5], masks[1::2, 6:] = 0, 0
+    batches = train(clips(NUM_CLIPS), EVERYTHING, WEIGHTS, masks=masks)
+    mixed = 0
+    for (inputs, targets, weights), (before, labels, weights_before) in zip(batches, augmented, strict=True):
+        tf.nest.map_structure(np.testing.assert_array_equal, (inputs, weights), (before, weights_before))
+        own, own_mask, other, other_mask = np.split(targets["emotion"], 4, axis=1)
+        np.testing.assert_allclose(own + other, labels["emotion"], atol=1e-6)
+        np.testing.assert_array_equal(own_mask, masks[own.argmax(axis=1)])
+        np.testing.assert_array_equal(other_mask, np.roll(own_mask, 1, axis=0))
+        assert (np.count_nonzero(own, axis=1) == 1).all()
+        mixed += np.count_nonzero(other)
+    assert mixed >= 1

@@ -1,6 +1,7 @@
 """Splits have the right sizes and whole speakers, test every clip once, and keep identical recordings together."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -8,12 +9,24 @@ import numpy as np
 import pytest
 
 from emokeras.config import ExperimentConfig, MeasuredProtocol
-from emokeras.data.corpora import Clip, Corpus, ravdess
-from emokeras.data.splits import PROTOCOLS, SUBSETS, check_fold, draw_split, missing_emotions, split_digest
+from emokeras.data.corpora import Clip, Corpus, join_corpora, map_emotions, ravdess
+from emokeras.data.splits import (
+    DEVELOPMENT_SPEAKERS,
+    PROTOCOLS,
+    SUBSETS,
+    UNUSED,
+    check_fold,
+    draw_split,
+    missing_emotions,
+    num_folds,
+    split_digest,
+    trained_emotions,
+)
 from emokeras.errors import CorpusError, UsageError
 
-MEASURED = get_args(MeasuredProtocol)
-EVERY_FOLD = [(protocol, fold) for protocol in MEASURED for fold in range(PROTOCOLS[protocol].num_folds)]
+MEASURED = [protocol for protocol in get_args(MeasuredProtocol) if protocol != "left-out"]  # of one corpus
+FIXED = ("luna", "emobox", "loso")  # protocols that draw nothing
+EVERY_FOLD = [(protocol, fold) for protocol in MEASURED for fold in range(PROTOCOLS[protocol].num_folds or 24)]
 
 
 def split(corpus: Corpus, protocol: str, fold: int = 0, split_seed: int = 0) -> np.ndarray:
@@ -74,10 +87,15 @@ def test_each_recording_is_in_one_subset(corpus, protocol, fold):
     assert missing_emotions(corpus, subsets) == []
 
 
-@pytest.mark.parametrize("protocol", ["random-10fold", "luna", "emobox"])
-def test_the_folds_test_every_clip_once(corpus, protocol):
-    folds = [split(corpus, protocol, fold) == "test" for fold in range(PROTOCOLS[protocol].num_folds)]
+@pytest.mark.parametrize(
+    ("protocol", "count"), [("random-10fold", 10), ("luna", 5), ("emobox", 6), ("speaker-kfold", 5), ("loso", 24)]
+)
+def test_the_folds_test_every_clip_once(corpus, protocol, count):
+    folds = [split(corpus, protocol, fold) == "test" for fold in range(count)]
     assert (np.sum(folds, axis=0) == 1).all()
+    assert draw_split(corpus, ExperimentConfig(protocol=protocol)).num_folds == count
+    with pytest.raises(UsageError, match=f"no fold {count}: its folds are 0 to {count - 1}"):
+        split(corpus, protocol, count)
 
 
 @pytest.mark.parametrize(("protocol", "fold"), [pair for pair in EVERY_FOLD if PROTOCOLS[pair[0]].whole_speakers])
@@ -98,8 +116,7 @@ def test_the_protocol_all_is_for_training_only(corpus):
 def test_the_split_seed_determines_the_split(corpus, protocol):
     first = split(corpus, protocol, split_seed=1)
     assert split(corpus, protocol, split_seed=1).tolist() == first.tolist()
-    is_drawn = protocol not in ("luna", "emobox")
-    assert (split(corpus, protocol, split_seed=2).tolist() != first.tolist()) == is_drawn
+    assert (split(corpus, protocol, split_seed=2).tolist() == first.tolist()) == (protocol in FIXED)
 
 
 # random and random-10fold
@@ -251,13 +268,203 @@ def test_three_speakers_are_enough_and_two_are_not():
         split(joined, "speaker")
 
 
-@pytest.mark.parametrize("protocol", ["speaker", "luna", "emobox"])
+@pytest.mark.parametrize("protocol", ["speaker", "luna", "emobox", "speaker-kfold", "loso"])
 def test_unknown_speakers_are_refused(protocol):
     corpus = make_corpus([clip(1, "happy", "01"), clip(2, "happy"), clip(3, "happy")])
     with pytest.raises(
         CorpusError, match=rf"'{protocol}' needs speakers.* for 2 of 3 clips \(0002, \.\.\.\): give a manifest"
     ):
         split(corpus, protocol)
+
+
+# speaker-kfold and loso
+
+
+def fold_of_speakers(corpus, protocol, count, split_seed=0) -> dict[str, int]:
+    """Return the fold that tests each speaker."""
+    folds = {}
+    for fold in range(count):
+        for speaker in speakers_of(corpus, split(corpus, protocol, fold, split_seed), "test"):
+            assert folds.setdefault(speaker, fold) == fold
+    return folds
+
+
+@pytest.mark.parametrize(("protocol", "count"), [("speaker-kfold", 5), ("loso", 24)])
+def test_the_next_fold_is_validation(corpus, protocol, count):
+    folds = [split(corpus, protocol, fold) for fold in range(count)]
+    for fold, subsets in enumerate(folds):
+        tested_next = speakers_of(corpus, folds[(fold + 1) % count], "test")
+        assert speakers_of(corpus, subsets, "validation") == tested_next
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_folds_of_speakers_have_both_sexes_and_about_one_size(corpus, seed):
+    sex_of = {one.speaker: one.sex for one in corpus.clips}
+    folds = fold_of_speakers(corpus, "speaker-kfold", 5, seed)
+    assert sorted(Counter(folds.values()).values()) == [4, 5, 5, 5, 5]
+    for fold in range(5):
+        sexes = Counter(sex_of[speaker] for speaker in folds if folds[speaker] == fold)
+        assert abs(sexes["male"] - sexes["female"]) <= 1
+
+
+def test_loso_tests_one_speaker_a_fold_in_their_order(corpus):
+    assert fold_of_speakers(corpus, "loso", 24) == {f"{number + 1:02d}": number for number in range(24)}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_a_recording_are_in_one_fold(seed):
+    """02 shares one with 05, and 05 another with 08."""
+    clips = [clip(number, "happy", f"{number % 10:02d}") for number in range(100)]
+    clips += [clip(200, "happy", "02", "x"), clip(201, "happy", "05", "x")]
+    clips += [clip(202, "happy", "05", "y"), clip(203, "happy", "08", "y")]
+    corpus = make_corpus(clips)
+    folds = fold_of_speakers(corpus, "speaker-kfold", 5, seed)
+    assert folds["02"] == folds["05"] == folds["08"]
+    assert len(folds) == 10
+    for fold in range(5):
+        subsets = split(corpus, "speaker-kfold", fold, seed)
+        assert set(subsets) == set(SUBSETS)
+        assert all(len(found) == 1 for found in subsets_of_contents(corpus, subsets).values())
+    with pytest.raises(CorpusError, match=r"speakers who share recordings, such as 02, 05, 08, whom protocol 'loso'"):
+        split(corpus, "loso", 0, seed)
+
+
+@pytest.mark.parametrize(("protocol", "needed"), [("speaker-kfold", 5), ("loso", 3)])
+def test_too_few_speakers_for_folds_are_refused(protocol, needed):
+    enough = make_corpus(clip(number, "happy", f"{number % needed}") for number in range(20))
+    assert len(fold_of_speakers(enough, protocol, needed)) == needed
+    few = make_corpus(clip(number, "happy", f"{number % (needed - 1)}") for number in range(20))
+    message = f"has {needed - 1} speakers, too few for protocol '{protocol}', which needs {needed}"
+    with pytest.raises(CorpusError, match=message):
+        split(few, protocol)
+
+
+def test_loso_of_a_corpus_without_speakers_says_so():
+    with pytest.raises(CorpusError, match="protocol 'loso' needs speakers"):
+        split(make_corpus(clip(number, "happy") for number in range(9)), "loso")
+
+
+# left-out
+
+
+def fake_corpus(name: str, emotions, speakers, first: int = 0) -> Corpus:
+    """Return a corpus in which each speaker has two clips of each emotion; numbers begin at `first`."""
+    pairs = [(speaker, emotion) for speaker in speakers for emotion in emotions for _ in range(2)]
+    return replace(
+        make_corpus(clip(first + n, emotion, speaker) for n, (speaker, emotion) in enumerate(pairs)), name=name
+    )
+
+
+@pytest.fixture(scope="module")
+def three():
+    """Return three corpora as one: EMOVO has "calm", which the others lack, and two development speakers; nobody else
+    than "b" has "fearful", and "c" has no "sad"."""
+    emovo = fake_corpus("EMOVO", ("calm", "happy", "sad"), ("f1", "f2", "m1", "m2", "m3"))
+    b = fake_corpus("b", ("happy", "sad", "fearful"), [f"{number:02d}" for number in range(10)], 1000)
+    c = fake_corpus("c", ("happy", "angry"), [f"{number:02d}" for number in range(10)], 2000)
+    return join_corpora([c, emovo, b])
+
+
+@pytest.mark.parametrize(("fold", "tested"), enumerate(["EMOVO", "b", "c"]))
+def test_a_fold_tests_one_corpus_and_no_clip_or_speaker_of_it_trains(three, fold, tested):
+    subsets = split(three, "left-out", fold)
+    corpora = {subset: set() for subset in (*SUBSETS, UNUSED)}
+    for one, subset in zip(three.clips, subsets, strict=True):
+        corpora[subset].add(one.corpus)
+    assert corpora["test"] == {tested}
+    assert corpora["train"] == {"EMOVO", "b", "c"} - {tested}
+    assert corpora[UNUSED] <= {tested}
+    seen = speakers_of(three, subsets, "train") | speakers_of(three, subsets, "validation")
+    assert not any(speaker.startswith(f"{tested}/") for speaker in seen)
+    assert not speakers_of(three, subsets, "train") & speakers_of(three, subsets, "validation")
+    others = {one.speaker for one in three.clips if one.corpus != tested}
+    assert seen == others
+    assert len(speakers_of(three, subsets, "validation")) == round(0.2 * len(others))
+    assert all(len(found) == 1 for found in subsets_of_contents(three, subsets).values())
+    assert (
+        draw_split(three, ExperimentConfig(protocol="left-out", fold=fold)).num_folds
+        == 3
+        == num_folds("left-out", three)
+    )
+
+
+def test_speakers_that_recipes_are_chosen_on_and_emotions_that_the_others_lack_are_unused(three):
+    assert DEVELOPMENT_SPEAKERS["emovo"] == ("f1", "m1")
+    subsets = split(three, "left-out", 0)
+    for one, subset in zip(three.clips, subsets, strict=True):
+        if one.corpus == "EMOVO":
+            is_test = one.speaker not in ("EMOVO/f1", "EMOVO/m1") and one.emotion != "calm"
+            assert subset == ("test" if is_test else UNUSED)
+    # Where another corpus is tested, all of their clips train or validate.
+    subsets = split(three, "left-out", 1)
+    assert {"EMOVO/f1", "EMOVO/m1"} <= speakers_of(three, subsets, "train") | speakers_of(three, subsets, "validation")
+    assert {one.emotion for one, subset in zip(three.clips, subsets, strict=True) if subset == UNUSED} == {"fearful"}
+
+
+def test_a_network_has_the_emotions_of_the_corpora_that_train_it(three):
+    def emotions(fold, protocol="left-out"):
+        return trained_emotions(three, ExperimentConfig(protocol=protocol, fold=fold))
+
+    assert emotions(0) == ("happy", "sad", "angry", "fearful")
+    assert emotions(1) == ("calm", "happy", "sad", "angry")
+    assert emotions(2) == ("calm", "happy", "sad", "fearful")
+    assert emotions(0, "speaker") == three.emotions == ("calm", "happy", "sad", "angry", "fearful")
+    with pytest.raises(UsageError, match="'left-out' has no fold 3: its folds are 0 to 2"):
+        emotions(3)
+
+
+def test_mapped_emotions_are_those_of_the_others(three):
+    mapped = map_emotions(three, ["calm=happy"])
+    subsets = split(mapped, "left-out", 0)
+    tested = [one for one, subset in zip(mapped.clips, subsets, strict=True) if subset == "test"]
+    assert len(tested) == 3 * 6
+    assert trained_emotions(mapped, ExperimentConfig(protocol="left-out")) == ("happy", "sad", "angry", "fearful")
+
+
+@pytest.mark.parametrize("fold", range(2))
+def test_a_recording_on_both_sides_is_neither_trained_on_nor_tested(fold):
+    """It is there three times, with two speakers; twice in one of the corpora."""
+    a = fake_corpus("a", ("happy", "sad"), ("x", "y", "z"))
+    b = fake_corpus("b", ("happy", "sad"), ("x", "y", "z"), 1000)
+    own = clip(500, "sad", "z", content="1000"), clip(501, "sad", "z", content="1000")
+    corpus = join_corpora([replace(a, clips=(*a.clips, *own)), b])
+    subsets = split(corpus, "left-out", fold)
+    shared = [subset for one, subset in zip(corpus.clips, subsets, strict=True) if one.content == "1000"]
+    assert shared == [UNUSED] * 3
+    assert Counter(subsets.tolist())["test"] == (12, 11)[fold]
+    assert Counter(subsets.tolist())[UNUSED] == 3
+
+
+def test_the_order_of_the_corpora_does_not_matter(three):
+    def part(name):
+        return Corpus(
+            name,
+            tuple(
+                replace(one, name=one.name.partition("/")[2], speaker=one.speaker.partition("/")[2], corpus="")
+                for one in three.clips
+                if one.corpus == name
+            ),
+            (),
+        )
+
+    again = join_corpora([part(name) for name in ("b", "EMOVO", "c")])
+    for fold in range(3):
+        experiment = ExperimentConfig(protocol="left-out", fold=fold)
+        assert draw_split(again, experiment).digest == draw_split(three, experiment).digest
+
+
+def test_one_corpus_cannot_be_left_out(corpus):
+    with pytest.raises(CorpusError, match="'left-out' needs two corpora or more, and 'fake' is one: give several"):
+        split(corpus, "left-out")
+
+
+def test_the_corpora_that_train_need_two_speakers():
+    a = fake_corpus("a", ("happy", "sad"), ("x", "y"))
+    b = fake_corpus("b", ("happy", "sad"), ("x",), 1000)
+    corpus = join_corpora([a, b])
+    assert set(split(corpus, "left-out", 1)) == set(SUBSETS)
+    with pytest.raises(CorpusError, match="1 speaker, too few for protocol 'left-out', which needs 2"):
+        split(corpus, "left-out", 0)
 
 
 # Arguments and warnings
@@ -269,7 +476,8 @@ def test_the_message_for_an_unknown_protocol_has_the_nearest_one():
 
 
 @pytest.mark.parametrize(
-    ("protocol", "fold", "folds"), [("luna", 5, "0 to 4"), ("luna", -1, "0 to 4"), ("random", 1, "0 only")]
+    ("protocol", "fold", "folds"),
+    [("luna", 5, "0 to 4"), ("luna", -1, "0 to 4"), ("random", 1, "0 only"), ("loso", -1, "begin at 0")],
 )
 def test_a_fold_out_of_range_is_refused(protocol, fold, folds):
     with pytest.raises(UsageError, match=f"protocol '{protocol}' has no fold {fold}: .*{folds}"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emokeras.data import transcripts
-from emokeras.data.corpora import load_corpus
+from emokeras.data.corpora import Corpus, join_corpora, load_corpus
 from emokeras.errors import CorpusError, UsageError
 
 MODEL = "openai/whisper-tiny"
@@ -84,6 +84,15 @@ def test_whisper_transcripts_take_precedence_over_scripts(clips, batches):
     assert transcripts.transcript_kind(clips) == "whisper transcripts by openai/whisper-tiny"
     unscripted = [replace(clip, transcript="") for clip in clips]
     assert transcripts.read_transcripts(unscripted) == transcripts.read_transcripts(clips)
+
+
+def test_joined_corpora_have_the_transcripts_that_each_has_alone(clips, batches):
+    alone, scripted = clips[:3], clips[3:6]
+    transcripts.transcribe_clips(alone, MODEL, say=quiet)
+    joined = join_corpora([Corpus("b", alone, ()), Corpus("a", scripted, ())])
+    expected = [clip.transcript for clip in scripted] + [text_of(waveform) for waveform in waveforms_of(alone)]
+    assert transcripts.read_transcripts(joined.clips) == expected
+    assert transcripts.transcript_kind(joined.clips) == "script and whisper transcripts by openai/whisper-tiny"
 
 
 def test_every_layout_of_a_corpus_has_the_same_file(demo_folder, demo_corpus, tmp_path, home):

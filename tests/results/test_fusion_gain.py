@@ -28,7 +28,7 @@ def keep(results, recipe, margin, fold=0, seed=0, split="aa", split_seed=0, prot
     name = f"fold-{fold}-seed-{seed}" if protocol == "luna" else f"split-{split_seed}-seed-{seed}"
     folder = results / "ravdess" / protocol / recipe / name
     folder.mkdir(parents=True)
-    experiment = ExperimentConfig("ravdess", protocol, fold, seed, split_seed, EMOTIONS)
+    experiment = ExperimentConfig(("ravdess",), (), protocol, fold, seed, split_seed, EMOTIONS)
     write_text(folder / "config.json", to_json(replace(RECIPES[recipe].config, experiment=experiment)))
     scores = {}
     for subset, file in (("test", "predictions.csv"), ("validation", "validation_predictions.csv")):

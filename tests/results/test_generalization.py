@@ -63,6 +63,17 @@ def test_a_cell_is_the_mean_over_folds_and_the_difference_to_clean(results):
     assert f"({change:+.1f})" in cells(text, "### Calibration error %", "babble-5")[0]
 
 
+def test_folds_that_depend_on_the_corpus_are_those_of_the_run(results):
+    for fold in range(2):
+        keep_row(results, 20, protocol="left-out", fold=fold, num_folds=2)
+        keep_row(results, 20, protocol="loso", fold=fold, num_folds=24)
+        keep_row(results, 20, protocol="loso", recipe="mel-cnn3", fold=fold)  # an export does not say
+    text = page(results)
+    assert "`mel-resnet` (ravdess, left-out, 2 folds)" in text
+    assert "`mel-resnet` (ravdess, loso, 2 of 24 folds)" in text
+    assert "`mel-cnn3` (ravdess, loso, 2 runs)" in text
+
+
 def test_recipes_are_columns_and_conditions_keep_their_order(results):
     for recipe in ("mel-resnet", "mel-cnn3"):
         keep_row(results, 20, recipe=recipe)

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from kept_runs import keep_run
+from kept_runs import keep_run, written
 
 from emokeras import runs
 from emokeras.errors import RunError
@@ -129,3 +129,19 @@ def test_an_unknown_protocol_is_refused(results):
 def test_a_folder_without_runs_is_refused(results):
     with pytest.raises(RunError, match="holds no run: train with --results"):
         read_rows(results)
+
+
+def test_rows_of_joined_corpora_are_in_one_folder_and_made_by_the_command_of_their_page(results):
+    of_corpora = {"num_folds": 2, "experiment.corpora": ["a", "b"]}
+    for fold in (0, 1):
+        folder = keep_run(results, 30, "left-out", corpus="a+b", fold=fold, **of_corpora)
+    assert folder == results / "a+b" / "left-out" / "mel-resnet" / "fold-1-seed-0"
+    assert "| `mel-resnet` | 2 folds" in written(results, "left-out")
+    command = "python -m emokeras.train RECIPE --corpus a,b --protocol left-out --fold K --seed S --results results"
+    assert command in written(results, "left-out").splitlines()
+    pairs = {"experiment.emotion_map": ["calm=neutral", "fearful=sad"]}
+    name = "a+b,calm=neutral,fearful=sad"
+    folder = keep_run(results, 30, "loso", corpus=name, **of_corpora | {"num_folds": 9} | pairs)
+    assert folder.parents[2] == results / "a+b-calm=neutral-fearful=sad"
+    command = "python -m emokeras.train RECIPE --corpus a,b --map calm=neutral,fearful=sad --protocol loso --fold K"
+    assert f"{command} --seed S --results results" in written(results, "loso").splitlines()

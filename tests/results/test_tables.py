@@ -90,6 +90,20 @@ def test_only_seeds_with_every_fold_are_complete(results):
     assert complete_runs(groups["other"]) == []
 
 
+@pytest.mark.parametrize(("protocol", "count"), [("loso", 3), ("left-out", 2), ("speaker-kfold", 5)])
+def test_complete_are_runs_of_as_many_folds_as_the_protocol_has_on_the_corpus(results, protocol, count):
+    for fold in range(count):
+        keep_run(results, 20, protocol, fold=fold, num_folds=count)
+    keep_run(results, 40, protocol, fold=1, seed=1, num_folds=count)
+    keep_run(results, 40, protocol, recipe="other", fold=0, num_folds=count)
+    groups = groups_of(results, protocol)
+    whole = complete_runs(groups["mel-resnet"])
+    assert [run.metrics["fold"] for run in whole] == list(range(count))
+    assert recipe_row(whole)["runs"] == f"{count} folds × 1 seed"
+    assert complete_runs(groups["other"]) == []
+    assert recipe_row(groups["other"])["runs"] == f"1 of {count} folds × 1 seed"
+
+
 def test_splits_and_seeds_are_counted(results):
     for split in (0, 1, 2):
         keep_run(results, 30, split_seed=split)

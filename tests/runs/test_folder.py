@@ -9,9 +9,9 @@ from emokeras.errors import RunError
 from emokeras.recipes import RECIPES
 
 
-def config(protocol="random", corpus="ravdess", **numbers):
+def config(protocol="random", corpora=("ravdess",), **numbers):
     named = RECIPES["mel-cnn3"].config
-    return replace(named, experiment=replace(named.experiment, corpus=corpus, protocol=protocol, **numbers))
+    return replace(named, experiment=replace(named.experiment, corpora=corpora, protocol=protocol, **numbers))
 
 
 def test_a_run_folder_with_a_run_is_not_made_again(tmp_path):
@@ -50,7 +50,7 @@ def test_the_default_folder_is_named_by_the_run_and_holds_none_yet(tmp_path):
 
 
 def test_the_default_folder_of_a_corpus_given_by_path(tmp_path):
-    of_path = runs.default_run_dir(config(corpus="../my data/Audio Speech.zip"), root=tmp_path)
+    of_path = runs.default_run_dir(config(corpora=["../my data/Audio Speech.zip"]), root=tmp_path)
     assert of_path.name == "Audio-Speech-random-split-0-seed-0"
-    of_name = runs.default_run_dir(config(corpus="/somewhere"), "ravdess", root=tmp_path)
+    of_name = runs.default_run_dir(config(corpora=["/somewhere"]), "ravdess", root=tmp_path)
     assert of_name.name == "ravdess-random-split-0-seed-0"

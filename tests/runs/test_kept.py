@@ -16,7 +16,7 @@ def finished_run(folder, protocol="luna", **changes):
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {"recipe": "mel-cnn3", "corpus": "ravdess", "protocol": protocol, "fold": 2, "seed": 7, "split_seed": 3}
     runs.write_json(folder / "metrics.json", metrics | changes)
-    config = override(RECIPES["mel-cnn3"].config, {"experiment.corpus": "/home/somebody/ravdess"})
+    config = override(RECIPES["mel-cnn3"].config, {"experiment.corpora": ["/home/somebody/ravdess"]})
     (folder / "config.json").write_text(to_json(config))
     for name in ("predictions.csv", "validation_predictions.csv", "model.keras"):
         (folder / name).write_text(name)
@@ -42,7 +42,7 @@ def test_figures_are_kept_in_a_folder_named_by_the_run(tmp_path, protocol, name)
     assert all((kept / name).read_bytes() == (run / name).read_bytes() for name in names[1:])
     # The path of the corpus is left out; nothing else changes.
     config = read_config(run / "config.json")
-    assert read_config(kept / "config.json") == override(config, {"experiment.corpus": "ravdess"})
+    assert read_config(kept / "config.json") == override(config, {"experiment.corpora": ["ravdess"]})
 
 
 def test_settings_of_an_earlier_version_stay_in_the_kept_configuration(tmp_path):

@@ -39,6 +39,13 @@ def test_clips_used_are_those_of_the_split_and_of_what_the_run_started_from(tmp_
     assert uses(run) == {"a": "train", "b": "validation", "c": "test", "d": "train"}
 
 
+def test_a_clip_that_a_run_did_not_use_counts_as_what_it_started_from_used_it(tmp_path):
+    run = run_of(tmp_path / "run", CONFIG, ("train", "unused", "test"))
+    assert uses(run) == {"a": "train", "b": "unused", "c": "test"}
+    runs.write_earlier_splits(run, [row("d", "train"), row("d", "unused"), row("b", "train"), row("a", "unused")])
+    assert uses(run) == {"a": "train", "b": "train", "c": "test", "d": "train"}
+
+
 @pytest.mark.parametrize("file", runs.EARLIER_FILES)
 def test_the_clips_of_what_members_started_from_count_too(tmp_path, file):
     members = dict.fromkeys(("one", "two"), CONFIG)
@@ -71,9 +78,27 @@ def test_names_are_without_paths_of_this_machine(tmp_path):
 
 def test_a_configuration_to_share_has_names_in_place_of_paths(tmp_path):
     start = run_of(tmp_path / "start", CONFIG)
-    given = {"model.start_from": str(start), "experiment.corpus": "/home/somebody/clips"}
+    given = {"model.start_from": str(start), "experiment.corpora": ["/home/somebody/clips"]}
     run = run_of(tmp_path / "run", override(CONFIG, given))
     runs.write_json(run / "metrics.json", {"corpus": "clips"})
     assert runs.shareable_config(run) == override(
-        CONFIG, {"model.start_from": "mel-cnn3", "experiment.corpus": "clips"}
+        CONFIG, {"model.start_from": "mel-cnn3", "experiment.corpora": ["clips"]}
     )
+
+
+@pytest.mark.parametrize(
+    ("corpora", "pairs", "name", "shared"),
+    [
+        (["/home/me/a", "ravdess"], [], "a+ravdess", ("a", "ravdess")),
+        (["/home/me/a", "b"], ["calm=neutral", "fearful=sad"], "a+b,calm=neutral,fearful=sad", ("a", "b")),
+        (["/home/me/x+y, z"], [], "x+y, z", ("x+y, z",)),
+        (["/home/me/x, y"], ["calm=neutral"], "x, y,calm=neutral", ("x, y",)),
+        ([], [], "made", ("made",)),
+    ],
+)
+def test_corpora_are_shared_by_their_names(tmp_path, corpora, pairs, name, shared):
+    config = override(CONFIG, {"experiment.corpora": corpora, "experiment.emotion_map": pairs})
+    run = run_of(tmp_path / "run", config)
+    runs.write_json(run / "metrics.json", {"corpus": name})
+    experiment = runs.shareable_config(run).experiment
+    assert (experiment.corpora, experiment.emotion_map) == (shared, tuple(pairs))

@@ -119,7 +119,7 @@ def test_babble_is_of_neutral_clips_that_trained_the_model(model, trained_run, d
 
 
 def test_babble_is_left_out_where_the_training_clips_are_not(model, trained_run, foreign_folder, capsys):
-    moved = replace(model.config.experiment, corpus="/no/longer/there")
+    moved = replace(model.config.experiment, corpora=("/no/longer/there",))
     calls = []
     elsewhere = replace(model, config=replace(model.config, experiment=moved))
     assert find_voices(elsewhere, [load_corpus(foreign_folder)], calls.append) == []
@@ -161,6 +161,10 @@ def test_development_speakers_validate_and_the_others_test():
     assert speakers(corpus, "test", [{"content": "EB0", "subset": "test"}]) == ["EB0"]  # a model's own split
     with pytest.raises(CorpusError, match="1 clips of nemo were used"):
         speakers(corpus, "test", [{"content": "EB0", "subset": "train"}])
+    # A clip that a protocol left unused is as one that the model never saw.
+    unused = [{"content": "EB0", "subset": "unused"}, {"content": "KD0", "subset": "unused"}]
+    assert speakers(corpus, "test", unused) == ["KD0", "WR0"]
+    assert speakers(corpus, "test", [*unused, {"content": "WR0", "subset": "test"}]) == ["WR0"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from emokeras import runs
 from emokeras.config import override, to_json
+from emokeras.data.demo import make_demo_corpus
 from emokeras.errors import CorpusError, RunError, UsageError
 from emokeras.recipes import RECIPES
 from emokeras.training import jobs
@@ -37,6 +38,14 @@ def plan(demo_folder, tmp_path):
         return jobs.plan_jobs(names, str(corpus), protocol, folds, seeds, values, *places)
 
     return planned
+
+
+@pytest.fixture(scope="module")
+def other_folder(tmp_path_factory):
+    """Return a demo corpus of other recordings: 2 speakers with 8 clips each."""
+    folder = tmp_path_factory.mktemp("corpora") / "other"
+    make_demo_corpus(folder, num_speakers=2, takes=1, seed=1)
+    return folder
 
 
 def stand_in(job, state):
@@ -79,6 +88,40 @@ def test_all_folds_are_planned_unless_some_are_given(plan):
     assert [job.row.name for job in planned] == ["split-3-seed-0"]
 
 
+def test_folds_that_depend_on_the_corpus_are_all_planned(plan, demo_folder, other_folder, tmp_path):
+    """A fold for each of two corpora, and for each of five speakers."""
+    both = f"{demo_folder},{other_folder}"
+    planned = plan(folds=None, protocol="left-out", corpus=both)
+    place = tmp_path / "results" / "demo+other" / "left-out" / "mel-cnn3"
+    assert [job.row for job in planned] == [place / "fold-0-seed-0", place / "fold-1-seed-0"]
+    assert [job.run_folder.name for job in planned] == [f"demo+other-left-out-fold-{fold}-seed-0" for fold in (0, 1)]
+    assert {job.corpus for job in planned} == {both}
+    assert len({job.split_sha256 for job in planned}) == 2
+    lines = []
+    jobs.run_jobs(planned, say=lines.append, command=stand_in)
+    assert lines[0] == "2 jobs on demo+other, protocol left-out: 1 recipe × 2 folds × 1 seed; 0 done already"
+    with pytest.raises(UsageError, match="protocol 'left-out' has no fold 2: its folds are 0 to 1"):
+        plan(folds=[0, 2], protocol="left-out", corpus=both)
+
+    assert [job.row.name for job in plan(folds=None, protocol="loso")] == [f"fold-{fold}-seed-0" for fold in range(5)]
+    with pytest.raises(UsageError, match="protocol 'loso' has no fold 5: its folds are 0 to 4"):
+        plan(folds=[5], protocol="loso")
+    with pytest.raises(CorpusError, match="'left-out' needs two corpora or more, and 'demo' is one"):
+        plan(folds=None, protocol="left-out")
+
+
+def test_jobs_on_mapped_emotions_have_a_row_and_splits_of_their_own(plan, demo_folder, other_folder):
+    both = {"corpus": f"{demo_folder},{other_folder}", "protocol": "left-out", "folds": [0]}
+    (plain,), (mapped,) = plan(**both), plan(**both, experiment__emotion_map="calm=neutral")
+    assert mapped.row.parents[2].name == "demo+other-calm=neutral"
+    assert mapped.config.experiment.emotion_map == ("calm=neutral",)
+    assert mapped.run_folder != plain.run_folder
+    command = jobs.train_command(mapped, "new")
+    assert command[command.index("--set") + 1] == "experiment.emotion_map=calm=neutral"
+    with pytest.raises(UsageError, match="--map calm: give two emotions"):
+        plan(**both, experiment__emotion_map="calm")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -95,6 +138,7 @@ def test_all_folds_are_planned_unless_some_are_given(plan):
         ({"encoder__dropuot": 0}, "there is no setting 'encoder.dropuot'; did you mean 'encoder.dropout'"),
         ({"encoder__dropout": 2}, "encoders.spectrogram.dropout"),
         ({"experiment__seed": 2}, "--set experiment.seed: give --seeds instead"),
+        ({"experiment__corpora": ["demo"]}, "--set experiment.corpora: give --corpus instead"),
     ],
 )
 def test_arguments_that_do_not_exist_are_refused(plan, arguments, message):

@@ -9,14 +9,21 @@ import tensorflow as tf
 from sklearn.utils.class_weight import compute_class_weight
 
 from emokeras.config import TrainingConfig
-from emokeras.training.optimizer import class_weights, compile_model, set_precision
+from emokeras.data.augment_features import mix_values, mixed_targets
+from emokeras.training.optimizer import (
+    MaskedCrossEntropy,
+    clip_weights,
+    compile_model,
+    masked_accuracy,
+    set_precision,
+)
 
 
-def compiled(config, steps_per_epoch=10):
+def compiled(config, steps_per_epoch=10, is_masked=False):
     inputs = keras.Input((4,))
     frames = keras.layers.BatchNormalization()(keras.layers.Dense(5)(inputs))
     model = keras.Model(inputs, {"emotion": keras.layers.Dense(3, name="emotion")(frames)})
-    compile_model(model, config, steps_per_epoch)
+    compile_model(model, config, steps_per_epoch, is_masked)
     return model
 
 
@@ -111,17 +118,147 @@ def test_loss_takes_logits_and_smooths_labels():
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
-def test_class_weights_are_scikit_learn_s_balanced_ones():
+# The loss of corpora that differ in emotions
+
+# Of five emotions, a corpus has the first three, another the last four, and a third one all.
+MASKS = np.array([[1, 1, 1, 0, 0], [0, 1, 1, 1, 1], [1, 1, 1, 1, 1]], np.float32)
+
+
+@pytest.fixture
+def batch():
+    """Return labels, masks, shares and logits of six clips of the three corpora in turn; four are mixed with the clip
+    before, of another corpus."""
+    random = np.random.default_rng(0)
+    masks = MASKS[np.arange(6) % 3]
+    labels = np.eye(5, dtype=np.float32)[[0, 4, 3, 2, 1, 0]]
+    shares = np.array([0.3, 1.0, 0.8, 0.5, 1.0, 0.01], np.float32)
+    return labels, masks, shares, random.normal(scale=3, size=(6, 5)).astype(np.float32)
+
+
+def masked_targets(labels, masks, shares) -> np.ndarray:
+    return mixed_targets(*map(tf.constant, (labels, masks, shares))).numpy()
+
+
+def masked_cross_entropy(labels, masks, shares, logits, smoothing) -> np.ndarray:
+    """Return the loss of each clip, float64 [clips], computed clip by clip over the emotions of its corpus."""
+    losses = []
+    for number, share in enumerate(np.float64(shares)):
+        loss = 0.0
+        for part, clip in ((share, number), (1 - share, number - 1)):
+            has = masks[clip] > 0
+            own = np.float64(logits[number][has])  # Of the mixture, among the emotions of this clip's corpus.
+            target = (1 - smoothing) * labels[clip][has] + smoothing / has.sum()
+            loss -= part * target @ (own - np.log(np.exp(own).sum()))
+        losses.append(loss)
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_masked_loss_is_over_the_emotions_of_each_clip_s_corpus(batch, smoothing):
+    *clips, logits = batch
+    loss = MaskedCrossEntropy(smoothing, reduction="none")(masked_targets(*clips), logits)
+    np.testing.assert_allclose(loss, masked_cross_entropy(*clips, logits, smoothing), rtol=1e-5)
+    mean = MaskedCrossEntropy(smoothing)(masked_targets(*clips), logits)
+    assert float(mean) == pytest.approx(masked_cross_entropy(*clips, logits, smoothing).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_an_emotion_that_a_corpus_lacks_gets_no_gradient_from_its_clips(batch, smoothing):
+    labels, masks, shares, logits = batch
+    logits[0, 3] = 50.0  # However probable it is.
+
+    def gradient_of(shares):
+        variable = tf.Variable(logits)
+        with tf.GradientTape() as tape:
+            loss = MaskedCrossEntropy(smoothing)(masked_targets(labels, masks, shares), variable)
+        return tape.gradient(loss, variable).numpy()
+
+    alone = gradient_of(np.ones(6, np.float32))
+    np.testing.assert_array_equal(alone == 0, masks == 0)
+    mixed = gradient_of(shares)
+    is_known = (masks > 0) | ((shares < 1)[:, np.newaxis] & (np.roll(masks, 1, axis=0) > 0))
+    np.testing.assert_array_equal(mixed == 0, ~is_known)
+    assert not is_known.all()
+    np.testing.assert_allclose(mixed.sum(axis=1), 0, atol=1e-6)  # What the known ones lose, others of them gain.
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_where_all_corpora_have_all_emotions_it_is_the_plain_loss(batch, smoothing):
+    labels, _, shares, logits = batch
+    targets = masked_targets(labels, np.ones_like(labels), shares)
+    masked = MaskedCrossEntropy(smoothing, reduction="none")(targets, logits)
+    plain = keras.losses.CategoricalCrossentropy(True, smoothing, reduction="none")
+    mixed = mix_values(tf.constant(labels), tf.constant(shares))
+    np.testing.assert_allclose(masked, plain(mixed, logits), atol=1e-6)
+    weights = np.arange(1, 7, dtype=np.float32)
+    with_weights = keras.losses.CategoricalCrossentropy(True, smoothing)(mixed, logits, weights)
+    assert float(MaskedCrossEntropy(smoothing)(targets, logits, weights)) == pytest.approx(
+        float(with_weights), rel=1e-6
+    )
+
+
+def test_masked_accuracy_is_of_the_emotion_with_the_larger_share_among_all(batch):
+    labels, masks, *_ = batch
+    shares = np.array([0.4, 1.0, 0.6, 0.9, 1.0, 0.2], np.float32)
+    larger = np.where((shares > 0.5)[:, np.newaxis], labels, np.roll(labels, 1, axis=0)).argmax(axis=1)
+    predicted = larger.copy()
+    predicted[[1, 3]] = 0, 4  # The corpora of these clips do not have these emotions.
+    logits = np.eye(5, dtype=np.float32)[predicted]
+    found = masked_accuracy(masked_targets(labels, masks, shares), logits)
+    np.testing.assert_array_equal(found, [1, 0, 1, 0, 1, 1])
+
+
+def test_a_model_is_compiled_with_the_masked_loss_and_its_accuracy_and_saved_with_them(batch, tmp_path):
+    labels, masks = np.eye(3, dtype=np.float32)[[0, 1, 2, 1]], np.float32([[1, 1, 0], [0, 1, 1], [1, 1, 1], [1, 1, 0]])
+    targets = masked_targets(labels, masks, np.float32([0.7, 1.0, 0.2, 0.9]))
+    model = compiled(TrainingConfig(label_smoothing=0.2, optimizer="sgd"), is_masked=True)
+    inputs = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    expected = model.evaluate(inputs, {"emotion": targets}, return_dict=True, verbose=0)
+    logits = model.predict(inputs, verbose=0)["emotion"]
+    losses = masked_cross_entropy(labels, masks, [0.7, 1.0, 0.2, 0.9], logits, 0.2)
+    assert expected["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    assert expected["accuracy"] == np.mean(masked_accuracy(targets, logits))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.loss["emotion"].label_smoothing == 0.2
+    assert again.evaluate(inputs, {"emotion": targets}, return_dict=True, verbose=0) == pytest.approx(expected)
+
+
+# The weight of each clip
+
+
+def test_clip_weights_of_one_corpus_are_scikit_learn_s_balanced_ones():
     labels = np.array([0] * 10 + [1] * 30 + [2] * 5)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    np.testing.assert_allclose(class_weights(labels, 3, TrainingConfig()), expected)
-    assert class_weights(labels, 3, TrainingConfig()) @ np.bincount(labels) == pytest.approx(len(labels))
-    np.testing.assert_array_equal(class_weights(labels, 3, TrainingConfig(class_weights=False)), 1)
+    weights = clip_weights(labels, [""] * 45, TrainingConfig())
+    np.testing.assert_allclose(weights, expected[labels])
+    assert weights.mean() == pytest.approx(1)
+    np.testing.assert_array_equal(clip_weights(labels, [""] * 45, TrainingConfig(class_weights=False)), 1)
 
 
 def test_an_emotion_without_training_clips_does_not_shift_the_others():
-    weights = class_weights(np.array([0] * 4 + [2] * 4), 3, TrainingConfig())
-    np.testing.assert_allclose(weights[[0, 2]], 1)
+    labels = np.array([0] * 4 + [2] * 4)
+    np.testing.assert_allclose(clip_weights(labels, ["own"] * 8, TrainingConfig()), 1)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_corpora_have_the_same_total_weight_and_so_have_the_emotions_of_each(balanced):
+    """The clips of two corpora in random order: 100 and 20, of three emotions and of two."""
+    random = np.random.default_rng(0)
+    pairs = [("large", 0)] * 70 + [("large", 1)] * 20 + [("large", 3)] * 10 + [("small", 1)] * 4 + [("small", 2)] * 16
+    corpora, labels = zip(*(pairs[number] for number in random.permutation(120)), strict=True)
+    corpora, labels = np.array(corpora), np.array(labels)
+    weights = clip_weights(labels, list(corpora), TrainingConfig(class_weights=balanced))
+    assert weights.mean() == pytest.approx(1)
+    for corpus, own_emotions in (("large", (0, 1, 3)), ("small", (1, 2))):
+        own = corpora == corpus
+        assert weights[own].sum() == pytest.approx(60)
+        if not balanced:
+            assert np.ptp(weights[own]) == 0
+            continue
+        for emotion in own_emotions:
+            assert weights[own & (labels == emotion)].sum() == pytest.approx(60 / len(own_emotions))
+            assert np.ptp(weights[own & (labels == emotion)]) == 0
 
 
 def test_mixed_precision_on_a_cpu_stays_float32_and_is_reported():

@@ -249,13 +249,13 @@ def test_a_run_that_continues_keeps_what_was_resolved(branch_run, demo_corpus, t
     # What was beside it when it began may have changed since.
     write_text(branch_run / "config.json", to_json(override(TCN, {"mfcc.num_coefficients": 20})))
     again = read_resolved(tmp_path / "run", demo_corpus, "/moved/corpus")
-    assert again.config == with_experiment(begun.config, corpus="/moved/corpus")
-    assert again.members == {"mel-resnet": with_experiment(begun.members["mel-resnet"], corpus="/moved/corpus")}
+    assert again.config == with_experiment(begun.config, corpora=("/moved/corpus",))
+    assert again.members == {"mel-resnet": with_experiment(begun.members["mel-resnet"], corpora=("/moved/corpus",))}
     # A member that was begun continues with the settings that it was begun with.
     member = override(begun.members["mel-resnet"], {"training.epochs": 2})
     run_of(tmp_path / "run" / "members" / "mel-resnet", member)
     again = read_resolved(tmp_path / "run", demo_corpus, "/moved/corpus")
-    assert again.members == {"mel-resnet": with_experiment(member, corpus="/moved/corpus")}
+    assert again.members == {"mel-resnet": with_experiment(member, corpora=("/moved/corpus",))}
 
 
 @pytest.mark.parametrize("place", ["", "members/mel-resnet"])

@@ -87,7 +87,7 @@ def test_a_run_is_not_continued_on_another_corpus_and_keeps_its_files(
     # The right corpus, which has moved.
     moved = shutil.copytree(demo_folder, tmp_path / "moved")
     assert train.main(["--resume", str(begun), "--corpus", str(moved)]) == 0
-    assert read_config(begun / "config.json").experiment.corpus == str(moved)
+    assert read_config(begun / "config.json").experiment.corpora == (str(moved),)
     assert (begun / "predictions.csv").read_bytes() == (trained_run / "predictions.csv").read_bytes()
 
 

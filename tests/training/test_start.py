@@ -14,7 +14,7 @@ from emokeras.config import TcnConfig, override, read_config, with_experiment
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpora import load_corpus
 from emokeras.data.demo import make_demo_corpus
-from emokeras.data.splits import draw_split
+from emokeras.data.splits import UNUSED, draw_split
 from emokeras.errors import RunError
 from emokeras.models import encoders
 from emokeras.models.build import build_model
@@ -81,6 +81,9 @@ def test_a_test_clip_that_the_trained_network_was_made_with_is_refused(trained_r
         check_start(random, demo_corpus, draw_split(demo_corpus, random.experiment))
     other = load_corpus(other_folder)
     check_start(random, other, draw_split(other, random.experiment))
+    # Clips that a run leaves unused may have made it.
+    own = draw_split(demo_corpus, random.experiment)
+    check_start(config, demo_corpus, replace(own, subsets=np.full(len(own.subsets), UNUSED)))
 
 
 def test_an_export_is_fine_tuned_on_another_corpus(exported, demo_folder, other_folder, tmp_path, capsys):

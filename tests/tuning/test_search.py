@@ -225,7 +225,7 @@ def test_a_recipe_that_cannot_be_trained_ends_the_search_which_continues_when_th
         (["--chief", "10.0.0.1:80", "--worker-id", "a/b"], "--worker-id a/b: give another, of letters, digits"),
         (["--chief", "10.0.0.1:80", "--worker-id", "oracle"], "--worker-id oracle: give another"),
         (["--set", "encoder.l3=1"], "did you mean 'encoder.l2'"),
-        (["--set", "experiment.corpus=ravdess"], "--set experiment.corpus: give --corpus instead"),
+        (["--set", "experiment.corpora=ravdess"], "--set experiment.corpora: give --corpus instead"),
         (["--set", "model.dropout=0.3"], "--only model.dropout: the space of text-gru has"),
         (["--set", "encoders.tokens.units=32"], "--only encoder.units: the space of text-gru has"),
         (["--seed", "5000000000"], "experiment.seed: Input should be less than or equal to 2147483647"),
