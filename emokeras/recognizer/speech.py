@@ -31,7 +31,8 @@ class WhisperEncoder(tf.Module):
 
 
 def _smallest(value: np.ndarray) -> np.ndarray:
-    half = value.astype(np.float16)
+    with np.errstate(over="ignore"):
+        half = value.astype(np.float16)
     return half if (half == value).all() else value
 
 
@@ -44,6 +45,8 @@ def load_speech_encoder(config: Config) -> SpeechEncoder:
     RunError: it has other weights than the one that the network was trained with.
     """
     name, speech = config.model.pretrained, config.speech
+    if not speech.sha256:
+        raise RunError("this network was trained by an earlier version, on other frames of its speech: train it again")
     found = speech_settings(name)["sha256"]
     if found != speech.sha256:
         raise RunError(
