@@ -168,6 +168,14 @@ def demo_corpus(demo_folder):
 
 
 @pytest.fixture(scope="session")
+def small_corpus(small_folder):
+    """Return the small demo corpus, loaded."""
+    from emokeras.data.corpora import load_corpus
+
+    return load_corpus(small_folder)
+
+
+@pytest.fixture(scope="session")
 def trained_run(tmp_path_factory, demo_folder):
     """Return the folder of a run of the shrunken mel-cnn3, made by the command: three epochs."""
     from emokeras import train
