@@ -12,6 +12,7 @@ from emokeras.data.audio import load_waveforms
 from emokeras.data.splits import draw_split
 from emokeras.errors import CorpusError, RunError
 from emokeras.models import pretrained
+from emokeras.recipes import RECIPES
 from emokeras.training import callbacks, fit
 from emokeras.training.run import continue_run, make_network, train
 from emokeras.training.subsets import Subset, load_subsets, with_validation
@@ -145,6 +146,21 @@ def test_a_run_broken_where_patience_ended_a_stage_continues_as_unbroken(
     train(config, small_corpus, tmp_path / "unbroken", silent)
     train_broken(config, small_corpus, tmp_path / "broken", monkeypatch, 2)
     assert epochs_of_same_runs(tmp_path / "broken", tmp_path / "unbroken") == [1, 2, 4]
+
+
+@pytest.mark.slow
+def test_a_broken_run_on_a_speech_encoder_continues_as_unbroken(small_corpus, whisper_model, tmp_path, monkeypatch):
+    values = {"model.pretrained": str(whisper_model), "augment.variants": ["slow"], "training.select_by": "last"}
+    config = override(tiny(RECIPES["speech-tcn"].config), SMALL | values)
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    train(config, small_corpus, unbroken, silent)
+    train_broken(config, small_corpus, broken, monkeypatch, 1)
+    assert epochs_of_same_runs(broken, unbroken) == [1, 2, 3]
+    for name in ("predictions.csv", "validation_predictions.csv"):
+        assert (broken / name).read_bytes() == (unbroken / name).read_bytes()
+    weights = [keras.saving.load_model(run / "model.keras").get_weights() for run in (broken, unbroken)]
+    for own, others in zip(*weights, strict=True):
+        np.testing.assert_array_equal(own, others)
 
 
 def epochs_of_same_runs(broken, unbroken) -> list[int]:
