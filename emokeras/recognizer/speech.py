@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from emokeras.config import Config
 from emokeras.data.speech import SpeechEncoder, load_torch_encoder, whisper_log_mel
-from emokeras.errors import RunError
+from emokeras.errors import RunError, UsageError
 from emokeras.hub import speech_settings
 from emokeras.models.whisper import load_whisper_encoder
 
@@ -41,7 +41,7 @@ def load_speech_encoder(config: Config) -> SpeechEncoder:
 
     Raises
     ------
-    UsageError: it cannot be loaded.
+    UsageError: it cannot be loaded, or it is a Whisper and Keras runs on another backend than TensorFlow.
     RunError: it has other weights than the one that the network was trained with.
     """
     name, speech = config.model.pretrained, config.speech
@@ -55,5 +55,10 @@ def load_speech_encoder(config: Config) -> SpeechEncoder:
         )
     if speech.family == "wav2vec2":
         return load_torch_encoder(name, speech.layers)
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise UsageError(
+            f"Whisper runs on TensorFlow, and KERAS_BACKEND is {backend}: train for one epoch with tensorflow first, "
+            "which caches its frames of the corpus"
+        )
     network = load_whisper_encoder(name, speech.layers)
     return WhisperEncoder(network, network.input["log_mel"].shape[-1])

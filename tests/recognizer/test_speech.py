@@ -126,6 +126,15 @@ def test_a_network_of_an_earlier_version_is_refused(whisper_model):
     assert "\n" not in str(caught.value)
 
 
+def test_on_another_backend_whisper_is_refused_and_a_hubert_is_not(whisper_model, speech_model, monkeypatch):
+    """A training there takes frames that are cached."""
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(UsageError, match="Whisper runs on TensorFlow, and KERAS_BACKEND is jax: train for") as caught:
+        load_speech_encoder(config_of(whisper_model))
+    assert "\n" not in str(caught.value)
+    assert load_speech_encoder(config_of(speech_model, (1,)))(*blocks()).shape == (2, 100, 12)
+
+
 def test_the_encoder_of_a_hubert_gives_its_states(speech_model):
     config = config_of(speech_model, (0, -1))
     assert config.speech.family == "wav2vec2"
