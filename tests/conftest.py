@@ -38,6 +38,24 @@ TINY_SPEECH = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 2,
 }
+# A Whisper's encoder; its 80 bands are those of the base sizes.
+TINY_WHISPER = {
+    "num_mel_bins": 80,
+    "d_model": 12,
+    "encoder_layers": 3,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 16,
+    "decoder_layers": 1,
+    "decoder_attention_heads": 2,
+    "decoder_ffn_dim": 16,
+    "vocab_size": 60,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 3,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+}
 TINY_ENCODERS = {
     "cnn": {"filters": [4, 8, 16]},
     "crnn": {"filters": [4, 8], "recurrent_units": [6]},
@@ -125,11 +143,36 @@ def speech_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def whisper_model(tmp_path_factory):
+    """Return the folder of a tiny Whisper with random weights, which float16 holds exactly, as those of OpenAI."""
+    torch = pytest.importorskip("torch", reason="this Whisper is made with torch, of the extra asr")
+    from transformers import WhisperConfig, WhisperModel
+
+    torch.manual_seed(0)
+    network = WhisperModel(WhisperConfig(**TINY_WHISPER))
+    with torch.no_grad():
+        for weights in network.encoder.parameters():
+            # Larger than at the start of a training: the states of the layers then differ.
+            weights.copy_((weights + torch.randn_like(weights) * (0.3 if weights.dim() > 1 else 0.1)).half())
+    folder = tmp_path_factory.mktemp("speech") / "whisper"
+    network.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def demo_corpus(demo_folder):
     """Return the demo corpus, loaded."""
     from emokeras.data.corpora import load_corpus
 
     return load_corpus(demo_folder)
+
+
+@pytest.fixture(scope="session")
+def small_corpus(small_folder):
+    """Return the small demo corpus, loaded."""
+    from emokeras.data.corpora import load_corpus
+
+    return load_corpus(small_folder)
 
 
 @pytest.fixture(scope="session")

@@ -161,7 +161,7 @@ def _work(arguments: argparse.Namespace) -> None:
         given["training.epochs"] = arguments.epochs
     # A refit would train on the validation clips.
     config = recipe_config(arguments.recipe, {"training.refit_epochs": 0} | given)
-    if not config.audio_inputs:
+    if not config.takes_audio:
         raise UsageError(f"{arguments.recipe} takes no audio: no condition changes what it takes")
     ideas = choose_ideas(arguments.ideas or "", arguments.change)
     folds, seeds = measurements.folds_and_seeds(arguments, config.experiment.protocol)

@@ -161,7 +161,7 @@ def applies(path: str, config: Config) -> bool:
     starts_from_runs = bool(config.model.branches or config.model.start_from)
     match section:
         case "audio":
-            return bool(config.audio_inputs) and not starts_from_runs
+            return config.takes_audio and not starts_from_runs
         case "spectrogram" | "mfcc" | "prosody" | "speech" | "tokens":
             return section in config.encoders and not starts_from_runs
         case "encoder":
@@ -199,9 +199,9 @@ def _applies_to_augmentation(name: str, config: Config) -> bool:
         return "spectrogram" in config.encoders
     if name == "vocal_tract_change":
         return not config.encoders.keys().isdisjoint({"spectrogram", "mfcc"})
-    # A frozen speech encoder takes the waveform without augmentation; its frames are mixed and masked.
-    is_of_frames = name.startswith(("crop_", "mixup_", "num_", "time_mask_", "band_mask_", "style_mixing_"))
-    return config.takes_audio if is_of_frames else bool(config.audio_inputs)
+    # A frozen speech encoder takes clips and their variants as they are; its frames are mixed and masked.
+    own = ("variant", "crop_", "mixup_", "num_", "time_mask_", "band_mask_", "style_mixing_")
+    return config.takes_audio if name.startswith(own) else bool(config.audio_inputs)
 
 
 def declare(hyperparameters, space: Space, config: Config) -> None:

@@ -91,6 +91,7 @@ def upgrade(tree: Any) -> tuple[Any, dict[str, Any]]:
             removed |= {f"members.{name}.{path}": value for path, value in own.items()}
         return tree, removed
     _upgrade_trimming(tree, removed)
+    _upgrade_speech(tree, removed)
     for (section, key), new_key in RENAMED.items():
         if isinstance(tree.get(section), dict) and key in tree[section]:
             tree[section][new_key] = tree[section].pop(key)
@@ -124,6 +125,16 @@ def _upgrade_trimming(tree: dict[str, Any], removed: dict[str, Any]) -> None:
     of_waveform = isinstance(encoders, dict) and set(encoders) - {"tokens", "speech"}
     if of_waveform and decibels:
         removed["audio.trim_decibels"] = decibels
+
+
+def _upgrade_speech(tree: dict[str, Any], removed: dict[str, Any]) -> None:
+    """A speech encoder used to take the middle `speech.max_seconds` of a clip, silence included, and give the states of
+    one `speech.layer`. A network on these frames is marked, whatever the values."""
+    speech, encoders = tree.get("speech"), tree.get("encoders")
+    if isinstance(speech, dict) and isinstance(encoders, dict) and "speech" in encoders:
+        for key in ("layer", "max_seconds"):
+            if key in speech:
+                removed[f"speech.{key}"] = speech.pop(key)
 
 
 def _upgrade_batch_normalization(tree: dict[str, Any], encoders: dict[str, dict], removed: dict[str, Any]) -> None:

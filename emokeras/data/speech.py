@@ -8,7 +8,9 @@ the square of the length. What a recording gives does not depend on the others o
 """
 
 import importlib.util
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +31,7 @@ FRAME_HOP = 320  # samples; of all of these encoders
 BLOCK_SECONDS = 10.0
 MARGIN_SECONDS = 0.1  # encoded before and after the speech
 SECONDS_PER_BATCH = 40.0  # of speech, when clips are encoded for the cache
+FRAMES, ENDS = "frames.npy", "ends.npy"  # of all clips, and the end of each among them
 WAV2VEC_MARGIN = 80  # samples that a first frame of wav2vec 2.0 and its kin reads beyond its own hop
 
 # Blocks of waveforms, float32 [blocks, samples], and the samples of each, int32 [blocks], both multiples of FRAME_HOP
@@ -192,16 +195,29 @@ def encode_clips(
     speech = config.speech
     change += f" speech {SPEECH_VERSION} {speech.sha256} {speech.layers} {config.audio.speech_decibels}"
     folder = cache_path(clips, SAMPLE_RATE_HZ, change).with_suffix("")
-    if not folder.is_dir():
-        encoded = _encode_all(waveforms(), config, load())
-        try:
-            with replacing(folder) as temporary:
-                temporary.mkdir(parents=True)
-                np.save(temporary / "frames.npy", np.concatenate(encoded))
-                np.save(temporary / "ends.npy", np.cumsum([len(frames) for frames in encoded]))
-        except OSError as error:
+    if (cached := _read_frames(folder)) is not None:
+        return cached
+    encoded = _encode_all(waveforms(), config, load())
+    try:
+        with replacing(folder) as temporary:
+            temporary.mkdir(parents=True)
+            np.save(temporary / FRAMES, np.concatenate(encoded))
+            np.save(temporary / ENDS, np.cumsum([len(frames) for frames in encoded]))
+    except OSError as error:
+        if not folder.is_dir():  # Another process may have written it, which a folder cannot replace.
             raise write_error(folder, error) from error
-    frames, ends = np.load(folder / "frames.npy", mmap_mode="r"), np.load(folder / "ends.npy")
+    return _read_frames(folder)
+
+
+def _read_frames(folder: Path) -> list[np.ndarray] | None:
+    """Return the frames in a folder of the cache, None where there is none. A damaged folder is deleted."""
+    if not folder.is_dir():
+        return None
+    try:
+        frames, ends = np.load(folder / FRAMES, mmap_mode="r"), np.load(folder / ENDS)
+    except (OSError, ValueError, EOFError):
+        shutil.rmtree(folder)
+        return None
     return [frames[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 

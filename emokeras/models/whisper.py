@@ -77,30 +77,35 @@ def build_whisper_encoder(sizes: WhisperSizes, chosen: Sequence[int]) -> keras.M
     if wrong := [layer for layer in chosen if not -1 <= layer <= sizes.num_blocks]:
         raise UsageError(f"speech.layers={wrong[0]}: this Whisper has layers 0 to {sizes.num_blocks}")
     chosen = [layer if layer >= 0 else sizes.num_blocks for layer in chosen]
-    log_mel = keras.Input((None, sizes.num_bands), name="log_mel")
-    mask = keras.Input((None,), name="mask")
+    settings = {"dtype": "float32"}  # Also where a network is trained in mixed precision: it is served in float32.
+    log_mel = keras.Input((None, sizes.num_bands), name="log_mel", **settings)
+    mask = keras.Input((None,), name="mask", **settings)
     valid = ops.expand_dims(mask, -1)
-    convolution = layers.Conv1D(sizes.units, 3, padding="same", name="conv1")
+    convolution = layers.Conv1D(sizes.units, 3, padding="same", name="conv1", **settings)
     frames = _gelu(convolution(log_mel * valid)) * valid
     # "same" would pad the end alone where the number of frames is even.
-    frames = layers.ZeroPadding1D(1)(frames)
-    frames = _gelu(layers.Conv1D(sizes.units, 3, strides=2, name="conv2")(frames))
-    frames = FirstPositions(sizes.num_positions, name="embed_positions")(frames)
+    frames = layers.ZeroPadding1D(1, **settings)(frames)
+    frames = _gelu(layers.Conv1D(sizes.units, 3, strides=2, name="conv2", **settings)(frames))
+    frames = FirstPositions(sizes.num_positions, name="embed_positions", **settings)(frames)
     keys = ops.expand_dims(mask[:, ::2], 1) > 0  # [batch, 1, steps]: the same for every query
     states = [frames]
     for number in range(max(chosen)):
         attended = _norm(f"layers.{number}.self_attn_layer_norm")(frames)
         attention = layers.MultiHeadAttention(
-            sizes.num_heads, sizes.units // sizes.num_heads, flash_attention=False, name=f"layers.{number}.self_attn"
+            *(sizes.num_heads, sizes.units // sizes.num_heads),
+            flash_attention=False,
+            name=f"layers.{number}.self_attn",
+            **settings,
         )
         frames = frames + attention(attended, attended, attention_mask=keys)
         hidden = _norm(f"layers.{number}.final_layer_norm")(frames)
-        hidden = _gelu(layers.Dense(sizes.hidden_units, name=f"layers.{number}.fc1")(hidden))
-        frames = frames + layers.Dense(sizes.units, name=f"layers.{number}.fc2")(hidden)
+        hidden = _gelu(layers.Dense(sizes.hidden_units, name=f"layers.{number}.fc1", **settings)(hidden))
+        frames = frames + layers.Dense(sizes.units, name=f"layers.{number}.fc2", **settings)(hidden)
         states.append(frames)
     if sizes.num_blocks in chosen:
         states[-1] = _norm("layer_norm")(states[-1])
-    output = layers.Concatenate()([states[layer] for layer in chosen]) if len(chosen) > 1 else states[chosen[0]]
+    taken = [states[layer] for layer in chosen]
+    output = layers.Concatenate(**settings)(taken) if len(taken) > 1 else taken[0]
     return keras.Model({"log_mel": log_mel, "mask": mask}, output, name="whisper_encoder")
 
 
@@ -109,7 +114,7 @@ def _gelu(values):
 
 
 def _norm(name: str) -> layers.Layer:
-    return layers.LayerNormalization(epsilon=1e-5, name=name)
+    return layers.LayerNormalization(epsilon=1e-5, name=name, dtype="float32")
 
 
 def _set_weights(encoder: keras.Model, weights: Mapping[str, np.ndarray], sizes: WhisperSizes) -> None:

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from emokeras.config import Config
 from emokeras.data.speech import SpeechEncoder, load_torch_encoder, whisper_log_mel
-from emokeras.errors import RunError
+from emokeras.errors import RunError, UsageError
 from emokeras.hub import speech_settings
 from emokeras.models.whisper import load_whisper_encoder
 
@@ -31,7 +31,8 @@ class WhisperEncoder(tf.Module):
 
 
 def _smallest(value: np.ndarray) -> np.ndarray:
-    half = value.astype(np.float16)
+    with np.errstate(over="ignore"):
+        half = value.astype(np.float16)
     return half if (half == value).all() else value
 
 
@@ -40,10 +41,12 @@ def load_speech_encoder(config: Config) -> SpeechEncoder:
 
     Raises
     ------
-    UsageError: it cannot be loaded.
+    UsageError: it cannot be loaded, or it is a Whisper and Keras runs on another backend than TensorFlow.
     RunError: it has other weights than the one that the network was trained with.
     """
     name, speech = config.model.pretrained, config.speech
+    if not speech.sha256:
+        raise RunError("this network was trained by an earlier version, on other frames of its speech: train it again")
     found = speech_settings(name)["sha256"]
     if found != speech.sha256:
         raise RunError(
@@ -52,5 +55,10 @@ def load_speech_encoder(config: Config) -> SpeechEncoder:
         )
     if speech.family == "wav2vec2":
         return load_torch_encoder(name, speech.layers)
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise UsageError(
+            f"Whisper runs on TensorFlow, and KERAS_BACKEND is {backend}: train for one epoch with tensorflow first, "
+            "which caches its frames of the corpus"
+        )
     network = load_whisper_encoder(name, speech.layers)
     return WhisperEncoder(network, network.input["log_mel"].shape[-1])

@@ -11,15 +11,16 @@ from emokeras.runs.provenance import shareable_name
 
 # Sizes that a configuration takes from the weights an encoder starts from, by the encoder's kind.
 SIZES_OF_WEIGHTS = {"bert": {*BERT_SIZES}}
+OF_SPEECH_ENCODER = ("family", "units", "sha256")  # what `speech` has of the encoder
 PATHS = {"model.weights", "model.pretrained", "model.start_from", "model.branches"}
 
 
 def differing_settings(settings: Mapping[str, Any], config: AnyConfig) -> dict[str, tuple[Any, Any]]:
     """Compare what a config.json holds with a configuration, except for recipe and experiment.
 
-    Sizes that follow from `model.weights` or `model.pretrained` are not compared. Runs and files are compared by name,
-    not by path: results keep no paths. A setting of an earlier version that was removed while in use is a difference
-    from None.
+    Sizes that follow from `model.weights` are not compared, nor what is read from the encoder in `model.pretrained`
+    where the configuration does not have it yet. Runs and files are compared by name, not by path: results keep no
+    paths. A setting of an earlier version that was removed while in use is a difference from None.
 
     Returns
     -------
@@ -32,8 +33,8 @@ def differing_settings(settings: Mapping[str, Any], config: AnyConfig) -> dict[s
         for name, encoder in network.encoders.items():
             for key in SIZES_OF_WEIGHTS.get(encoder.kind, ()):
                 other.pop(f"{prefix}encoders.{name}.{key}", None)
-        if network.has_speech_encoder:
-            for key in ("family", "units", "sha256"):
+        if network.has_speech_encoder and not network.speech.sha256:  # Not read from the encoder yet.
+            for key in OF_SPEECH_ENCODER:
                 other.pop(f"{prefix}speech.{key}", None)
     removed = {key: (value, None) for key, value in removed_settings(settings).items()}
     return dict(sorted((differences(whole_settings(settings), other) | removed).items()))

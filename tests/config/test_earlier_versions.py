@@ -9,6 +9,7 @@ from examples import ENSEMBLE, ONE_BRANCH, refusal
 from emokeras.config import (
     AudioConfig,
     ExperimentConfig,
+    SpeechConfig,
     from_json,
     override,
     read_config,
@@ -160,6 +161,42 @@ def test_override_names_how_speech_is_found_now():
     message = refusal(lambda: override(ONE_BRANCH, {"audio.trim_decibels": "1"}))
     assert message == "the setting 'audio.trim_decibels' is called 'audio.speech_decibels' now"
     assert refusal(lambda: override(ONE_BRANCH, {"audio.num_windows": "1"})).endswith("'audio.num_windows' was removed")
+
+
+# How speech was encoded
+
+
+def with_speech(encoders: dict, **speech) -> dict:
+    return OLD | {"encoders": encoders, "speech": {"layer": -1, "max_seconds": 5.0, "units": 768} | speech}
+
+
+@pytest.mark.parametrize("layer", [-1, 9])
+def test_a_network_on_the_earlier_frames_of_a_speech_encoder_is_read_and_not_trained(layer, tmp_path):
+    """It took the middle of a clip; no setting of today gives these frames."""
+    file = tmp_path / "config.json"
+    tree = with_speech({"speech": {"kind": "tcn"}, "tokens": {"kind": "recurrent"}}, layer=layer)
+    for own, prefix in ((tree, ""), ({"recipe": "e", "method": "vote", "members": {"m": tree}}, "members.m.")):
+        file.write_text(json.dumps(own))
+        for network in read_config(file).networks.values():
+            assert network.speech == SpeechConfig(units=768)
+        message = refusal(lambda: read_config_to_train(file))
+        assert message.startswith(f"{file}: {prefix}speech.layer={layer} is a setting of an earlier version")
+        assert upgrade(own)[1] == {f"{prefix}speech.layer": layer, f"{prefix}speech.max_seconds": 5.0}
+    del tree["speech"]["layer"], tree["speech"]["max_seconds"]  # as the message says
+    file.write_text(json.dumps(tree))
+    assert read_config_to_train(file).speech == SpeechConfig(units=768)
+
+
+def test_a_network_without_a_speech_encoder_is_trained_whatever_speech_it_has(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(with_speech(OLD["encoders"])))
+    assert "layer" not in json.loads(to_json(read_config_to_train(file)))["speech"]
+    assert upgrade(json.loads(file.read_text()))[1] == {}
+
+
+def test_override_names_how_speech_is_encoded_no_more():
+    for path in ("speech.layer", "speech.max_seconds"):
+        assert refusal(lambda path=path: override(ONE_BRANCH, {path: "1"})) == f"the setting '{path}' was removed"
 
 
 def test_a_removed_encoder_is_refused_by_name(tmp_path):

@@ -8,11 +8,21 @@ import pytest
 import tensorflow as tf
 from sounds import RATE, noise, real_clips, syllables, vowel
 
-from emokeras.config import AudioConfig, AugmentConfig, CnnConfig, Config, MfccConfig, ProsodyConfig, TcnConfig
+from emokeras.config import (
+    AudioConfig,
+    AugmentConfig,
+    CnnConfig,
+    Config,
+    MfccConfig,
+    ProsodyConfig,
+    SpectrogramConfig,
+    TcnConfig,
+)
 from emokeras.data import features
 from emokeras.data.activity import find_speech, without_offset
 from emokeras.data.frames import speech_samples, window_start
 from emokeras.data.spectrogram import log_mel_spectrogram, warped_filterbanks
+from emokeras.data.speech import encode_speech
 
 HOP = 160  # of the activity and of the default spectrogram, in samples
 CONFIG = Config("tiny", {"spectrogram": CnnConfig()})
@@ -213,13 +223,79 @@ def test_features_are_the_same_in_a_graph_of_unknown_shape():
             np.testing.assert_allclose(traced.inputs[name].numpy(), eager[name], atol=1e-3 if name == "mfcc" else 1e-4)
 
 
-def test_tokens_and_speech_are_repeated_for_each_window_and_need_no_waveform():
+def test_tokens_are_repeated_for_each_window_and_need_no_waveform():
+    tokens = np.arange(6).reshape(2, 3)
+    waveforms = np.stack([np.pad(syllables(0.5), (0, 6 * RATE)), syllables(6.5, seed=1)])
     config = replace(CONFIG, encoders=CONFIG.encoders | {"tokens": TcnConfig()})
-    given = {"tokens": np.arange(6).reshape(2, 3), "speech": np.zeros((2, 1)), "waveform": np.zeros((2, 9))}
-    repeated = features.repeat_over_windows(given, config.encoders, 4)
-    assert set(repeated) == {"tokens"}
-    np.testing.assert_array_equal(repeated["tokens"], np.repeat(given["tokens"][:, np.newaxis], 4, axis=1))
+    inputs, weights = features.serving_inputs(config, {"waveform": tf.constant(waveforms), "tokens": tokens})
+    assert weights.shape == (2, 3)
+    np.testing.assert_array_equal(inputs["tokens"], np.repeat(tokens[:, np.newaxis], 3, axis=1))
     config = replace(CONFIG, encoders={"tokens": TcnConfig()})
-    inputs, weights = features.serving_inputs(config, {"tokens": tf.constant(given["tokens"])})
-    np.testing.assert_array_equal(inputs["tokens"][:, 0], given["tokens"])
+    inputs, weights = features.serving_inputs(config, {"tokens": tf.constant(tokens)})
+    np.testing.assert_array_equal(inputs["tokens"][:, 0], tokens)
     np.testing.assert_array_equal(weights, [[1.0], [1.0]])
+
+
+# Frames of a speech encoder
+
+SPEECH = Config("tiny", {"speech": TcnConfig()}, audio=AudioConfig(window_seconds=1.2, window_step_seconds=0.5))
+
+
+def frames_and_mask(*counts: int) -> dict[str, tf.Tensor]:
+    """Return frames whose features are the clip and the place, counted from 1, and their mask."""
+    mask = np.arange(max(counts)) < np.array(counts)[:, np.newaxis]
+    clips, places = np.meshgrid(1 + np.arange(len(counts)), 1 + np.arange(max(counts)), indexing="ij")
+    frames = np.stack([clips, places], axis=2) * mask[..., np.newaxis]
+    return {"speech": tf.constant(frames, tf.float32), "speech_mask": tf.constant(mask, tf.float32)}
+
+
+def test_windows_of_frames_cover_a_clip_evenly_and_need_no_waveform():
+    inputs, weights = features.serving_inputs(SPEECH, frames_and_mask(100, 60, 25))
+    assert {name: value.shape for name, value in inputs.items()} == {
+        "speech": (3, 3, 60, 2),
+        "speech_mask": (3, 3, 60),
+    }
+    np.testing.assert_allclose(weights, [[1 / 3] * 3, [1, 0, 0], [1, 0, 0]])
+    for window, first in enumerate((1, 21, 41)):
+        np.testing.assert_array_equal(inputs["speech"][0, window, :, 1], np.arange(first, first + 60))
+    np.testing.assert_array_equal(inputs["speech"][1, 0, :, 1], np.arange(1, 61))
+    short, mask = inputs["speech"][2, 0].numpy(), inputs["speech_mask"][2, 0].numpy()
+    np.testing.assert_array_equal(np.flatnonzero(mask), np.arange(25) + 17)  # in the middle
+    np.testing.assert_array_equal(short[mask > 0], [(3, place) for place in range(1, 26)])
+    assert not short[mask == 0].any()
+
+
+def test_a_clip_has_the_same_windows_of_frames_alone_and_in_a_batch():
+    together, weights = features.serving_inputs(SPEECH, frames_and_mask(1, 59, 61, 157))
+    for row, count in enumerate((1, 59, 61, 157)):
+        alone, own_weights = features.serving_inputs(SPEECH, frames_and_mask(count))
+        windows = own_weights.shape[1]
+        np.testing.assert_allclose(weights[row], np.pad(own_weights[0], (0, weights.shape[1] - windows)))
+        np.testing.assert_array_equal(together["speech_mask"][row, :windows], alone["speech_mask"][0])
+        np.testing.assert_array_equal(together["speech"][row, :windows, :, 1], alone["speech"][0, ..., 1])
+
+
+@pytest.mark.parametrize("clip", ["long", "with a pause", "short"])
+def test_windows_of_waveform_and_frames_are_of_the_same_speech(clip):
+    """To a frame at either end of a part: a frame of the encoder is speech where one of its two hops is."""
+    clips = {"long": syllables(4.1), "with a pause": two_parts(), "short": syllables(0.7, silence_seconds=0.33)}
+    waveform = tf.constant(clips[clip][np.newaxis])
+    both = replace(
+        SPEECH,
+        encoders={"spectrogram": CnnConfig(), "speech": TcnConfig()},
+        spectrogram=SpectrogramConfig(hop_seconds=0.02),
+    )
+    _, mask = encode_speech(waveform, both, lambda blocks, samples: tf.reshape(blocks, [1, -1, 320]))
+    places = tf.range(mask.shape[1], dtype=tf.float32)[tf.newaxis, :, tf.newaxis]
+    inputs, weights = features.serving_inputs(both, {"waveform": waveform, "speech": places, "speech_mask": mask})
+    spectra = log_mel_spectrogram(without_offset(waveform), both.spectrogram, RATE)[0].numpy()
+    spoken = spectra[taken(clips[clip], both)[::2]]
+    assert weights.shape[1] == {"long": 7, "with a pause": 7, "short": 1}[clip]
+    for window in range(weights.shape[1]):
+        valid = (inputs["spectrogram_mask"][0, window] * inputs["speech_mask"][0, window]).numpy() > 0
+        assert valid.sum() >= (35 if clip == "short" else 58)
+        found = inputs["spectrogram"][0, window].numpy()[valid]
+        distances = np.abs(spoken - found[:, np.newaxis]).max(axis=2)
+        assert distances.min(axis=1).max() < 1e-3
+        differences = distances.argmin(axis=1) - inputs["speech"][0, window, :, 0].numpy()[valid]
+        assert np.abs(differences).max() <= 2

@@ -71,16 +71,16 @@ def window_of(waveform: np.ndarray, position: tf.Tensor) -> dict[str, np.ndarray
     return {name: value[0, 0].numpy() for name, value in inputs.items()}
 
 
-def evaluated(waveforms, config, *precomputed) -> dict[str, np.ndarray]:
+def evaluated(waveforms, config, **more) -> dict[str, np.ndarray]:
     """Return the inputs of all windows of clips, of which each has one."""
-    inputs, clips = pipeline.stack(pipeline.evaluation_dataset(waveforms, config, *precomputed))
+    inputs, clips = pipeline.stack(pipeline.evaluation_dataset(waveforms, config, **more))
     assert clips.tolist() == list(range(len(clips)))
     return inputs
 
 
 def train(waveforms, config, weights=None, **more):
     """Return all training batches as NumPy. Each clip is an emotion of its own, so that the label is its index."""
-    count = len(more["precomputed"]["tokens"]) if "precomputed" in more else len(waveforms)
+    count = max(len(given) for given in (waveforms, more.get("tokens", ()), more.get("speech", ())))
     weights = np.ones(count) if weights is None else weights
     more = {"neutral": np.arange(0, count, 2)} | more
     return list(pipeline.training_dataset(waveforms, np.eye(count), config, weights, **more).as_numpy_iterator())
@@ -334,11 +334,14 @@ def test_evaluation_has_no_augmentation():
         np.testing.assert_array_equal(value, plain.inputs[name])
 
 
-def test_waveforms_of_different_lengths_are_kept_apart():
-    waveforms = [np.arange(3, dtype=np.float32), np.array([7], np.float32), np.arange(5, dtype=np.float32)]
-    store = pipeline.Waveforms(waveforms)
-    for number, waveform in enumerate(waveforms):
-        np.testing.assert_array_equal(store[tf.constant(number, tf.int64)], waveform)
+@pytest.mark.parametrize("shape", [(), (2,)], ids=["waveforms", "frames"])
+def test_arrays_of_different_lengths_are_kept_apart(shape):
+    arrays = [np.random.default_rng(length).normal(size=(length, *shape)).astype(np.float16) for length in (3, 1, 5)]
+    store = pipeline.Store(arrays)
+    for number, array in enumerate(arrays):
+        found = store[tf.constant(number, tf.int64)]
+        assert found.dtype == tf.float32
+        np.testing.assert_array_equal(found, array)
 
 
 # Tokens
@@ -348,10 +351,10 @@ def test_tokens_are_joined_to_the_features_of_their_clip():
     both = replace(PLAIN, encoders=PLAIN.encoders | {"tokens": RecurrentConfig()})
     both = override(both, {"training.epochs": 2, "tokens.max_words": 3})
     waveforms, tokens = clips(8), np.arange(24).reshape(8, 3)
-    for inputs, labels, _ in train(waveforms, both, precomputed={"tokens": tokens}):
+    for inputs, labels, _ in train(waveforms, both, tokens=tokens):
         assert set(inputs) == {"spectrogram", "spectrogram_mask", "tokens"}
         np.testing.assert_array_equal(inputs["tokens"], tokens[labels["emotion"].argmax(axis=1)])
-    inputs, numbers = pipeline.stack(pipeline.evaluation_dataset(waveforms, both, {"tokens": tokens}))
+    inputs, numbers = pipeline.stack(pipeline.evaluation_dataset(waveforms, both, tokens=tokens))
     assert len(numbers) > 8
     np.testing.assert_array_equal(inputs["tokens"], tokens[numbers])
 
@@ -359,11 +362,141 @@ def test_tokens_are_joined_to_the_features_of_their_clip():
 def test_a_network_of_tokens_only_needs_no_waveforms():
     config = override(Config("text", {"tokens": RecurrentConfig()}), {"training.batch_size": 4, "training.epochs": 1})
     tokens = np.arange(48).reshape(8, 6)
-    (first, second) = train([], config, precomputed={"tokens": tokens})
+    (first, second) = train([], config, tokens=tokens)
     assert set(first[0]) == {"tokens"}
     found = np.concatenate([first[0]["tokens"], second[0]["tokens"]])
     np.testing.assert_array_equal(np.sort(found, axis=0), tokens)
-    np.testing.assert_array_equal(evaluated([], config, {"tokens": tokens})["tokens"], tokens)
+    np.testing.assert_array_equal(evaluated([], config, tokens=tokens)["tokens"], tokens)
+
+
+# Frames of a speech encoder
+
+
+SPEECH = override(
+    Config("speech", {"speech": RecurrentConfig()}),
+    {
+        "audio.window_seconds": 0.24,
+        "audio.window_step_seconds": 0.12,
+        "speech.units": 3,
+        "training.batch_size": 4,
+        "training.epochs": 3,
+    },
+)
+FRAMES = SPEECH.num_frames("speech")
+
+
+def frames_of(count: int, versions: int = 1) -> list[list[np.ndarray]]:
+    """Return frames whose features are the clip, the version and the place; some clips are shorter than a window."""
+    return [
+        [
+            np.array([(clip, version, place) for place in range(3 + 7 * clip + version)], np.float16)
+            for version in range(versions)
+        ]
+        for clip in range(count)
+    ]
+
+
+def assert_is_window_of(window: np.ndarray, mask: np.ndarray, frames: np.ndarray) -> int:
+    """Check that a window has as many frames of a clip as it can have, in their order; return where it begins."""
+    valid = np.flatnonzero(mask)
+    count = min(FRAMES, len(frames))
+    np.testing.assert_array_equal(valid, np.arange(count) + valid[0])
+    assert not window[mask == 0].any()
+    first = int(window[valid[0], 2])
+    np.testing.assert_array_equal(window[valid], frames[first : first + count])
+    return first
+
+
+def test_training_windows_are_of_the_frames_of_their_clip():
+    """At random places."""
+    speech, places = frames_of(8), []
+    for inputs, labels, _ in train([], override(SPEECH, {"training.epochs": 12}), speech=speech):
+        assert inputs["speech"].shape == (4, FRAMES, 3)
+        for row, clip in enumerate(labels["emotion"].argmax(axis=1)):
+            place = assert_is_window_of(inputs["speech"][row], inputs["speech_mask"][row], speech[clip][0])
+            if clip == 7:
+                places.append(place)
+    assert len(places) == 12
+    assert min(places) < 10
+    assert max(places) > 52 - FRAMES - 10
+
+
+def test_a_resumed_run_continues_with_the_same_frames():
+    config = replace(SPEECH, augment=AugmentConfig(mixup_alpha=0.4, crop_share=0.3))
+    whole = train([], config, speech=frames_of(8, 2))
+    assert_equal_batches(train([], config, speech=frames_of(8, 2), first_epoch=1), whole[2:])
+
+
+def test_the_frames_are_those_of_the_version_of_the_clip_that_an_epoch_takes():
+    speech = frames_of(4, versions=3)
+    taken = {clip: [] for clip in range(4)}
+    for inputs, labels, _ in train([], override(SPEECH, {"training.epochs": 40}), speech=speech):
+        for row, clip in enumerate(labels["emotion"].argmax(axis=1)):
+            window, mask = inputs["speech"][row], inputs["speech_mask"][row]
+            version = int(window[mask > 0][0, 1])
+            assert_is_window_of(window, mask, speech[clip][version])
+            taken[clip].append(version)
+    for versions in taken.values():
+        assert len(versions) == 40
+        assert min(versions.count(version) for version in range(3)) >= 5
+
+
+def test_waveform_and_frames_are_of_the_same_version():
+    """The variants are silent, so that the spectrogram shows which version it was made of."""
+    both = override(replace(SPEECH, encoders={"spectrogram": CnnConfig(), **SPEECH.encoders}), {"training.epochs": 20})
+    waveforms = [np.random.default_rng(clip).normal(size=9000).astype(np.float32) for clip in range(4)]
+    variants = [[np.zeros(9000, np.float32)] for _ in waveforms]
+    versions = []
+    for inputs, _, _ in train(waveforms, both, variants=variants, speech=frames_of(4, versions=2)):
+        for row in range(4):
+            is_silent = inputs["spectrogram"][row][inputs["spectrogram_mask"][row] > 0].max() < -60
+            versions.append(int(inputs["speech"][row][inputs["speech_mask"][row] > 0][0, 1]))
+            assert is_silent == (versions[-1] == 1)
+    assert 20 < sum(versions) < 60
+
+
+def test_evaluation_windows_cover_the_frames_of_their_clip():
+    """In order, of the clip itself and not of a variant."""
+    speech = frames_of(40, versions=2)
+    inputs, clips = pipeline.stack(pipeline.evaluation_dataset([], SPEECH, speech=speech))
+    assert sorted(set(clips)) == list(range(40))
+    for clip, (frames, _) in enumerate(speech):
+        own = np.flatnonzero(clips == clip)
+        places = [assert_is_window_of(inputs["speech"][row], inputs["speech_mask"][row], frames) for row in own]
+        assert places[-1] == max(0, len(frames) - FRAMES)
+        assert places[0] == 0
+        steps = np.diff(places)
+        assert len(own) == 1 or 0 < steps.max() <= 6  # 0.12 s
+        assert len(own) == 1 or np.ptp(steps) <= 1
+
+
+def test_the_windows_of_a_clip_do_not_depend_on_the_others():
+    speech = frames_of(6)
+    inputs, clips = pipeline.stack(pipeline.evaluation_dataset([], SPEECH, speech=speech))
+    for clip in range(6):
+        alone, _ = pipeline.stack(pipeline.evaluation_dataset([], SPEECH, speech=speech[clip : clip + 1]))
+        for name, value in alone.items():
+            np.testing.assert_array_equal(inputs[name][clips == clip], value)
+
+
+def test_all_inputs_are_windows_of_the_same_clip():
+    """Waveform, frames and tokens together."""
+    everything = override(
+        replace(SPEECH, encoders={name: RecurrentConfig() for name in ("mfcc", "speech", "tokens")}),
+        {"tokens.max_words": 3, "training.epochs": 1},
+    )
+    waveforms = [np.random.default_rng(clip).normal(size=20000).astype(np.float32) for clip in range(8)]
+    tokens, speech = np.arange(24).reshape(8, 3), [[np.full((63, 3), 1 + clip, np.float16)] for clip in range(8)]
+    (first, second) = train(waveforms, everything, tokens=tokens, speech=speech)
+    for inputs, labels, _ in (first, second):
+        clips = labels["emotion"].argmax(axis=1)
+        assert set(inputs) == {"mfcc", "mfcc_mask", "speech", "speech_mask", "tokens"}
+        np.testing.assert_array_equal(inputs["tokens"], tokens[clips])
+        np.testing.assert_array_equal(inputs["speech"][..., 0], (1 + clips)[:, np.newaxis] * np.ones(FRAMES))
+    inputs, clips = pipeline.stack(pipeline.evaluation_dataset(waveforms, everything, tokens, speech))
+    assert set(np.bincount(clips)) == {10}  # 1.25 s of noise, all of it taken
+    np.testing.assert_array_equal(inputs["tokens"], tokens[clips])
+    np.testing.assert_array_equal(inputs["speech"][..., 0], (1 + clips)[:, np.newaxis] * np.ones(FRAMES))
 
 
 # Training: corpora that differ in emotions

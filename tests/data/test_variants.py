@@ -49,16 +49,15 @@ def clips_of(*seconds: float) -> tuple[list[Clip], list[np.ndarray]]:
 
 
 def vary(*kinds: str, waveform: np.ndarray, rate: int = RATE, **settings: float) -> list[np.ndarray]:
-    """Return the variants of one clip."""
-    return variants.make_variants([Clip("content")], [waveform], AugmentConfig(kinds, **settings), rate)[0]
+    """Return a variant of each of these kinds of one clip."""
+    clips, config = [Clip("content")], AugmentConfig(**settings)
+    return [variants.make_variants(kind, clips, [waveform], config, rate)[0] for kind in kinds]
 
 
-def assert_same(variants_of_clips, expected):
-    assert [len(few) for few in variants_of_clips] == [len(few) for few in expected]
-    for few, expected_few in zip(variants_of_clips, expected, strict=True):
-        for one, other in zip(few, expected_few, strict=True):
-            assert one.dtype == other.dtype == np.float32
-            np.testing.assert_array_equal(one, other)
+def assert_same(waveforms, expected):
+    for one, other in zip(waveforms, expected, strict=True):
+        assert one.dtype == other.dtype == np.float32
+        np.testing.assert_array_equal(one, other)
 
 
 def forbid_computing(monkeypatch):
@@ -175,7 +174,7 @@ def test_a_codec_keeps_length_time_and_level_of_a_voice(codec, rate):
 def test_the_content_chooses_between_both_codecs():
     sound = sounds.vowel(0.5)
     both = {codec: variants.encode_and_decode(sound, codec, 16, RATE) for codec in ("MP3", "Opus")}
-    config = AugmentConfig(("codec",))
+    config = AugmentConfig()
     chosen = []
     for number in range(24):
         variant = variants.make_variant("codec", config, RATE, sound, f"content {number}")
@@ -185,13 +184,13 @@ def test_the_content_chooses_between_both_codecs():
 
 
 def test_noise_depends_on_the_content_only():
-    config = AugmentConfig(("noise",))
+    config = AugmentConfig()
     clips, waveforms = clips_of(0.1, 0.1)
-    first, second = variants.make_variants(clips, waveforms, config, RATE)
-    reverse = variants.make_variants(clips[::-1], waveforms[::-1], config, RATE)
+    first, second = variants.make_variants("noise", clips, waveforms, config, RATE)
+    reverse = variants.make_variants("noise", clips[::-1], waveforms[::-1], config, RATE)
     assert_same(reverse, [second, first])
-    assert_same(variants.make_variants(clips[:1], waveforms[:1], config, RATE), [first])
-    noises = first[0] - waveforms[0], second[0] - waveforms[1]
+    assert_same(variants.make_variants("noise", clips[:1], waveforms[:1], config, RATE), [first])
+    noises = first - waveforms[0], second - waveforms[1]
     assert abs(np.corrcoef(*noises)[0, 1]) < 0.1
     # The same on every machine and in every release with this VARIANTS_VERSION.
     known = variants.add_noise(np.ones(3, np.float32), 0.0, "content")
@@ -220,25 +219,17 @@ def test_a_very_short_clip_has_variants(samples):
     assert all(np.isfinite(variant).all() for variant in made)
 
 
-# Order
-
-
-def test_variants_are_in_the_order_of_clips_and_configuration():
+@pytest.mark.parametrize("kind", ["noise", "slow", "pitch-up"])
+def test_variants_are_in_the_order_of_the_clips(kind):
     clips, waveforms = clips_of(0.2, 0.3, 0.1)
-    made = variants.make_variants(clips, waveforms, AugmentConfig(("noise", "slow", "pitch-up")), RATE)
-    for clip, waveform, few in zip(clips, waveforms, made, strict=True):
-        alone = [
+    made = variants.make_variants(kind, clips, waveforms, AugmentConfig(), RATE)
+    assert_same(
+        made,
+        [
             variants.make_variant(kind, AugmentConfig(), RATE, waveform, clip.content)
-            for kind in ("noise", "slow", "pitch-up")
-        ]
-        assert_same([few], [alone])
-
-
-def test_without_kinds_or_clips_there_are_no_variants(cache):
-    clips, waveforms = clips_of(0.1, 0.1)
-    assert variants.make_variants(clips, waveforms, AugmentConfig(), RATE) == [[], []]
-    assert variants.make_variants([], [], AugmentConfig(ALL), RATE) == []
-    assert not cache.exists()
+            for clip, waveform in zip(clips, waveforms, strict=True)
+        ],
+    )
 
 
 # Cache
@@ -246,49 +237,48 @@ def test_without_kinds_or_clips_there_are_no_variants(cache):
 
 def test_variants_are_computed_once_with_a_file_for_each_kind(cache, monkeypatch):
     clips, waveforms = clips_of(0.2, 0.3)
-    first = variants.make_variants(clips, waveforms, AugmentConfig(ALL), RATE)
+    first = {kind: variants.make_variants(kind, clips, waveforms, AugmentConfig(), RATE) for kind in ALL}
     times = {file: file.stat().st_mtime_ns for file in cache.iterdir()}
     assert len(times) == len(ALL)
     forbid_computing(monkeypatch)
-    assert_same(variants.make_variants(clips, waveforms, AugmentConfig(ALL), RATE), first)
-    few = variants.make_variants(clips, waveforms, AugmentConfig(("noise", "fast")), RATE)
-    assert_same(few, [[made[-1], made[3]] for made in first])
+    for kind, made in first.items():
+        assert_same(variants.make_variants(kind, clips, waveforms, AugmentConfig(), RATE), made)
     assert {file: file.stat().st_mtime_ns for file in cache.iterdir()} == times
 
 
 def test_another_parameter_rate_or_content_has_another_file(cache):
     clips, waveforms = clips_of(0.1, 0.1)
-    config = AugmentConfig(("slow",))
-    variants.make_variants(clips, waveforms, config, RATE)
-    for number, (other_clips, other_config, rate) in enumerate(
+    config = AugmentConfig()
+    variants.make_variants("slow", clips, waveforms, config, RATE)
+    for number, (kind, other_clips, other_config, rate) in enumerate(
         [
-            (clips, replace(config, variant_stretch=0.3), RATE),
-            (clips, replace(config, variants=("fast",)), RATE),
-            (clips, config, 8000),
-            ([Clip("other"), clips[1]], config, RATE),
-            (clips[::-1], config, RATE),
-            (clips[:1], config, RATE),
+            ("slow", clips, replace(config, variant_stretch=0.3), RATE),
+            ("fast", clips, config, RATE),
+            ("slow", clips, config, 8000),
+            ("slow", [Clip("other"), clips[1]], config, RATE),
+            ("slow", clips[::-1], config, RATE),
+            ("slow", clips[:1], config, RATE),
         ]
     ):
-        variants.make_variants(other_clips, waveforms[: len(other_clips)], other_config, rate)
+        variants.make_variants(kind, other_clips, waveforms[: len(other_clips)], other_config, rate)
         assert len(list(cache.iterdir())) == number + 2
-    # Parameters of other kinds and of other augmentation do not matter.
-    other = replace(config, variant_semitones=3.0, variant_snr_decibels=1.0, gain_decibels=6.0)
-    variants.make_variants(clips, waveforms, other, RATE)
+    # Parameters of other kinds and of other augmentation do not matter, nor which other kinds are taken.
+    other = replace(config, variants=("fast",), variant_semitones=3.0, variant_snr_decibels=1.0, gain_decibels=6.0)
+    variants.make_variants("slow", clips, waveforms, other, RATE)
     assert len(list(cache.iterdir())) == 7
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty"])
 def test_a_damaged_cache_is_computed_again(cache, damage, monkeypatch):
     clips, waveforms = clips_of(0.1, 0.2)
-    config = AugmentConfig(("slow",))
-    first = variants.make_variants(clips, waveforms, config, RATE)
+    config = AugmentConfig()
+    first = variants.make_variants("slow", clips, waveforms, config, RATE)
     (file,) = cache.iterdir()
     whole = file.read_bytes()
     file.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"x" * len(whole), "empty": b""}[damage])
-    assert_same(variants.make_variants(clips, waveforms, config, RATE), first)
+    assert_same(variants.make_variants("slow", clips, waveforms, config, RATE), first)
     forbid_computing(monkeypatch)
-    assert_same(variants.make_variants(clips, waveforms, config, RATE), first)
+    assert_same(variants.make_variants("slow", clips, waveforms, config, RATE), first)
 
 
 def test_a_failed_write_of_the_cache_is_a_one_line_error_and_leaves_no_file(cache, monkeypatch):

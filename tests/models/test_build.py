@@ -118,7 +118,7 @@ def test_every_recipe_builds_with_its_own_settings(recipe):
     expected = {"tokens": (None, config.tokens.max_words)} if config.takes_transcripts else {}
     for name in config.encoders.keys() - {"tokens"}:
         settings = getattr(config, name)
-        frames = round(config.seconds_of(name) / settings.hop_seconds)
+        frames = round(config.audio.window_seconds / settings.hop_seconds)
         expected |= {name: (None, frames, settings.num_features), f"{name}_mask": (None, frames)}
     assert {tensor.name: tuple(tensor.shape) for tensor in model.inputs} == expected
     assert model.output["emotion"].shape == (None, 3)

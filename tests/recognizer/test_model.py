@@ -6,11 +6,12 @@ import tensorflow as tf
 from sounds import noise, syllables
 
 from emokeras import export
-from emokeras.config import Config, ExperimentConfig, TcnConfig
+from emokeras.config import Config, EnsembleConfig, ExperimentConfig, SpeechConfig, TcnConfig
 from emokeras.data import features
 from emokeras.data.activity import recording_quality
 from emokeras.recognizer import Recognizer, answers, load_recognizer
 from emokeras.recognizer.answers import QUALITY
+from emokeras.recognizer.model import input_signature
 
 RATE = 16000
 WITHOUT_SPEECH = {
@@ -111,17 +112,41 @@ def test_each_clip_has_a_row_also_one_without_samples(model):
     assert model.predict([]).shape == (0, len(model.emotions))
 
 
+OF_TORCH = SpeechConfig(layers=(-1, 4), family="wav2vec2", units=12)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "speech", "expected"),
+    [
+        (["speech"], SpeechConfig(), {"waveform": (None, None)}),
+        (["speech"], OF_TORCH, {"speech": (None, None, 24), "speech_mask": (None, None)}),
+        (["mfcc", "speech"], SpeechConfig(), {"waveform": (None, None)}),
+        (
+            ["mfcc", "speech"],
+            OF_TORCH,
+            {"waveform": (None, None), "speech": (None, None, 24), "speech_mask": (None, None)},
+        ),
+        (["speech", "tokens"], SpeechConfig(), {"waveform": (None, None), "transcript": (None,)}),
+    ],
+)
+def test_a_graph_begins_at_the_waveform_or_at_the_frames_of_an_encoder_that_it_cannot_hold(inputs, speech, expected):
+    config = Config("tiny", {name: TcnConfig() for name in inputs}, speech=speech)
+    assert {spec.name: tuple(spec.shape) for spec in input_signature(config)} == expected
+    others = EnsembleConfig("both", {"a": config, "b": Config("mel", {"spectrogram": TcnConfig()})}, "vote")
+    assert {spec.name: tuple(spec.shape) for spec in input_signature(others)} == expected | {"waveform": (None, None)}
+
+
 def test_a_speech_encoder_alone_gives_no_answer_without_speech():
     """Its graph begins at the frames, so the recordings are measured before it."""
     emotions = ("calm", "angry")
-    config = Config("tiny", {"speech": TcnConfig()}, ExperimentConfig(emotions=emotions))
+    config = Config("tiny", {"speech": TcnConfig()}, ExperimentConfig(emotions=emotions), speech=OF_TORCH)
 
     def predict_batch(speech, speech_mask):
         answer = tf.fill([len(speech), len(emotions)], 1 / len(emotions))
         return {"probabilities": answer, "emotion": tf.fill([len(speech)], emotions[0])}
 
     def encoder(waveforms):
-        return {"speech": np.ones((len(waveforms), 250, 768)), "speech_mask": np.ones((len(waveforms), 250))}
+        return {"speech": np.ones((len(waveforms), 250, 24)), "speech_mask": np.ones((len(waveforms), 250))}
 
     model = Recognizer(config, (), predict_batch, speech_encoder=encoder)
     spoken, silent = (answer for _, answer in model.answer([[syllables(1.0)], [noise(RATE)]]))

@@ -244,7 +244,7 @@ def test_recipes_without_a_row_are_listed_with_the_weights_they_need(results):
     fetched = {
         "mel-resnet-imagenet": "imagenet",
         "text-bert": "google-bert/bert-base-uncased",
-        "speech-tcn": "facebook/hubert-base-ls960",
+        "speech-tcn": "openai/whisper-base",
     }
     for name, weights in fetched.items():
         assert f"`{name}` (`{weights}`)" in needed

@@ -33,6 +33,21 @@ def test_sizes_that_follow_from_weights_are_not_compared():
     assert differing_settings(tree, config) == {}
 
 
+def test_what_is_read_from_a_speech_encoder_is_compared_once_it_is_known():
+    """A recipe does not have it; a resolved configuration has other settings with other weights of that name."""
+    config = RECIPES["speech-tcn"].config
+    resolved = override(config, {"speech.family": "wav2vec2", "speech.units": 768, "speech.sha256": "12ab"})
+    tree = json.loads(to_json(resolved))
+    assert differing_settings(tree, config) == differing_settings(tree, resolved) == {}
+    assert differing_settings(tree, override(resolved, {"speech.sha256": "34cd"})) == {
+        "speech.sha256": ("12ab", "34cd")
+    }
+    assert differing_settings(tree, override(config, {"speech.layers": [2]})) == {"speech.layers": ([3], [2])}
+    two = ensemble_of("x", {"a": config, "b": RECIPES["mel-cnn3"].config}, "vote")
+    tree = json.loads(to_json(override(two, {"members.a.speech.sha256": "12ab", "members.a.speech.units": 768})))
+    assert differing_settings(tree, two) == {}
+
+
 def test_an_additional_branch_is_a_difference():
     one = RECIPES["mfcc-tcn"].config
     two = replace(one, encoders=one.encoders | {"prosody": TcnConfig()})

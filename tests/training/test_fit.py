@@ -9,10 +9,10 @@ from emokeras import evaluate, runs
 from emokeras.config import CnnConfig, Config, TrainingConfig, override, read_config, with_experiment
 from emokeras.data import pipeline
 from emokeras.data.audio import load_waveforms
-from emokeras.data.corpora import load_corpus
 from emokeras.data.splits import draw_split
 from emokeras.errors import CorpusError, RunError
 from emokeras.models import pretrained
+from emokeras.recipes import RECIPES
 from emokeras.training import callbacks, fit
 from emokeras.training.run import continue_run, make_network, train
 from emokeras.training.subsets import Subset, load_subsets, with_validation
@@ -27,11 +27,6 @@ SMALL = {"training.batch_size": 4, "training.ema_momentum": 0.9}
 
 def silent(line: str) -> None:
     pass
-
-
-@pytest.fixture(scope="module")
-def small_corpus(small_folder):
-    return load_corpus(small_folder)
 
 
 def test_a_training_without_frozen_epochs_is_one_stage():
@@ -153,6 +148,21 @@ def test_a_run_broken_where_patience_ended_a_stage_continues_as_unbroken(
     assert epochs_of_same_runs(tmp_path / "broken", tmp_path / "unbroken") == [1, 2, 4]
 
 
+@pytest.mark.slow
+def test_a_broken_run_on_a_speech_encoder_continues_as_unbroken(small_corpus, whisper_model, tmp_path, monkeypatch):
+    values = {"model.pretrained": str(whisper_model), "augment.variants": ["slow"], "training.select_by": "last"}
+    config = override(tiny(RECIPES["speech-tcn"].config), SMALL | values)
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    train(config, small_corpus, unbroken, silent)
+    train_broken(config, small_corpus, broken, monkeypatch, 1)
+    assert epochs_of_same_runs(broken, unbroken) == [1, 2, 3]
+    for name in ("predictions.csv", "validation_predictions.csv"):
+        assert (broken / name).read_bytes() == (unbroken / name).read_bytes()
+    weights = [keras.saving.load_model(run / "model.keras").get_weights() for run in (broken, unbroken)]
+    for own, others in zip(*weights, strict=True):
+        np.testing.assert_array_equal(own, others)
+
+
 def epochs_of_same_runs(broken, unbroken) -> list[int]:
     """Compare the histories and weights of two runs; return their epochs."""
     found, expected = (runs.read_history(folder / "history.csv") for folder in (broken, unbroken))
@@ -182,7 +192,7 @@ def refit_run(refitting, small_corpus, shared_folder):
 def test_validation_clips_are_appended_to_the_training_clips(refitting, small_corpus, tmp_path):
     config = with_experiment(override(refitting, {"augment.variants": ["noise"]}), emotions=small_corpus.emotions)
     before = load_subsets(config, small_corpus, draw_split(small_corpus, config.experiment), tmp_path, silent)
-    after = with_validation(before, config)
+    after = with_validation(before)
     assert after["train"].clips == before["train"].clips + before["validation"].clips
     assert [len(after[name].clips) for name in ("train", "validation", "test")] == [16, 0, 8]
     np.testing.assert_array_equal(
@@ -211,7 +221,7 @@ def test_a_refit_comes_after_selection_and_changes_what_is_tested_only(refitting
 def test_a_refit_begins_at_the_learning_rate_of_the_last_stage_and_has_another_seed(refitting, tmp_path, monkeypatch):
     begun = []
     monkeypatch.setattr(fit, "fit", lambda setup, say: begun.append(setup))
-    monkeypatch.setattr(fit, "with_validation", lambda subsets, config: subsets)
+    monkeypatch.setattr(fit, "with_validation", lambda subsets: subsets)
     changes = {"frozen_epochs": 1, "unfrozen_learning_rate": 3e-5, "patience_epochs": 3}
     config = override(refitting, {f"training.{name}": value for name, value in changes.items()})
     empty = Subset([], np.array([], int), [])
@@ -254,9 +264,9 @@ def test_the_features_of_each_subset_are_computed_once(refitting, small_corpus, 
     computed = []
     whole = pipeline.evaluation_dataset
 
-    def evaluation_dataset(waveforms, config, ready):
+    def evaluation_dataset(waveforms, config, *others):
         computed.append(sorted(map(len, waveforms)))
-        return whole(waveforms, config, ready)
+        return whole(waveforms, config, *others)
 
     monkeypatch.setattr(pipeline, "evaluation_dataset", evaluation_dataset)
     config = override(refitting, {"training.epochs": 1, "training.refit_epochs": 1})

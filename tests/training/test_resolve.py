@@ -10,6 +10,7 @@ from emokeras import hub, runs
 from emokeras.config import (
     EnsembleConfig,
     ExperimentConfig,
+    SpeechConfig,
     ensemble_of,
     override,
     to_json,
@@ -100,10 +101,17 @@ def test_the_sizes_of_a_bert_are_those_of_its_weights(demo_corpus, tmp_path, mon
     assert encoder == replace(config.encoders["tokens"], **sizes)
 
 
-def test_the_units_of_a_speech_branch_are_those_of_its_encoder(demo_corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "speech_encoder_units", {"some/encoder": 12}.get)
-    config = override(RECIPES["speech-tcn"].config, {"model.pretrained": "some/encoder"})
-    assert resolve(config, demo_corpus, tmp_path / "run").config.speech.units == 12
+def test_a_speech_branch_has_what_is_read_from_its_encoder(demo_corpus, tmp_path, monkeypatch):
+    found = {"family": "wav2vec2", "units": 12, "sha256": "12ab"}
+    monkeypatch.setattr(hub, "speech_settings", {"some/encoder": found}.get)
+    values = {"model.pretrained": "some/encoder", "speech.layers": [1, 2], "speech.sha256": "of another"}
+    config = override(RECIPES["speech-tcn"].config, values)
+    resolved = resolve(config, demo_corpus, tmp_path / "run").config
+    assert resolved.speech == SpeechConfig(layers=(1, 2), **found)
+    assert not resolved.takes_waveform
+    # A network without the branch does not need the encoder.
+    config = override(CNN, {"model.pretrained": "none/such"})
+    assert resolve(config, demo_corpus, tmp_path / "run").config.speech == SpeechConfig()
 
 
 # A model to start from

@@ -109,7 +109,19 @@ def test_values_that_the_tuner_keeps_for_itself_are_no_settings():
             ["encoder.squeeze_excitation", "encoder.centered", "encoders.tokens.deltas", "model.pooling"],
         ),
         ("mel-resnet", {}, ["model.pooling", "encoder.squeeze_excitation"], ["training.refit_epochs"]),
-        ("speech-tcn", {}, ["encoder.centered", "encoder.deltas"], ["encoder.leveled", "augment.speed_change"]),
+        (
+            "speech-tcn",
+            {},
+            [
+                "encoder.centered",
+                "encoder.deltas",
+                "augment.variants",
+                "augment.variant_stretch",
+                "audio.window_seconds",
+            ],
+            ["encoder.leveled", "augment.speed_change", "mfcc.hop_seconds"],
+        ),
+        ("text-gru", {}, ["model.pooling"], ["augment.variants", "audio.window_seconds", "speech.layers"]),
     ],
 )
 def test_settings_apply_where_they_change_the_validation_score(recipe, changes, applying, others):
