@@ -7,6 +7,7 @@ A recording's speech, from the first to the last of it, is encoded in blocks of 
 the square of the length. What a recording gives does not depend on the others of its batch.
 """
 
+import functools
 import importlib.util
 import shutil
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from emokeras.config import GIVE_SPEECH_ENCODER, Config, SpectrogramConfig
 from emokeras.data import activity, features
 from emokeras.data.audio import cache_path, write_error
 from emokeras.data.frames import speech_first
-from emokeras.data.spectrogram import log_mel_spectrogram
+from emokeras.data.spectrogram import band_centers_hz, log_mel_spectrogram
 from emokeras.errors import UsageError, first_line
 from emokeras.files import replacing
 from emokeras.hub import quiet_transformers
@@ -33,6 +34,24 @@ MARGIN_SECONDS = 0.1  # encoded before and after the speech
 SECONDS_PER_BATCH = 40.0  # of speech, when clips are encoded for the cache
 FRAMES, ENDS = "frames.npy", "ends.npy"  # of all clips, and the end of each among them
 WAV2VEC_MARGIN = 80  # samples that a first frame of wav2vec 2.0 and its kin reads beyond its own hop
+SMOOTHED_BANDS = 15
+# The long-term average speech spectrum of 12 languages, in third-octave bands: Hz and dB of both sexes (Byrne et al.,
+# Journal of the Acoustical Society of America 96(4), 1994).
+AVERAGE_SPEECH_DECIBELS = (
+    *(
+        (63, 38.6),
+        (80, 43.5),
+        (100, 54.4),
+        (125, 57.7),
+        (160, 56.8),
+        (200, 60.2),
+        (250, 60.3),
+        (315, 59.0),
+        (400, 62.1),
+    ),
+    *((500, 62.1), (630, 60.5), (800, 56.8), (1000, 53.7), (1250, 53.0), (1600, 52.0), (2000, 48.7), (2500, 48.1)),
+    *((3150, 46.8), (4000, 45.6), (5000, 44.5), (6300, 44.3), (8000, 43.7)),
+)
 
 # Blocks of waveforms, float32 [blocks, samples], and the samples of each, int32 [blocks], both multiples of FRAME_HOP
 # -> float32 [blocks, samples / FRAME_HOP, units].
@@ -110,12 +129,52 @@ def whisper_log_mel(blocks: tf.Tensor, samples: tf.Tensor, num_bands: int) -> di
 
     Parameters as for a SpeechEncoder.
     """
-    config = SpectrogramConfig(0.025, 0.010, fft_size=400, num_bands=num_bands, low_hz=0.0)
-    log_mel = log_mel_spectrogram(blocks, config, SAMPLE_RATE_HZ)[:, :-1] / 10.0
+    log_mel = log_mel_spectrogram(blocks, _whisper_bands(num_bands), SAMPLE_RATE_HZ)[:, :-1] / 10.0
     mask = tf.sequence_mask(samples // (FRAME_HOP // 2), tf.shape(log_mel)[1])[..., tf.newaxis]
     loudest = tf.reduce_max(tf.where(mask, log_mel, -10.0), axis=[1, 2], keepdims=True)
     scaled = (tf.maximum(log_mel, loudest - 8.0) + 4.0) / 4.0
     return {"log_mel": tf.where(mask, scaled, 0.0), "mask": tf.cast(mask[..., 0], tf.float32)}
+
+
+def _whisper_bands(num_bands: int) -> SpectrogramConfig:
+    return SpectrogramConfig(0.025, 0.010, fft_size=400, num_bands=num_bands, low_hz=0.0)
+
+
+def equalized(inputs: dict[str, tf.Tensor], share: float) -> dict[str, tf.Tensor]:
+    """Return the input of Whisper's encoder, of `whisper_log_mel`, with the level and, in part, the channel of each
+    block taken out: its long-term average spectrum is moved towards AVERAGE_SPECTRUM, and its loudest value is 1.5, as
+    of a recording at full scale.
+
+    Parameters
+    ----------
+    share: how far the spectrum is moved, smoothed over SMOOTHED_BANDS; at 0 the inputs are returned as they are.
+    """
+    if not share:
+        return inputs
+    log_mel, mask = inputs["log_mel"], inputs["mask"]
+    num_bands = log_mel.shape[2]
+    level = tf.where(mask > 0, tf.reduce_mean(log_mel, axis=2), -10.0)  # [blocks, frames]
+    counted = mask * tf.cast(level > tf.reduce_max(level, axis=1, keepdims=True) - 1.0, tf.float32)
+    spectrum = tf.einsum("bf,bfm->bm", counted, log_mel) / tf.reduce_sum(counted, axis=1, keepdims=True)
+    change = share * (average_spectrum(num_bands) - spectrum)
+    change -= tf.reduce_mean(change, axis=1, keepdims=True)
+    reach = SMOOTHED_BANDS // 2
+    padded = tf.pad(change, [[0, 0], [reach, reach]], "SYMMETRIC")[..., tf.newaxis]
+    change = tf.nn.avg_pool1d(padded, SMOOTHED_BANDS, 1, "VALID")[:, tf.newaxis, :, 0]
+    log_mel = log_mel + change
+    loudest = tf.reduce_max(tf.where(mask[..., tf.newaxis] > 0, log_mel, -10.0), axis=[1, 2], keepdims=True)
+    log_mel = tf.maximum(log_mel, loudest - 2.0) + 1.5 - loudest
+    return {"log_mel": log_mel * mask[..., tf.newaxis], "mask": mask}
+
+
+@functools.cache
+def average_spectrum(num_bands: int) -> np.ndarray:
+    """Return AVERAGE_SPEECH_DECIBELS in Whisper's mel bands, float32 [bands], scaled as Whisper's input is: a quarter
+    for a factor of ten. The level is arbitrary."""
+    hertz, decibels = np.array(AVERAGE_SPEECH_DECIBELS).T
+    density = decibels - 10.0 * np.log10(hertz)  # per hertz: the bands are a third of an octave
+    centers = band_centers_hz(_whisper_bands(num_bands))
+    return (np.interp(np.log(np.maximum(centers, hertz[0])), np.log(hertz), density) / 40.0).astype(np.float32)
 
 
 # wav2vec 2.0 and its kin
@@ -193,7 +252,9 @@ def encode_clips(
     EmokerasError: the frames cannot be written.
     """
     speech = config.speech
-    change += f" speech {SPEECH_VERSION} {speech.sha256} {speech.layers} {config.audio.speech_decibels}"
+    change += (
+        f" speech {SPEECH_VERSION} {speech.sha256} {speech.layers} {speech.equalization} {config.audio.speech_decibels}"
+    )
     folder = cache_path(clips, SAMPLE_RATE_HZ, change).with_suffix("")
     if (cached := _read_frames(folder)) is not None:
         return cached

@@ -72,12 +72,15 @@ RECIPES = {
     # python -m emokeras.train speech-tcn --corpus ravdess --set model.pretrained=DIR  # not measured
     SPEECH: Recipe(
         "EmoBox: frozen speech encoders, here Whisper base; the encoder of mfcc-tcn over its frames",
-        Config(
-            recipe=SPEECH,
-            encoders={"speech": TcnConfig(filters=128, dropout=0.2, l2=1e-5)},
-            augment=AugmentConfig(num_time_masks=2, time_mask_frames=25, mixup_alpha=0.4),
-            model=ModelConfig(hidden_units=(), dropout=0.3, pretrained="openai/whisper-base"),
-            training=replace(OUR_TRAINING, epochs=30, learning_rate=1e-3),
+        override(
+            Config(
+                recipe=SPEECH,
+                encoders={"speech": TcnConfig(filters=128, dilations=(1, 2, 4), dropout=0.2, l2=1e-5)},
+                augment=AugmentConfig(num_variants=1, num_time_masks=2, time_mask_frames=25, mixup_alpha=0.4),
+                model=ModelConfig(pooling="attention", hidden_units=(), dropout=0.3, pretrained="openai/whisper-base"),
+                training=replace(OUR_TRAINING, batch_size=32, epochs=20, select_by="last"),
+            ),
+            CHANNEL,
         ),
     ),
     # python -m emokeras.train mel-resnet-muon --corpus ravdess --protocol luna  # 80 mel bands; random 89.8, luna 70.3
@@ -109,6 +112,7 @@ RECIPES = {
             replace(MFCC_DELTA_TCN, recipe="mfcc-delta-tcn-muon-long"),
             {
                 "audio.window_seconds": 3.84,
+                "encoder.centered": True,
                 "training.optimizer": "muon",
                 "training.epochs": 22,
                 "training.refit_epochs": 48,
