@@ -38,14 +38,12 @@ IDEAS: dict[str, dict[str, Any]] = {
     },
     "cepstral mean normalization": {"encoder.centered": True},  # less each clip's mean
     "vocal tract length perturbation": {"augment.vocal_tract_change": 0.1},  # other vocal tracts
-    "pitch and tempo variants": {"augment.variants": ["pitch-up", "pitch-down", "slow", "fast"]},
     "larger gain changes": {"augment.gain_decibels": 12.0},  # more change of loudness
     "equalization": {"augment.equalization_decibels": 6.0},  # equalisation
     "limited band": {"augment.band_limit_probability": 0.3},  # telephones and low rates
     "colored noise": {"augment.noise_probability": 0.5, "augment.noise_slope_decibels": [-6.0, 0.0]},  # of rooms too
     "babble": {"augment.babble_probability": 0.3},  # several neutral voices in the background
-    "codec variants": {"augment.variants": ["codec"]},  # MP3 and Opus at a low rate
-    "formant variants": {"augment.variants": ["formants-up", "formants-down"]},  # other vocal tracts, the same pitch
+    "channel variants": {"augment.num_variants": 2},  # copies over other channels, with codecs
     "style mixing": {"augment.style_mixing_probability": 0.5},  # mixing of styles
     "layer normalization after blocks": {"encoder.layer_normalization": True},  # blocks end in layer normalisation
     "Muon": {"training.optimizer": "muon"},

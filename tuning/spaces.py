@@ -86,12 +86,13 @@ AUGMENTATION: Space = {
     "augment.mixup_alpha": Between(0.1, 0.8),
     "augment.mixup_probability": Between(0.0, 1.0),
     "augment.style_mixing_probability": Between(0.0, 0.8),
+    "augment.num_variants": Between(0, 3, step=1),
     "augment.num_time_masks": Between(0, 3, step=1),
     "augment.num_band_masks": Between(0, 3, step=1),
     "augment.band_shift_bands": Between(0, 6, step=1),
 }
-# Searched where a recipe changes the speed, of which variants are a precomputed form.
-VARIANTS: Space = {"augment.variants": OneOf(("[]", '["pitch-up", "pitch-down", "slow", "fast"]'))}
+# What variants of clips follow too.
+CHANNEL = ("equalization_", "band_limit_", "band_low_", "band_high_", "reverberation_", "noise_")
 
 
 def recipe_config(recipe: str, values: Mapping[str, Any]) -> Config:
@@ -134,8 +135,6 @@ def space_of(config: Config) -> Space:
         space |= ATTENTION
     values = settings(config)
     space |= {path: own for path, own in AUGMENTATION.items() if values[path]}
-    if config.augment.speed_change:
-        space |= VARIANTS
     if config.training.frozen_epochs:
         space["training.unfrozen_learning_rate"] = Between(1e-5, 1e-3, log=True)
     return {path: _including(own, own_value(path, config)) for path, own in space.items() if applies(path, config)}
@@ -199,8 +198,10 @@ def _applies_to_augmentation(name: str, config: Config) -> bool:
         return "spectrogram" in config.encoders
     if name == "vocal_tract_change":
         return not config.encoders.keys().isdisjoint({"spectrogram", "mfcc"})
+    if config.augment.num_variants and name.startswith(CHANNEL):
+        return config.takes_audio
     # A frozen speech encoder takes clips and their variants as they are; its frames are mixed and masked.
-    own = ("variant", "crop_", "mixup_", "num_", "time_mask_", "band_mask_", "style_mixing_")
+    own = ("crop_", "mixup_", "num_", "time_mask_", "band_mask_", "style_mixing_")
     return config.takes_audio if name.startswith(own) else bool(config.audio_inputs)
 
 

@@ -60,5 +60,4 @@ from emokeras.config.types import (
     MeasuredProtocol,
     Pooling,
     ProtocolName,
-    Variant,
 )

@@ -142,7 +142,7 @@ class Config:
     def __post_init__(self):
         for name in self.audio_inputs:
             check_frames(name, getattr(self, name), self.audio)
-        if (self.augment.mixup_alpha or self.augment.variants) and not self.takes_audio:
+        if (self.augment.mixup_alpha or self.augment.num_variants) and not self.takes_audio:
             raise ValueError("augment: mixup and variants are of audio, which this network lacks: leave them out")
         if self.has_speech_encoder and self.audio.sample_rate_hz != SPEECH_RATE_HZ:
             raise ValueError(

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from emokeras.config.types import STRICT, Count, Fraction, NotNegative, Number, Positive, Probability, Variant
+from emokeras.config.types import STRICT, Count, Fraction, NotNegative, Number, Positive, Probability
 
 # Advice for messages about models of transformers.
 DEFAULT_WHISPER = "openai/whisper-tiny"  # the smallest; on huggingface.co
@@ -94,14 +94,16 @@ class ProsodyConfig:
 class SpeechConfig:
     """Hidden states of the frozen speech encoder in `model.pretrained`.
 
-    Those of `layers` are concatenated; 0 is the input of the first block, -1 the output of the last. The rest is read
-    from the encoder: whether it is a "whisper", or one of wav2vec 2.0's "wav2vec2" kin, the size of a layer's states,
+    Those of `layers` are concatenated; 0 is the input of the first block, -1 the output of the last. `equalization` is
+    how far the average spectrum of what Whisper takes is moved to that of speech (`data.speech`). The rest is read from
+    the encoder: whether it is a "whisper", or one of wav2vec 2.0's "wav2vec2" kin, the size of a layer's states,
     and the SHA-256 of its weights.
     """
 
     hop_seconds: ClassVar[float] = 0.02  # of wav2vec 2.0 and its kin, and of Whisper
 
-    layers: Annotated[tuple[int, ...], Field(min_length=1)] = (3,)
+    layers: Annotated[tuple[int, ...], Field(min_length=1)] = (2, 3)
+    equalization: Probability = 0.5
     family: Literal["whisper", "wav2vec2"] = "whisper"
     units: Count = 512
     sha256: str = ""
@@ -136,9 +138,9 @@ class AugmentConfig:
     changes by `noise_slope_decibels` per octave (0: white; -6 is near the noise of rooms); babble is the sum of
     several neutral training clips. Pairs are the bounds of a uniform distribution, for a band's edges of a log-uniform
     one.
-    `variants` are copies that are made once per clip and cached; each epoch takes the clip or one of them. They are
-    shifted in pitch, stretched, noisy, coded (as MP3 or Opus, at `variant_codec_kilobits` per second), or have their
-    formants moved by `variant_formant_share` with the pitch kept.
+    `num_variants`: copies of each clip over other channels, made once and cached; each epoch takes the clip or one of
+    them. Equalization, band, reverberation and noise are drawn as above, then a codec. A frozen speech encoder, which
+    takes clips as they are, gets these too.
 
     On the features: SpecAugment masks (Park et al. 2019), mixup (Zhang et al. 2018), `style_mixing_probability`
     (MixStyle, Zhou et al. 2021), `band_shift_bands`, `vocal_tract_change` (vocal tract length perturbation, Jaitly and
@@ -146,13 +148,7 @@ class AugmentConfig:
     and the rest is stretched over its frames.
     """
 
-    variants: tuple[Variant, ...] = ()
-    variant_semitones: Positive = 2.0
-    variant_stretch: Fraction = 0.15
-    variant_snr_decibels: float = 20.0
-    variant_codec_kilobits: Annotated[int, Field(ge=16, le=128)] = 16
-    variant_formant_share: Fraction = 0.12
-
+    num_variants: Number = 0
     speed_change: Fraction = 0.0
     shift_seconds: NotNegative = 0.0
     fade_seconds: NotNegative = 0.005

@@ -25,6 +25,12 @@ RENAMED = {
 RETIRED: dict[tuple[str, str], Any] = {
     ("audio", "num_windows"): 3,
     ("augment", "mixup_labels"): "drawn",
+    ("augment", "variants"): [],
+    ("augment", "variant_semitones"): 2.0,
+    ("augment", "variant_stretch"): 0.15,
+    ("augment", "variant_snr_decibels"): 20.0,
+    ("augment", "variant_codec_kilobits"): 16,
+    ("augment", "variant_formant_share"): 0.12,
     ("speech", "hop_seconds"): 0.02,
     ("speech", "layer"): -1,
     ("speech", "max_seconds"): 5.0,

@@ -21,7 +21,6 @@ ProtocolName = Literal[MeasuredProtocol, "all"]
 Pooling = Literal["mean", "max", "mean-max", "attention", "attentive-statistics", "flatten"]
 BranchFusion = Literal["early", "attention", "hybrid"]
 EnsembleMethod = Literal["mean-logits", "mean-probabilities", "vote", "weighted", "stacking"]
-Variant = Literal["pitch-up", "pitch-down", "slow", "fast", "noise", "codec", "formants-up", "formants-down"]
 
 
 def _check_folder_name(name: str) -> str:

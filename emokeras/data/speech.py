@@ -7,6 +7,7 @@ A recording's speech, from the first to the last of it, is encoded in blocks of 
 the square of the length. What a recording gives does not depend on the others of its batch.
 """
 
+import functools
 import importlib.util
 import shutil
 from collections.abc import Callable, Sequence
@@ -20,19 +21,28 @@ from emokeras.config import GIVE_SPEECH_ENCODER, Config, SpectrogramConfig
 from emokeras.data import activity, features
 from emokeras.data.audio import cache_path, write_error
 from emokeras.data.frames import speech_first
-from emokeras.data.spectrogram import log_mel_spectrogram
+from emokeras.data.spectrogram import band_centers_hz, log_mel_spectrogram
 from emokeras.errors import UsageError, first_line
 from emokeras.files import replacing
 from emokeras.hub import quiet_transformers
 
 SPEECH_VERSION = 2
 SAMPLE_RATE_HZ = 16000  # of all of these encoders
-FRAME_HOP = 320  # samples; of all of these encoders
+HOP, FRAME_HOP = 160, 320  # samples; of speech activity, and of the frames of all of these encoders
+HOPS_PER_FRAME = FRAME_HOP // HOP
 BLOCK_SECONDS = 10.0
 MARGIN_SECONDS = 0.1  # encoded before and after the speech
 SECONDS_PER_BATCH = 40.0  # of speech, when clips are encoded for the cache
 FRAMES, ENDS = "frames.npy", "ends.npy"  # of all clips, and the end of each among them
 WAV2VEC_MARGIN = 80  # samples that a first frame of wav2vec 2.0 and its kin reads beyond its own hop
+SMOOTHED_BANDS = 15
+# The long-term average speech spectrum of 12 languages, in third-octave bands: Hz and dB of both sexes (Byrne et al.,
+# Journal of the Acoustical Society of America 96(4), 1994).
+AVERAGE_SPEECH_DECIBELS = {
+    63: 38.6, 80: 43.5, 100: 54.4, 125: 57.7, 160: 56.8, 200: 60.2, 250: 60.3, 315: 59.0, 400: 62.1, 500: 62.1,
+    630: 60.5, 800: 56.8, 1000: 53.7, 1250: 53.0, 1600: 52.0, 2000: 48.7, 2500: 48.1, 3150: 46.8, 4000: 45.6,
+    5000: 44.5, 6300: 44.3, 8000: 43.7,
+}  # fmt: skip
 
 # Blocks of waveforms, float32 [blocks, samples], and the samples of each, int32 [blocks], both multiples of FRAME_HOP
 # -> float32 [blocks, samples / FRAME_HOP, units].
@@ -54,51 +64,75 @@ def encode_speech(waveforms: tf.Tensor, config: Config, encode: SpeechEncoder) -
     """
     waveforms = activity.without_offset(waveforms)
     speech = features.taken_speech(waveforms, config)  # [batch, hops]
-    hop = activity.hop_samples(SAMPLE_RATE_HZ)
-    hops_per_frame = FRAME_HOP // hop
+    blocks = cut_blocks(waveforms, speech)
+    states = encode(blocks.waveforms, blocks.samples)  # [all blocks, steps, units]
     num_hops = tf.shape(speech)[1]
-
-    # The blocks of each recording: they have one length, a multiple of the frame.
-    margin = round(MARGIN_SECONDS * SAMPLE_RATE_HZ / hop)
-    first = tf.cast(tf.argmax(speech, axis=1), tf.int32)
-    stop = num_hops - tf.cast(tf.argmax(speech[:, ::-1], axis=1), tf.int32)
-    first = tf.maximum(first - margin, 0) // hops_per_frame * hops_per_frame  # [batch]
-    stop = tf.minimum(stop + margin, activity.lengths(waveforms) // hop + 1)
-    most = round(BLOCK_SECONDS * SAMPLE_RATE_HZ / hop)
-    count = (stop - first + most - 1) // most
-    length = -(-(stop - first) // (count * hops_per_frame)) * hops_per_frame
-    number = tf.range(tf.reduce_max(count))  # [blocks]
-    begin = first[:, tf.newaxis] + number * length[:, tf.newaxis]  # [batch, blocks]
-    hops = tf.clip_by_value(stop[:, tf.newaxis] - begin, 0, length[:, tf.newaxis])
-    hops = -(-hops // hops_per_frame) * hops_per_frame
-
-    places = tf.where(hops > 0)
-    samples = tf.gather_nd(hops, places) * hop
-    longest = tf.reduce_max(samples)
-    inside = tf.sequence_mask(samples, longest)  # [all blocks, samples]
-    position = (tf.gather_nd(begin, places) * hop)[:, tf.newaxis] + tf.range(longest)
-    size = tf.shape(waveforms)[1]
-    inside &= position < size
-    row = tf.cast(places[:, :1], tf.int32) * size
-    blocks = tf.gather(tf.reshape(waveforms, [-1]), row + tf.minimum(position, size - 1)) * tf.cast(inside, tf.float32)
-    states = encode(blocks, samples)  # [all blocks, steps, units]
-
-    # The step of each frame of the recording, then those of speech first.
-    steps = longest // FRAME_HOP
-    frame = tf.range((num_hops + hops_per_frame - 1) // hops_per_frame)
-    padded = tf.pad(speech, [[0, 0], [0, tf.size(frame) * hops_per_frame - num_hops]])
-    is_speech = tf.reduce_any(tf.reshape(padded, [-1, tf.size(frame), hops_per_frame]), axis=2)  # [batch, frames]
-    offset = frame * hops_per_frame - first[:, tf.newaxis]
-    block_before = tf.cumsum(tf.reduce_sum(tf.cast(hops > 0, tf.int32), axis=1), exclusive=True)[:, tf.newaxis]
-    step = (block_before + offset // length[:, tf.newaxis]) * steps + offset % length[:, tf.newaxis] // hops_per_frame
-    order, frames_of_speech = speech_first(is_speech)
-    order = order[:, : tf.reduce_max(frames_of_speech)]
-    mask = tf.sequence_mask(frames_of_speech, tf.shape(order)[1])
-    step = tf.where(mask, tf.gather(step, order, batch_dims=1), 0)
-    units = tf.shape(states)[2]
-    frames = tf.gather(tf.reshape(states, [-1, units]), step)
+    num_frames = (num_hops + HOPS_PER_FRAME - 1) // HOPS_PER_FRAME
+    padded = tf.pad(speech, [[0, 0], [0, num_frames * HOPS_PER_FRAME - num_hops]])
+    is_speech = tf.reduce_any(tf.reshape(padded, [-1, num_frames, HOPS_PER_FRAME]), axis=2)  # [batch, frames]
+    order, count = speech_first(is_speech)
+    order = order[:, : tf.reduce_max(count)]
+    mask = tf.sequence_mask(count, tf.shape(order)[1])
+    step = tf.where(mask, tf.gather(_steps_of_frames(blocks, num_frames), order, batch_dims=1), 0)
+    frames = tf.gather(tf.reshape(states, [-1, tf.shape(states)[2]]), step)
     mask = tf.cast(mask, tf.float32)
     return SpeechFrames(frames * mask[..., tf.newaxis], mask)
+
+
+class Blocks(NamedTuple):
+    """The blocks of a batch's recordings, one recording after the other: their waveforms and samples, as a
+    SpeechEncoder takes them; and of each recording, int32 [batch]: the hop where its first block begins, the hops from
+    block to block, and the number of blocks of the recordings before it."""
+
+    waveforms: tf.Tensor
+    samples: tf.Tensor
+    first: tf.Tensor
+    length: tf.Tensor
+    before: tf.Tensor
+
+
+def cut_blocks(waveforms: tf.Tensor, speech: tf.Tensor) -> Blocks:
+    """Return blocks of at most BLOCK_SECONDS that cover each recording from the first to the last of its speech, with
+    MARGIN_SECONDS around it; those of a recording are equally long.
+
+    Parameters
+    ----------
+    waveforms: float32 [batch, samples].
+    speech: bool [batch, hops], with at least one hop of each recording.
+    """
+    margin, most = round(MARGIN_SECONDS * SAMPLE_RATE_HZ / HOP), round(BLOCK_SECONDS * SAMPLE_RATE_HZ / HOP)
+    first = tf.cast(tf.argmax(speech, axis=1), tf.int32)
+    stop = tf.shape(speech)[1] - tf.cast(tf.argmax(speech[:, ::-1], axis=1), tf.int32)
+    first = tf.maximum(first - margin, 0) // HOPS_PER_FRAME * HOPS_PER_FRAME  # [batch]
+    stop = tf.minimum(stop + margin, activity.lengths(waveforms) // HOP + 1)
+    count = (stop - first + most - 1) // most
+    length = _whole_frames((stop - first + count - 1) // count)
+    begin = first[:, tf.newaxis] + tf.range(tf.reduce_max(count)) * length[:, tf.newaxis]  # [batch, blocks]
+    hops = _whole_frames(tf.clip_by_value(stop[:, tf.newaxis] - begin, 0, length[:, tf.newaxis]))
+
+    places = tf.where(hops > 0)  # of the blocks that there are, [all blocks, 2]
+    samples = tf.gather_nd(hops, places) * HOP
+    longest, size = tf.reduce_max(samples), tf.shape(waveforms)[1]
+    position = (tf.gather_nd(begin, places) * HOP)[:, tf.newaxis] + tf.range(longest)  # [all blocks, samples]
+    inside = tf.sequence_mask(samples, longest) & (position < size)
+    row = tf.cast(places[:, :1], tf.int32) * size
+    cut = tf.gather(tf.reshape(waveforms, [-1]), row + tf.minimum(position, size - 1)) * tf.cast(inside, tf.float32)
+    before = tf.cumsum(tf.reduce_sum(tf.cast(hops > 0, tf.int32), axis=1), exclusive=True)
+    return Blocks(cut, samples, first, length, before)
+
+
+def _whole_frames(hops: tf.Tensor) -> tf.Tensor:
+    """Return hops rounded up to whole frames."""
+    return (hops + HOPS_PER_FRAME - 1) // HOPS_PER_FRAME * HOPS_PER_FRAME
+
+
+def _steps_of_frames(blocks: Blocks, num_frames: tf.Tensor) -> tf.Tensor:
+    """Return, for each frame of each recording from its beginning, the step among the states of all blocks, int32
+    [batch, frames]. Frames outside of the blocks have some number."""
+    steps = tf.shape(blocks.waveforms)[1] // FRAME_HOP
+    length = blocks.length[:, tf.newaxis]
+    offset = tf.range(num_frames) * HOPS_PER_FRAME - blocks.first[:, tf.newaxis]
+    return (blocks.before[:, tf.newaxis] + offset // length) * steps + offset % length // HOPS_PER_FRAME
 
 
 # Whisper
@@ -110,12 +144,52 @@ def whisper_log_mel(blocks: tf.Tensor, samples: tf.Tensor, num_bands: int) -> di
 
     Parameters as for a SpeechEncoder.
     """
-    config = SpectrogramConfig(0.025, 0.010, fft_size=400, num_bands=num_bands, low_hz=0.0)
-    log_mel = log_mel_spectrogram(blocks, config, SAMPLE_RATE_HZ)[:, :-1] / 10.0
+    log_mel = log_mel_spectrogram(blocks, _whisper_bands(num_bands), SAMPLE_RATE_HZ)[:, :-1] / 10.0
     mask = tf.sequence_mask(samples // (FRAME_HOP // 2), tf.shape(log_mel)[1])[..., tf.newaxis]
     loudest = tf.reduce_max(tf.where(mask, log_mel, -10.0), axis=[1, 2], keepdims=True)
     scaled = (tf.maximum(log_mel, loudest - 8.0) + 4.0) / 4.0
     return {"log_mel": tf.where(mask, scaled, 0.0), "mask": tf.cast(mask[..., 0], tf.float32)}
+
+
+def _whisper_bands(num_bands: int) -> SpectrogramConfig:
+    return SpectrogramConfig(0.025, 0.010, fft_size=400, num_bands=num_bands, low_hz=0.0)
+
+
+def equalized(inputs: dict[str, tf.Tensor], share: float) -> dict[str, tf.Tensor]:
+    """Return the input of Whisper's encoder, of `whisper_log_mel`, with the level and, in part, the channel of each
+    block taken out: its long-term average spectrum is moved towards AVERAGE_SPECTRUM, and its loudest value is 1.5, as
+    of a recording at full scale.
+
+    Parameters
+    ----------
+    share: how far the spectrum is moved, smoothed over SMOOTHED_BANDS; at 0 the inputs are returned as they are.
+    """
+    if not share:
+        return inputs
+    log_mel, mask = inputs["log_mel"], inputs["mask"]
+    num_bands = log_mel.shape[2]
+    level = tf.where(mask > 0, tf.reduce_mean(log_mel, axis=2), -10.0)  # [blocks, frames]
+    counted = mask * tf.cast(level > tf.reduce_max(level, axis=1, keepdims=True) - 1.0, tf.float32)
+    spectrum = tf.einsum("bf,bfm->bm", counted, log_mel) / tf.reduce_sum(counted, axis=1, keepdims=True)
+    change = share * (average_spectrum(num_bands) - spectrum)
+    change -= tf.reduce_mean(change, axis=1, keepdims=True)
+    reach = SMOOTHED_BANDS // 2
+    padded = tf.pad(change, [[0, 0], [reach, reach]], "SYMMETRIC")[..., tf.newaxis]
+    change = tf.nn.avg_pool1d(padded, SMOOTHED_BANDS, 1, "VALID")[:, tf.newaxis, :, 0]
+    log_mel = log_mel + change
+    loudest = tf.reduce_max(tf.where(mask[..., tf.newaxis] > 0, log_mel, -10.0), axis=[1, 2], keepdims=True)
+    log_mel = tf.maximum(log_mel, loudest - 2.0) + 1.5 - loudest
+    return {"log_mel": log_mel * mask[..., tf.newaxis], "mask": mask}
+
+
+@functools.cache
+def average_spectrum(num_bands: int) -> np.ndarray:
+    """Return AVERAGE_SPEECH_DECIBELS in Whisper's mel bands, float32 [bands], scaled as Whisper's input is: a quarter
+    for a factor of ten. The level is arbitrary."""
+    hertz, decibels = (np.array(values) for values in zip(*AVERAGE_SPEECH_DECIBELS.items(), strict=True))
+    density = decibels - 10.0 * np.log10(hertz)  # per hertz: the bands are a third of an octave
+    centers = band_centers_hz(_whisper_bands(num_bands))
+    return (np.interp(np.log(np.maximum(centers, hertz[0])), np.log(hertz), density) / 40.0).astype(np.float32)
 
 
 # wav2vec 2.0 and its kin
@@ -193,7 +267,9 @@ def encode_clips(
     EmokerasError: the frames cannot be written.
     """
     speech = config.speech
-    change += f" speech {SPEECH_VERSION} {speech.sha256} {speech.layers} {config.audio.speech_decibels}"
+    change += (
+        f" speech {SPEECH_VERSION} {speech.sha256} {speech.layers} {speech.equalization} {config.audio.speech_decibels}"
+    )
     folder = cache_path(clips, SAMPLE_RATE_HZ, change).with_suffix("")
     if (cached := _read_frames(folder)) is not None:
         return cached

@@ -1,57 +1,54 @@
-"""Variants of training clips: pitch and formant shift, time stretch, noise, codecs; computed once per clip and cached.
+"""Variants of training clips: each clip over other channels, computed once and cached.
 
-They take milliseconds a clip, too long to compute in every epoch. Each kind has a cache of its own.
+A variant has another equalization, band, room and noise, and went through a codec. A network on the frames of a frozen
+speech encoder, which are cached, is trained for other channels in this way, and corpora that were recorded and coded in
+one way each are harder to tell apart.
 """
 
 import functools
 import hashlib
 import io
-import math
 from collections.abc import Sequence
 from typing import Literal
 
-import librosa
 import numpy as np
-import scipy.linalg
 import soundfile
 import soxr
+import tensorflow as tf
 
-from emokeras.config import AugmentConfig, Variant
+from emokeras.config import AugmentConfig
+from emokeras.data import augment
 from emokeras.data.audio import cache_path, in_parallel, read_cache, write_cache
 
-VARIANTS_VERSION = 1
-# librosa's default of 2048 samples is 43 ms at 48 kHz, but 128 ms at 16 kHz, where it smears speech.
-FRAME_SECONDS = 0.032
-SETTINGS: dict[Variant, str] = {
-    "pitch-up": "variant_semitones",
-    "pitch-down": "variant_semitones",
-    "slow": "variant_stretch",
-    "fast": "variant_stretch",
-    "noise": "variant_snr_decibels",
-    "codec": "variant_codec_kilobits",
-    "formants-up": "variant_formant_share",
-    "formants-down": "variant_formant_share",
-}
+VARIANTS_VERSION = 2
+# The settings of augmentation that variants follow.
+SETTINGS = (
+    *("equalization_decibels", "band_limit_probability", "band_low_hz", "band_high_hz", "reverberation_probability"),
+    *("reverberation_seconds", "reverberation_ratio_decibels", "noise_probability", "noise_snr_decibels"),
+    "noise_slope_decibels",
+)
+CODECS = ("none", "Opus", "MP3", "mu-law")  # equally often
+OPUS_KILOBITS_BOUNDS, MP3_KILOBITS_BOUNDS = (16.0, 64.0), (16.0, 48.0)  # per second
+MU = 255.0  # of ITU-T G.711
 CODEC_RATE_HZ = 16000  # Low rates have no more than 8 kHz, and Opus takes few sample rates.
 MP3_KILOBITS, OPUS_KILOBITS = (160, 8), (256, 6)  # of libsndfile's compression levels 0 and 1, per second
 MP3_DELAY = 1105  # samples of LAME and the decoder, which stay where low rates leave no room for LAME's header
-ENVELOPE_STEPS = 8  # per bin of the spectrum
 
 
-def variant_key(kind: Variant, config: AugmentConfig) -> str:
-    """Return what names a kind of variant with its settings in a cache."""
-    return f" {VARIANTS_VERSION} {kind} {getattr(config, SETTINGS[kind])!r}"
+def variant_key(number: int, config: AugmentConfig) -> str:
+    """Return what names the variants of a number, with their settings, in a cache."""
+    values = [getattr(config, name) for name in SETTINGS]
+    return f" {VARIANTS_VERSION} channel {number} {values!r}"
 
 
 def make_variants(
-    kind: Variant, clips: Sequence, waveforms: Sequence[np.ndarray], config: AugmentConfig, sample_rate_hz: int
+    number: int, clips: Sequence, waveforms: Sequence[np.ndarray], config: AugmentConfig, sample_rate_hz: int
 ) -> list[np.ndarray]:
     """Return one variant of each clip, float32 [samples] in -1 to 1, cached under EMOKERAS_HOME/waveforms.
 
-    Only stretching changes the length.
-
     Parameters
     ----------
+    number: which of the variants, from 1.
     clips: sequence of `corpora.Clip`.
     waveforms: float32 [samples] each, in -1 to 1, of these clips.
 
@@ -59,59 +56,51 @@ def make_variants(
     ------
     EmokerasError: the cache cannot be written.
     """
-    cache = cache_path(clips, sample_rate_hz, variant_key(kind, config))
+    cache = cache_path(clips, sample_rate_hz, variant_key(number, config))
     variants = read_cache(cache)
     if variants is None:
-        work = functools.partial(make_variant, kind, config, sample_rate_hz)
-        variants = in_parallel(work, f"variants ({kind})", waveforms, [clip.content for clip in clips])
+        over_channel = _channel(config, sample_rate_hz)
+        work = functools.partial(_variant, over_channel, number, sample_rate_hz)
+        variants = in_parallel(work, f"variants ({number})", waveforms, [clip.content for clip in clips])
         write_cache(cache, variants)
     return variants
 
 
-def make_variant(
-    kind: Variant, config: AugmentConfig, sample_rate_hz: int, waveform: np.ndarray, content: str
-) -> np.ndarray:
-    """Return one variant of a waveform [samples], float32 in -1 to 1. `content` seeds noise and chooses the codec."""
-    match kind:
-        case "pitch-up":
-            variant = shift_pitch(waveform, config.variant_semitones, sample_rate_hz)
-        case "pitch-down":
-            variant = shift_pitch(waveform, -config.variant_semitones, sample_rate_hz)
-        case "slow":
-            variant = stretch(waveform, 1.0 - config.variant_stretch, sample_rate_hz)
-        case "fast":
-            variant = stretch(waveform, 1.0 + config.variant_stretch, sample_rate_hz)
-        case "noise":
-            variant = add_noise(waveform, config.variant_snr_decibels, content)
-        case "codec":
-            codec = ("MP3", "Opus")[_hash(content)[0] % 2]
-            variant = encode_and_decode(waveform, codec, config.variant_codec_kilobits, sample_rate_hz)
-        case "formants-up":
-            variant = shift_formants(waveform, 1.0 + config.variant_formant_share, sample_rate_hz)
-        case "formants-down":
-            variant = shift_formants(waveform, 1.0 - config.variant_formant_share, sample_rate_hz)
-    return np.clip(variant, -1.0, 1.0).astype(np.float32)
+def _channel(config: AugmentConfig, sample_rate_hz: int) -> tf.types.experimental.GenericFunction:
+    """Return a function from a waveform and its seeds to the waveform over another channel."""
+    config = AugmentConfig(**{name: getattr(config, name) for name in SETTINGS})
+    specs = [tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.int64)]
+
+    @tf.function(input_signature=specs)
+    def over_channel(waveform, number, content):
+        draws, seed = augment.draw(0, number, content)
+        return augment.augment_acoustics(waveform, draws, seed, config, sample_rate_hz)
+
+    return over_channel
 
 
-def shift_pitch(waveform: np.ndarray, semitones: float, sample_rate_hz: int) -> np.ndarray:
-    """Return a waveform [samples] with its pitch raised, in the same length."""
-    padded, fft_size = _at_least_a_frame(waveform, sample_rate_hz)
-    shifted = librosa.effects.pitch_shift(padded, sr=sample_rate_hz, n_steps=semitones, n_fft=fft_size)
-    return shifted[: len(waveform)]
+def _variant(over_channel, number: int, sample_rate_hz: int, waveform: np.ndarray, content: str) -> np.ndarray:
+    digest = int.from_bytes(hashlib.sha256(f"{VARIANTS_VERSION} {number} {content}".encode()).digest()[:7])
+    variant = over_channel(tf.constant(waveform), tf.constant(number, tf.int64), tf.constant(digest, tf.int64)).numpy()
+    # A codec takes what fits between -1 and 1.
+    variant = variant / max(1.0, np.abs(variant).max())
+    return np.clip(code_randomly(variant, digest, sample_rate_hz), -1.0, 1.0).astype(np.float32)
 
 
-def stretch(waveform: np.ndarray, rate: float, sample_rate_hz: int) -> np.ndarray:
-    """Return a waveform [samples] played `rate` times as fast, [samples / rate], with the same pitch."""
-    padded, fft_size = _at_least_a_frame(waveform, sample_rate_hz)
-    stretched = librosa.effects.time_stretch(padded, rate=rate, n_fft=fft_size)
-    return stretched[: max(1, round(len(waveform) / rate))]
-
-
-def add_noise(waveform: np.ndarray, snr_decibels: float, content: str) -> np.ndarray:
-    """Return a waveform [samples] with white noise, seeded by `content`, at a signal-to-noise ratio."""
-    noise = np.random.default_rng(int.from_bytes(_hash(content))).standard_normal(len(waveform), dtype=np.float32)
-    power = np.mean(np.square(waveform), dtype=np.float64)
-    return waveform + np.float32(np.sqrt(power * 10.0 ** (-snr_decibels / 10.0))) * noise
+def code_randomly(waveform: np.ndarray, seed: int, sample_rate_hz: int) -> np.ndarray:
+    """Return a waveform [samples] after one of CODECS at a random rate."""
+    generator = np.random.default_rng(seed)
+    match CODECS[generator.integers(len(CODECS))]:
+        case "Opus":
+            return encode_and_decode(waveform, "Opus", generator.uniform(*OPUS_KILOBITS_BOUNDS), sample_rate_hz)
+        case "MP3":
+            return encode_and_decode(waveform, "MP3", generator.uniform(*MP3_KILOBITS_BOUNDS), sample_rate_hz)
+        case "mu-law":
+            compressed = np.sign(waveform) * np.log1p(MU * np.abs(waveform)) / np.log1p(MU)
+            rounded = np.round(compressed * 127.0) / 127.0
+            return np.sign(rounded) * np.expm1(np.abs(rounded) * np.log1p(MU)) / MU
+        case _:
+            return waveform
 
 
 def encode_and_decode(
@@ -135,31 +124,3 @@ def encode_and_decode(
         decoded = decoded[MP3_DELAY:]
     decoded = soxr.resample(decoded, CODEC_RATE_HZ, sample_rate_hz)[: len(waveform)]
     return np.pad(decoded, (0, len(waveform) - len(decoded)))
-
-
-def shift_formants(waveform: np.ndarray, factor: float, sample_rate_hz: int) -> np.ndarray:
-    """Return a waveform [samples] with its formants at `factor` times their frequencies, and the same pitch.
-
-    In each frame the spectral envelope, that of linear prediction (Makhoul 1975), is replaced by the one that is
-    stretched along frequency; the overall slope of the spectrum and the phases stay.
-    """
-    padded, fft_size = _at_least_a_frame(waveform, sample_rate_hz)
-    power = np.abs(librosa.stft(librosa.effects.preemphasis(padded), n_fft=fft_size)) ** 2
-    correlations = np.fft.irfft(power, axis=0)[: sample_rate_hz // 1000 + 3]  # two poles per formant, a formant per kHz
-    # The little white noise limits the envelope's range to about 50 dB.
-    correlations[0] = correlations[0] * (1.0 + 1e-5) + 1e-9
-    predictors = [[1.0, *scipy.linalg.solve_toeplitz(frame[:-1], -frame[1:])] for frame in correlations.T]
-    inverse = np.abs(np.fft.rfft(predictors, ENVELOPE_STEPS * fft_size)).T  # of the envelope, [steps, frames]
-    steps = ENVELOPE_STEPS * np.arange(fft_size // 2 + 1)
-    gains = inverse[steps] / inverse[np.minimum(np.round(steps / factor).astype(int), steps[-1])]
-    return librosa.istft(librosa.stft(padded, n_fft=fft_size) * gains, n_fft=fft_size, length=len(waveform))
-
-
-def _hash(content: str) -> bytes:
-    return hashlib.sha256(f"{VARIANTS_VERSION} {content}".encode()).digest()
-
-
-def _at_least_a_frame(waveform: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, int]:
-    """Return the waveform, zero-padded to one FFT or more, and the FFT size: FRAME_SECONDS up to a power of two."""
-    fft_size = 2 ** math.ceil(math.log2(FRAME_SECONDS * sample_rate_hz))
-    return np.pad(waveform, (0, max(0, fft_size - len(waveform)))), fft_size

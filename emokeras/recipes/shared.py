@@ -41,10 +41,10 @@ MFCC_AUGMENTATION = replace(LIGHT_AUGMENTATION, band_mask_bands=4)
 TCN_AUGMENTATION = replace(
     AUGMENTATION, time_mask_frames=16, num_band_masks=1, band_mask_bands=4, vocal_tract_change=0.1
 )
-# For telephones, rooms and noise: after 20 epochs of mfcc-delta-tcn-muon-long the mean over groups of conditions is
-# 57.0 % on validation clips, 47.5 % without, and clean 64.8 % for 59.0 % (results/robustness.md).
+# For telephones, rooms and noise. With it and `centered` the mean over groups of conditions, after 20 epochs of
+# mfcc-delta-tcn-muon-long, is 57.0 % on validation clips, 47.5 % without, and clean 64.8 % for 59.0 %
+# (results/robustness.md).
 CHANNEL = {
-    "encoder.centered": True,
     "augment.equalization_decibels": 12.0,
     "augment.band_limit_probability": 0.25,
     "augment.reverberation_probability": 0.4,

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from emokeras.config import Config
-from emokeras.data.speech import SpeechEncoder, load_torch_encoder, whisper_log_mel
+from emokeras.data.speech import SpeechEncoder, equalized, load_torch_encoder, whisper_log_mel
 from emokeras.errors import RunError, UsageError
 from emokeras.hub import speech_settings
 from emokeras.models.whisper import load_whisper_encoder
@@ -15,9 +15,9 @@ class WhisperEncoder(tf.Module):
     """A Whisper's encoder as a `SpeechEncoder`, in graph. Weights that float16 holds exactly, as those that OpenAI
     published, are stored so: an export is half as large."""
 
-    def __init__(self, network: keras.Model, num_bands: int):
+    def __init__(self, network: keras.Model, num_bands: int, equalization: float):
         super().__init__()
-        self.num_bands = num_bands
+        self.num_bands, self.equalization = num_bands, equalization
         self._call = network.stateless_call  # A function: of the network an export keeps nothing.
         values = (keras.ops.convert_to_numpy(variable) for variable in network.non_trainable_variables)
         self.values = [tf.Variable(_smallest(value), trainable=False) for value in values]
@@ -25,7 +25,7 @@ class WhisperEncoder(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.int32)])
     def __call__(self, blocks: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
         values = [tf.cast(value, tf.float32) for value in self.values]
-        inputs = whisper_log_mel(blocks, samples, self.num_bands)
+        inputs = equalized(whisper_log_mel(blocks, samples, self.num_bands), self.equalization)
         states, _ = self._call([], values, inputs, training=False)
         return states
 
@@ -61,4 +61,4 @@ def load_speech_encoder(config: Config) -> SpeechEncoder:
             "which caches its frames of the corpus"
         )
     network = load_whisper_encoder(name, speech.layers)
-    return WhisperEncoder(network, network.input["log_mel"].shape[-1])
+    return WhisperEncoder(network, network.input["log_mel"].shape[-1], speech.equalization)

@@ -81,7 +81,7 @@ def load_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say
 
     clips, rate, variants = list(corpus.clips), config.audio.sample_rate_hz, None
     waveforms = for_each_corpus(clips, lambda own: load_waveforms(own, rate)) if config.audio_inputs else []
-    if config.audio_inputs and config.augment.variants:
+    if config.audio_inputs and config.augment.num_variants:
         variants = for_each_corpus(clips, functools.partial(_variants, config, rate))
     whole = Subset(
         clips,
@@ -105,8 +105,9 @@ def _labels(clips: Sequence[Clip], emotions: Sequence[str]) -> np.ndarray:
 
 def _variants(config: Config, rate: int, clips: Sequence[Clip]) -> list[tuple[np.ndarray, ...]]:
     waveforms = load_waveforms(clips, rate)
-    kinds = [make_variants(kind, clips, waveforms, config.augment, rate) for kind in config.augment.variants]
-    return list(zip(*kinds, strict=True))
+    numbers = range(1, config.augment.num_variants + 1)
+    variants = [make_variants(number, clips, waveforms, config.augment, rate) for number in numbers]
+    return list(zip(*variants, strict=True))
 
 
 def _masks(corpus: Corpus, emotions: Sequence[str]) -> np.ndarray | None:
@@ -125,9 +126,9 @@ def _encode_corpus(config: Config, corpus: Corpus) -> list[list[np.ndarray]]:
     def encode(clips: Sequence[Clip]) -> list[list[np.ndarray]]:
         waveforms = functools.cache(lambda: load_waveforms(clips, rate))
         versions = [encode_clips(clips, waveforms, config, load)]
-        for kind in augment.variants:
-            varied = functools.partial(lambda kind: make_variants(kind, clips, waveforms(), augment, rate), kind)
-            versions.append(encode_clips(clips, varied, config, load, variant_key(kind, augment)))
+        for number in range(1, augment.num_variants + 1):
+            varied = functools.partial(lambda number: make_variants(number, clips, waveforms(), augment, rate), number)
+            versions.append(encode_clips(clips, varied, config, load, variant_key(number, augment)))
         return [list(own) for own in zip(*versions, strict=True)]
 
     return for_each_corpus(corpus.clips, encode)
