@@ -25,6 +25,11 @@ RENAMED = {
 RETIRED: dict[tuple[str, str], Any] = {
     ("audio", "num_windows"): 3,
     ("augment", "mixup_labels"): "drawn",
+    ("augment", "babble_probability"): 0.0,
+    ("augment", "babble_snr_decibels"): [5.0, 25.0],
+    ("augment", "style_mixing_probability"): 0.0,
+    ("augment", "style_mixing_alpha"): 0.3,
+    ("augment", "crop_share"): 0.0,
     ("speech", "hop_seconds"): 0.02,
     ("speech", "layer"): -1,
     ("speech", "max_seconds"): 5.0,
@@ -37,7 +42,7 @@ RETIRED: dict[tuple[str, str], Any] = {
     ("training", "crossfit_share"): 0.5,
     ("training", "crossfit_by"): [],
 }
-RETIRED_OF_ENCODERS = {("cnn", "squeeze_excitation"): False}  # by kind
+RETIRED_OF_ENCODERS = {("cnn", "squeeze_excitation"): False, ("", "leveled"): False}  # by kind; "": of all
 RETIRED_ENCODERS = ("conformer",)
 
 
@@ -105,7 +110,7 @@ def upgrade(tree: Any) -> tuple[Any, dict[str, Any]]:
         _upgrade_batch_normalization(tree, encoders, removed)
         for name, encoder in encoders.items():
             for (kind, key), default in RETIRED_OF_ENCODERS.items():
-                if encoder.get("kind") == kind and key in encoder and (value := encoder.pop(key)) != default:
+                if kind in ("", encoder.get("kind")) and key in encoder and (value := encoder.pop(key)) != default:
                     removed[f"encoders.{name}.{key}"] = value
             for key in WITHOUT_EFFECT.get(name, ()):
                 if value := encoder.pop(key, False):
@@ -247,7 +252,7 @@ def override(config: AnyConfig, values: Mapping[str, Any]) -> AnyConfig:
 
 def _unknown_setting(path: str, known: Mapping[str, Any]) -> str:
     keys = tuple(path.split(".")[-2:])
-    if keys in RETIRED:
+    if keys in RETIRED or ("", keys[-1]) in RETIRED_OF_ENCODERS:
         return f"the setting '{path}' was removed"
     if keys in RENAMED:
         return f"the setting '{path}' is called '{path.rpartition('.')[0]}.{RENAMED[keys]}' now"

@@ -269,9 +269,8 @@ def test_encoders_without_convolutions_of_their_own_have_no_batch_normalization(
 @pytest.mark.parametrize(
     ("recipe", "key"),
     [
-        *(("text-bigru", key) for key in ("centered", "leveled", "deltas")),
-        *(("text-bert", key) for key in ("centered", "leveled", "deltas")),
-        ("speech-tcn", "leveled"),
+        *(("text-bigru", key) for key in ("centered", "deltas")),
+        *(("text-bert", key) for key in ("centered", "deltas")),
     ],
 )
 def test_a_transformation_of_frames_is_refused_where_there_are_none(recipe, key):
@@ -295,7 +294,7 @@ def test_encoder_settings_of_all_branches_leave_out_those_without_effect():
 def test_transformations_of_frames_are_accepted_where_there_are_frames():
     values = {"encoder.centered": True, "encoder.deltas": 2}
     assert override(RECIPES["speech-tcn"].config, values).encoders["speech"].deltas == 2
-    assert override(ONE_BRANCH, values | {"encoder.leveled": True}).encoders["spectrogram"].leveled
+    assert override(ONE_BRANCH, values).encoders["spectrogram"].centered
 
 
 # Recipes
