@@ -119,7 +119,7 @@ def test_values_that_the_tuner_keeps_for_itself_are_no_settings():
                 "augment.variant_stretch",
                 "audio.window_seconds",
             ],
-            ["encoder.leveled", "augment.speed_change", "mfcc.hop_seconds"],
+            ["augment.speed_change", "mfcc.hop_seconds"],
         ),
         ("text-gru", {}, ["model.pooling"], ["augment.variants", "audio.window_seconds", "speech.layers"]),
     ],
