@@ -10,7 +10,7 @@ from emokeras import recipes
 from emokeras.reporting import metrics
 from emokeras.reporting.texts import mean_and_deviation, percent, short, with_interval
 from emokeras.results.rows import Run
-from emokeras.runs.differences import differing_settings, removed_settings
+from emokeras.runs.differences import differing_settings, removed_settings, whole_settings
 
 BENCHMARK_COLUMNS = ("recipe", "runs", "WA %", "UA %", "pooled WA %", "F1 %", "minutes")
 
@@ -102,7 +102,9 @@ def settings_note(recipe: str, group: Sequence[Run]) -> str:
         earlier = [f"`{key}` {short(value)}" for key, value in removed.items() if not key.endswith("trim_decibels")]
         parts += ["earlier trimming"] if trimmed else []
         parts += [f"settings of an earlier version: {', '.join(earlier)}"] if earlier else []
-    speech = sorted({value for key, value in settings.items() if key.endswith("model.pretrained") and value})
+    speech = sorted(
+        {value for key, value in whole_settings(settings).items() if key.endswith("model.pretrained") and value}
+    )
     if speech:
         names = ", ".join(f"`{name}`" for name in speech)
         parts.insert(0, f"pretrained ({names}); its training audio is not public, contamination cannot be excluded")
