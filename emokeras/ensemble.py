@@ -20,12 +20,14 @@ from typing import get_args
 
 from emokeras import commandline
 from emokeras.config import EnsembleMethod
+from emokeras.errors import CorpusError, UsageError
 
 
 def ensemble(
     runs_to_combine: Sequence[Path],
     *,
     method: EnsembleMethod = "weighted",
+    weights: Sequence[float] = (),
     name: str | None = None,
     run_dir: Path | None = None,
     results: Path | None = None,
@@ -36,6 +38,7 @@ def ensemble(
     Parameters
     ----------
     runs_to_combine: run folders, or rows under results/, of single networks.
+    weights: those of the runs in "weighted", in proportion; by default they are fitted on validation.
     name: its name in tables, like a recipe's; by default the method and the runs' recipes.
     run_dir: its run folder, by default a new one under runs/.
     results: a folder that gets a copy of the metrics and predictions, for RESULTS.md.
@@ -48,7 +51,6 @@ def ensemble(
     """
     from emokeras import runs
     from emokeras.config import Config, ensemble_of, read_config
-    from emokeras.errors import CorpusError, UsageError
 
     members, configs = {}, {}
     for folder in map(Path, runs_to_combine):
@@ -59,7 +61,7 @@ def ensemble(
         member = config.recipe if number == 1 else f"{config.recipe}-{number}"
         members[member], configs[member] = folder, config
     name = name or "-".join([method, *members])
-    config = ensemble_of(name, configs, method)
+    config = ensemble_of(name, configs, method, weights)
 
     commandline.import_tensorflow()
     from emokeras.data.corpora import load_corpus, map_emotions
@@ -69,7 +71,9 @@ def ensemble(
 
     corpus = agreeing_metrics(members)[next(iter(members))]["corpus"]
     validation = runs.read_stacked(members.values(), runs.PREDICTION_FILES["validation"])
-    fit_combination(method, validation.probabilities, validation.labels)  # An error here leaves no folder behind.
+    fit_combination(
+        method, validation.probabilities, validation.labels, weights
+    )  # An error here leaves no folder behind.
     try:
         clips = map_emotions(load_corpus(config.experiment.source), config.experiment.emotion_map).clips
     except CorpusError:
@@ -95,10 +99,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = commandline.make_parser("emokeras.ensemble", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a row under results/")
     parser.add_argument("--method", choices=get_args(EnsembleMethod), default="weighted")
+    parser.add_argument("--weights", metavar="W,W", help="of the runs, in proportion (default: fitted on validation)")
     parser.add_argument("--name", help="its name in tables (default: the method and the runs' recipes)")
     parser.add_argument("--run-dir", type=Path, metavar="D", help="the run folder (default: a new one under runs/)")
     parser.add_argument("--results", type=Path, metavar="D", help="copy metrics and predictions to D, for RESULTS.md")
     return commandline.run_command(_work, parser.parse_args(argv))
+
+
+def _weights(text: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(weight) for weight in text.split(",")) if text else ()
+    except ValueError:
+        raise UsageError(f"--weights {text}: give a number for each run, such as 1,1,2") from None
 
 
 def _work(arguments: argparse.Namespace) -> None:
@@ -107,6 +119,7 @@ def _work(arguments: argparse.Namespace) -> None:
     metrics = ensemble(
         arguments.runs,
         method=arguments.method,
+        weights=_weights(arguments.weights),
         name=arguments.name,
         run_dir=arguments.run_dir,
         results=arguments.results,

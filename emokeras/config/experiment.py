@@ -214,15 +214,21 @@ class Config:
 @dataclass(frozen=True, config=STRICT)
 class EnsembleConfig:
     """Networks that are trained separately and combined by `method` (late fusion). They share the sample rate, a
-    pretrained tokenizer and a speech encoder; each has features of its own."""
+    pretrained tokenizer and a speech encoder; each has features of its own. `weights` are the members' in "weighted";
+    without any they are fitted on validation."""
 
     recipe: Name
     members: Annotated[dict[Name, Config], Field(min_length=1)]
     method: EnsembleMethod = "weighted"
     experiment: ExperimentConfig = ExperimentConfig()
+    weights: tuple[NotNegative, ...] = ()
 
     def __post_init__(self):
         members = self.members.values()
+        if self.weights and (self.method != "weighted" or len(self.weights) != len(members) or not sum(self.weights)):
+            raise ValueError(
+                f"weights: the method weighted takes one for each of the {len(members)} members, not all 0, or none"
+            )
         rates = {name: member.sample_rate_hz for name, member in self.members.items() if member.takes_audio}
         if len(set(rates.values())) > 1:
             named = ", ".join(f"{name} {rate}" for name, rate in rates.items())

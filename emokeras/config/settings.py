@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,12 +199,14 @@ def changed(config: Config, where: str, **changes: Any) -> Config:
         raise UsageError(f"{where}: {_first_fault(error)}") from error
 
 
-def ensemble_of(recipe: str, members: Mapping[str, Config], method: EnsembleMethod) -> EnsembleConfig:
+def ensemble_of(
+    recipe: str, members: Mapping[str, Config], method: EnsembleMethod, weights: Sequence[float] = ()
+) -> EnsembleConfig:
     """Return the configuration of an ensemble; its experiment is that of the first member. Raises UsageError when the
     members cannot be combined."""
     try:
         experiment = next(iter(members.values())).experiment
-        return EnsembleConfig(recipe=recipe, members=dict(members), method=method, experiment=experiment)
+        return EnsembleConfig(recipe, dict(members), method, experiment, tuple(weights))
     except ValidationError as error:
         raise UsageError(_first_fault(error)) from error
 
@@ -216,7 +218,7 @@ def settings(config: AnyConfig) -> dict[str, Any]:
     `members.NAME.` before that.
     """
     if isinstance(config, EnsembleConfig):
-        own = {"method": config.method}
+        own = {"method": config.method, "weights": config.weights}
         members = config.members.items()
         return own | {f"members.{name}.{path}": value for name, one in members for path, value in settings(one).items()}
     flat = {}
@@ -272,8 +274,8 @@ def _targets(tree: dict[str, Any]) -> dict[str, list[dict]]:
     """Return, for each dotted path that can be set, the parts of the tree that hold its last key."""
     targets: dict[str, list[dict]] = {}
     for section, value in tree.items():
-        if section == "method":
-            targets["method"] = [tree]
+        if section in ("method", "weights"):
+            targets[section] = [tree]
         elif section == "members":
             for name, member in value.items():
                 for path, places in _targets(member).items():

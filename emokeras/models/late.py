@@ -66,13 +66,16 @@ def combine(probabilities, combination: Combination, ops=np):
             return _softmax(scores, ops)
 
 
-def fit_combination(method: EnsembleMethod, probabilities: np.ndarray, labels: np.ndarray) -> Combination:
+def fit_combination(
+    method: EnsembleMethod, probabilities: np.ndarray, labels: np.ndarray, weights: Sequence[float] = ()
+) -> Combination:
     """Fit a combination on validation clips.
 
     Parameters
     ----------
     probabilities: float32 [members, clips, emotions].
     labels: int [clips], the true emotions.
+    weights: of the members in "weighted", in proportion; without any they are fitted.
 
     Raises
     ------
@@ -80,7 +83,8 @@ def fit_combination(method: EnsembleMethod, probabilities: np.ndarray, labels: n
     """
     match method:
         case "weighted":
-            return Combination(method, weights=tuple(fit_weights(probabilities, labels).tolist()))
+            shares = np.array(weights) / sum(weights) if weights else fit_weights(probabilities, labels)
+            return Combination(method, weights=tuple(shares.tolist()))
         case "stacking":
             return _fit_stacking(probabilities, labels)
     return Combination(method)

@@ -64,7 +64,7 @@ def _same_names(key: str, *values: str | Sequence[str]) -> bool:
 
 def whole_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a config.json holds by dotted path, except for recipe and experiment and for inputs that its networks
-    do not take; of an ensemble the method, its members in their order, and the settings of each.
+    do not take; of an ensemble the method, the weights, its members in their order, and the settings of each.
 
     A setting that the file lacks is newer than the run, which was trained with the setting's default. Settings of
     earlier versions that were removed are in `removed_settings`.
@@ -72,7 +72,8 @@ def whole_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
     tree, _ = upgrade(tree)
     if "members" in tree:
         members = {name: whole_settings(member) for name, member in tree["members"].items()}
-        return {"method": tree.get("method"), "members": list(members)} | {
+        own = {"method": tree.get("method"), "weights": tree.get("weights", []), "members": list(members)}
+        return own | {
             f"members.{name}.{key}": value for name, member in members.items() for key, value in member.items()
         }
     defaults = {field.name: asdict(field.default) for field in fields(Config) if is_dataclass(field.default)}

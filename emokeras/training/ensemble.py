@@ -41,7 +41,7 @@ def fuse_runs(
     metrics = agreeing_metrics(members)
     answers = {subset: runs.read_stacked(members.values(), file) for subset, file in PREDICTION_FILES.items()}
     labels, probabilities = answers["validation"].labels, answers["validation"].probabilities
-    combination = fit_combination(config.method, probabilities, labels)
+    combination = fit_combination(config.method, probabilities, labels, config.weights)
     first = next(iter(metrics.values()))
     of_name = {clip.name: clip for clip in clips}
     subset_clips = {

@@ -353,3 +353,14 @@ def test_a_name_that_cannot_name_a_folder_is_refused(name):
             ensemble_of(*given, "vote")
     with pytest.raises(UsageError, match="the configuration: recipe: it names a folder"):
         from_json(to_json(network).replace('"recipe": "mel-cnn3"', f'"recipe": {json.dumps(name)}'))
+
+
+@pytest.mark.parametrize(
+    ("method", "weights"),
+    [("weighted", (1.0,)), ("vote", (1.0, 1.0)), ("weighted", (0.0, 0.0)), ("weighted", (1.0, -1.0))],
+)
+def test_weights_that_do_not_fit_the_members_are_refused(method, weights):
+    members = {"a": ONE_BRANCH, "b": ONE_BRANCH}
+    assert ensemble_of("x", members, "weighted", (1.0, 2.0)).weights == (1.0, 2.0)
+    with pytest.raises(UsageError, match="weights"):
+        ensemble_of("x", members, method, weights)

@@ -9,7 +9,15 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from emokeras.errors import RunError
-from emokeras.models.late import Combination, combine, fit_combination, fit_weights, read_combination
+from emokeras.models.late import (
+    Combination,
+    combine,
+    fit_combination,
+    fit_temperature,
+    fit_weights,
+    read_combination,
+    with_temperature,
+)
 from emokeras.reporting.metrics import cross_entropy
 
 METHODS = ("mean-logits", "mean-probabilities", "vote", "weighted", "stacking")
@@ -147,3 +155,26 @@ def test_a_damaged_or_missing_file_is_refused_in_one_line(tmp_path):
             read_combination(path)
         assert "\n" not in str(caught.value)
         path.unlink(missing_ok=True)
+
+
+def test_weights_that_are_given_are_not_fitted():
+    probabilities, labels = np.full([3, 4, 2], 0.5, np.float32), np.array([0, 1, 0, 1])
+    assert fit_combination("weighted", probabilities, labels, (2.0, 1.0, 1.0)).weights == (0.5, 0.25, 0.25)
+
+
+def test_a_temperature_keeps_the_order_and_is_found_again():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(scale=2.0, size=(4000, 5))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.array([generator.choice(5, p=row) for row in probabilities])
+    # Three times too confident.
+    confident = with_temperature(probabilities, 1 / 3)
+    np.testing.assert_array_equal(confident.argmax(axis=1), probabilities.argmax(axis=1))
+    np.testing.assert_allclose(with_temperature(confident, 3.0), probabilities, atol=1e-4)
+    assert fit_temperature([confident], [labels]) == pytest.approx(3.0, rel=0.06)
+    assert fit_temperature([probabilities], [labels]) == pytest.approx(1.0, rel=0.06)
+    # Sets have the same weight, however many clips they have.
+    few = np.arange(400)
+    both = fit_temperature([confident, probabilities[few]], [labels, labels[few]])
+    many = fit_temperature([confident[few], probabilities], [labels[few], labels])
+    assert both == pytest.approx(many, rel=0.1)
