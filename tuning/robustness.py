@@ -1,6 +1,6 @@
 """Measure how single changes to a recipe stand recording conditions and other corpora, on validation clips.
 
-    python -m tuning.robustness mfcc-delta-tcn --epochs 20 --protocol luna --folds 0,3 --ideas "babble,codec variants"
+    python -m tuning.robustness mfcc-delta-tcn --epochs 20 --protocol luna --folds 0,3 --ideas "babble,channel variants"
     python -m tuning.robustness mfcc-delta-tcn --epochs 20 --protocol luna --also ~/emovo,~/nemo --ideas babble
 
 The recipe is trained as it is and with each change, as by `tuning.ablation`. Each network is tested on the validation
