@@ -26,7 +26,16 @@ OLD = {
         "spectrogram": {"kind": "cnn", "batch_normalization": True, "squeeze_excitation": False},
         "tokens": {"kind": "recurrent", "batch_normalization": False},
     },
-    "augment": {"equalisation_decibels": 3.0, "mixup_labels": "drawn"},
+    "augment": {
+        "equalisation_decibels": 3.0,
+        "mixup_labels": "drawn",
+        "variants": [],
+        "variant_semitones": 2.0,
+        "variant_stretch": 0.15,
+        "variant_snr_decibels": 20.0,
+        "variant_codec_kilobits": 16,
+        "variant_formant_share": 0.12,
+    },
     "training": {
         "epochs": 7,
         "auxiliaries": {},
@@ -100,6 +109,8 @@ def test_batch_normalization_of_any_encoder_used_to_be_that_of_the_head(switches
         ("training.auxiliaries", {"sex": 0.2}),
         ("training.crossfit_parts", 4),
         ("augment.mixup_labels", "heard"),
+        ("augment.variants", ["pitch-up", "codec"]),
+        ("augment.variant_stretch", 0.2),
         ("encoders.spectrogram.squeeze_excitation", True),
     ],
 )
@@ -210,7 +221,7 @@ def test_a_removed_encoder_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize(("config", "prefix"), [(ONE_BRANCH, ""), (ENSEMBLE, ""), (ENSEMBLE, "members.a.")])
 def test_override_names_removed_and_renamed_settings(config, prefix):
-    for path in ("training.teacher", "augment.mixup_labels"):
+    for path in ("training.teacher", "augment.mixup_labels", "augment.variants", "augment.variant_stretch"):
         message = refusal(lambda path=path: override(config, {f"{prefix}{path}": "1"}))
         assert message == f"the setting '{prefix}{path}' was removed"
     old, new = f"{prefix}augment.equalisation_decibels", f"{prefix}augment.equalization_decibels"
