@@ -1,7 +1,7 @@
 """Measure how single changes to a recipe stand recording conditions and other corpora, on validation clips.
 
-    python -m tuning.robustness mfcc-delta-tcn --epochs 20 --protocol luna --folds 0,3 --ideas "babble,channel variants"
-    python -m tuning.robustness mfcc-delta-tcn --epochs 20 --protocol luna --also ~/emovo,~/nemo --ideas babble
+    python -m tuning.robustness mfcc-delta-tcn --epochs 20 --protocol luna --folds 0,3 --ideas "equalization,Muon"
+    python -m tuning.robustness mfcc-delta-tcn --epochs 20 --protocol luna --also ~/emovo,~/nemo --ideas equalization
 
 The recipe is trained as it is and with each change, as by `tuning.ablation`. Each network is tested on the validation
 clips of its fold under every condition (docs/conditions.md), and on the development speakers of other corpora. The test
@@ -48,7 +48,7 @@ What changes to a recipe give under recording conditions ([docs/conditions.md](.
 corpora: UA in percent, on validation clips, over the trainings that a line has. A fold has 120 validation clips, of two
 speakers; under `luna` the validation speakers of one fold are test speakers of another. **Mean** is that of the groups
 of conditions to its left, clean among them. **Women** and **men** are clean. On other corpora figures are of their
-development speakers, among the emotions that the corpus has.
+development speakers, among the emotions that the corpus has. Some rows have settings that were removed since.
 
 Written by `python -m tuning.robustness` from robustness.csv.
 """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emokeras.config import Config, InputName, override, settings
+from emokeras.config import WITHOUT_EFFECT, Config, InputName, override, settings
 from emokeras.errors import UsageError
 from emokeras.recipes import configure, find_recipe
 
@@ -81,11 +81,8 @@ AUGMENTATION: Space = {
     "augment.equalization_decibels": Between(1.0, 12.0),
     "augment.band_limit_probability": Between(0.0, 0.6),
     "augment.reverberation_probability": Between(0.0, 0.6),
-    "augment.babble_probability": Between(0.0, 0.6),
-    "augment.crop_share": Between(0.0, 0.5),
     "augment.mixup_alpha": Between(0.1, 0.8),
     "augment.mixup_probability": Between(0.0, 1.0),
-    "augment.style_mixing_probability": Between(0.0, 0.8),
     "augment.num_variants": Between(0, 3, step=1),
     "augment.num_time_masks": Between(0, 3, step=1),
     "augment.num_band_masks": Between(0, 3, step=1),
@@ -185,15 +182,12 @@ def _applies_to_encoders(key: str, inputs: Sequence[str], config: Config) -> boo
     if config.model.start_from:
         return key in ("dropout", "l2")
     having = [name for name in inputs if name in config.encoders and hasattr(config.encoders[name], key)]
-    without_effect = {"centered": {"tokens"}, "deltas": {"tokens"}, "leveled": {"tokens", "speech"}}
-    return bool(having) and without_effect.get(key, set()).isdisjoint(having)
+    return bool(having) and not any(key in WITHOUT_EFFECT.get(name, ()) for name in having)
 
 
 def _applies_to_augmentation(name: str, config: Config) -> bool:
     if name == "mixup_probability":
         return config.augment.mixup_alpha > 0
-    if name == "style_mixing_alpha":
-        return config.takes_audio and config.augment.style_mixing_probability > 0
     if name == "band_shift_bands":
         return "spectrogram" in config.encoders
     if name == "vocal_tract_change":
@@ -201,7 +195,7 @@ def _applies_to_augmentation(name: str, config: Config) -> bool:
     if config.augment.num_variants and name.startswith(CHANNEL):
         return config.takes_audio
     # A frozen speech encoder takes clips and their variants as they are; its frames are mixed and masked.
-    own = ("crop_", "mixup_", "num_", "time_mask_", "band_mask_", "style_mixing_")
+    own = ("mixup_", "num_", "time_mask_", "band_mask_")
     return config.takes_audio if name.startswith(own) else bool(config.audio_inputs)
 
 

@@ -9,6 +9,7 @@ settings     override, JSON, keys of earlier versions
 
 from emokeras.config.encoders import (
     ENCODER_CONFIGS,
+    WITHOUT_EFFECT,
     BertConfig,
     CnnConfig,
     ConvolutionalConfig,

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from emokeras.config.types import STRICT, Count, Fraction, NotNegative, Number, Pooling
 
 # Settings that have no effect on an input.
-WITHOUT_EFFECT = {"tokens": ("centered", "leveled", "deltas"), "speech": ("leveled",)}
+WITHOUT_EFFECT = {"tokens": ("centered", "deltas")}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -17,12 +17,11 @@ class EncoderConfig:
     """What all encoders share.
 
     `pooling` is over time ("": that of `model.pooling`). `embedding_units` adds a dense layer after it (0: none).
-    `centered`: subtract the clip's mean of each feature (cepstral mean normalization). `leveled`: subtract the clip's
-    mean level, one number. `deltas` 1 appends delta features, 2 adds delta-deltas. These three are for frames of audio.
+    `centered`: subtract the clip's mean of each feature (cepstral mean normalization). `deltas` 1 appends delta
+    features, 2 adds delta-deltas. Both are for frames of audio.
     """
 
     centered: bool = False
-    leveled: bool = False
     deltas: Annotated[int, Field(ge=0, le=2)] = 0
     dropout: Fraction = 0.2
     l2: NotNegative = 1e-4

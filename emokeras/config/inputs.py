@@ -1,7 +1,6 @@
 """The settings of what a network takes: waveform, features, speech encoder, tokens, and augmentation.
 
-Each kind of feature has `num_features`, the size of its last axis, and `level_features`, the features that all rise by
-the same amount when the clip is louder.
+Each kind of feature has `num_features`, the size of its last axis.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -48,10 +47,6 @@ class SpectrogramConfig:
     def num_features(self) -> int:
         return self.num_bands
 
-    @property
-    def level_features(self) -> range:
-        return range(self.num_bands)
-
 
 @dataclass(frozen=True, config=STRICT)
 class MfccConfig(SpectrogramConfig):
@@ -62,10 +57,6 @@ class MfccConfig(SpectrogramConfig):
     @property
     def num_features(self) -> int:
         return self.num_coefficients
-
-    @property
-    def level_features(self) -> range:
-        return range(1)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -84,10 +75,6 @@ class ProsodyConfig:
     @property
     def num_features(self) -> int:
         return 8
-
-    @property
-    def level_features(self) -> range:
-        return range(2, 3)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -112,10 +99,6 @@ class SpeechConfig:
     def num_features(self) -> int:
         return self.units * len(self.layers)
 
-    @property
-    def level_features(self) -> range:
-        return range(0)
-
 
 @dataclass(frozen=True, config=STRICT)
 class TokensConfig:
@@ -135,17 +118,15 @@ class AugmentConfig:
     On the waveform: `speed_change`, `shift_seconds`, `gain_decibels`; `equalization_decibels` is the largest gain per
     octave; a limited band has its edges in `band_low_hz` and `band_high_hz`; reverberation falls by 60 dB in
     `reverberation_seconds`, and the direct sound has `reverberation_ratio_decibels` more energy; the power of noise
-    changes by `noise_slope_decibels` per octave (0: white; -6 is near the noise of rooms); babble is the sum of
-    several neutral training clips. Pairs are the bounds of a uniform distribution, for a band's edges of a log-uniform
-    one.
+    changes by `noise_slope_decibels` per octave (0: white; -6 is near the noise of rooms). Pairs are the bounds of a
+    uniform distribution, for a band's edges of a log-uniform one.
     `num_variants`: copies of each clip over other channels, made once and cached; each epoch takes the clip or one of
     them. Equalization, band, reverberation and noise are drawn as above, then a codec. A frozen speech encoder, which
     takes clips as they are, gets these too.
 
-    On the features: SpecAugment masks (Park et al. 2019), mixup (Zhang et al. 2018), `style_mixing_probability`
-    (MixStyle, Zhou et al. 2021), `band_shift_bands`, `vocal_tract_change` (vocal tract length perturbation, Jaitly and
-    Hinton 2013: frequencies are warped by up to this share), and `crop_share`: up to this share of a clip is cut off
-    and the rest is stretched over its frames.
+    On the features: SpecAugment masks (Park et al. 2019), mixup (Zhang et al. 2018), `band_shift_bands`, and
+    `vocal_tract_change` (vocal tract length perturbation, Jaitly and Hinton 2013: frequencies are warped by up to this
+    share).
     """
 
     num_variants: Number = 0
@@ -163,12 +144,7 @@ class AugmentConfig:
     noise_probability: Probability = 0.0
     noise_snr_decibels: tuple[float, float] = (15.0, 40.0)
     noise_slope_decibels: tuple[float, float] = (0.0, 0.0)
-    babble_probability: Probability = 0.0
-    babble_snr_decibels: tuple[float, float] = (5.0, 25.0)
 
-    style_mixing_probability: Probability = 0.0
-    style_mixing_alpha: Positive = 0.3
-    crop_share: Fraction = 0.0
     mixup_alpha: NotNegative = 0.0
     mixup_probability: Probability = 0.5
     num_time_masks: Number = 0

@@ -31,6 +31,11 @@ RETIRED: dict[tuple[str, str], Any] = {
     ("augment", "variant_snr_decibels"): 20.0,
     ("augment", "variant_codec_kilobits"): 16,
     ("augment", "variant_formant_share"): 0.12,
+    ("augment", "babble_probability"): 0.0,
+    ("augment", "babble_snr_decibels"): [5.0, 25.0],
+    ("augment", "style_mixing_probability"): 0.0,
+    ("augment", "style_mixing_alpha"): 0.3,
+    ("augment", "crop_share"): 0.0,
     ("speech", "hop_seconds"): 0.02,
     ("speech", "layer"): -1,
     ("speech", "max_seconds"): 5.0,
@@ -43,7 +48,7 @@ RETIRED: dict[tuple[str, str], Any] = {
     ("training", "crossfit_share"): 0.5,
     ("training", "crossfit_by"): [],
 }
-RETIRED_OF_ENCODERS = {("cnn", "squeeze_excitation"): False}  # by kind
+RETIRED_OF_ENCODERS = {("cnn", "squeeze_excitation"): False, ("", "leveled"): False}  # by kind; "": of all
 RETIRED_ENCODERS = ("conformer",)
 
 
@@ -111,7 +116,7 @@ def upgrade(tree: Any) -> tuple[Any, dict[str, Any]]:
         _upgrade_batch_normalization(tree, encoders, removed)
         for name, encoder in encoders.items():
             for (kind, key), default in RETIRED_OF_ENCODERS.items():
-                if encoder.get("kind") == kind and key in encoder and (value := encoder.pop(key)) != default:
+                if kind in ("", encoder.get("kind")) and key in encoder and (value := encoder.pop(key)) != default:
                     removed[f"encoders.{name}.{key}"] = value
             for key in WITHOUT_EFFECT.get(name, ()):
                 if value := encoder.pop(key, False):
@@ -253,7 +258,7 @@ def override(config: AnyConfig, values: Mapping[str, Any]) -> AnyConfig:
 
 def _unknown_setting(path: str, known: Mapping[str, Any]) -> str:
     keys = tuple(path.split(".")[-2:])
-    if keys in RETIRED:
+    if keys in RETIRED or ("", keys[-1]) in RETIRED_OF_ENCODERS:
         return f"the setting '{path}' was removed"
     if keys in RENAMED:
         return f"the setting '{path}' is called '{path.rpartition('.')[0]}.{RENAMED[keys]}' now"

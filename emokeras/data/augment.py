@@ -1,8 +1,8 @@
-"""Augmentation of training waveforms, in graph: speed, shift, equalization, band, reverberation, noise, babble, gain.
+"""Augmentation of training waveforms, in graph: speed, shift, equalization, band, reverberation, noise, gain.
 
-Every random number is from `draw`, which depends on seed, epoch and clip only. Crop, band shift and mixup are in
+Every random number is from `draw`, which depends on seed, epoch and clip only. Band shift and mixup are in
 `augment_features`, vocal tract length perturbation in `spectrogram`, pitch and formant shift, time stretch and
-codecs in `variants`, SpecAugment and MixStyle in `models.layers`.
+codecs in `variants`, SpecAugment in `models.layers`.
 """
 
 import functools
@@ -20,13 +20,13 @@ REACH, KAISER_BETA = 16, 8.0  # of its filters: samples on either side, and a wi
 EQUALIZED_OCTAVES = 6  # below half the sample rate; lower frequencies get the gain of the lowest point
 BAND_ORDER = 8  # of the slopes of a limited band: 6 dB per octave each
 LOWEST_NOISE_HZ = 50.0  # Below it noise is flat: no network takes lower frequencies.
-BABBLE_CLIPS = (4, 6)
 FFT_STEP = 4096  # Fourier transforms of multiples of this length are fast.
 DRAWS = (
     *("speed", "shift", "gain", "noise", "noise_snr", "window", "bands", "mixup", "variant"),
-    *("reverberation", "decay", "reverberation_ratio", "warp", "crop", "crop_position"),
+    # A kind that was removed drew the last two: those after them keep their numbers.
+    *("reverberation", "decay", "reverberation_ratio", "warp", "free_1", "free_2"),
     # New ones go to the end: those before them keep their numbers.
-    *("band_limit", "band_low", "band_high", "noise_slope", "babble", "babble_snr", "babble_clips"),
+    *("band_limit", "band_low", "band_high", "noise_slope"),
 )
 
 
@@ -195,29 +195,6 @@ def colored_noise(samples: tf.Tensor, slope_decibels: tf.Tensor, seed: tf.Tensor
     return tf.signal.irfft(tf.complex(gains * real, gains * imaginary), [length])[:samples]
 
 
-def babble(
-    samples: tf.Tensor, clips: tf.Tensor, count: tf.Tensor, load: Callable[[tf.Tensor], tf.Tensor], seed: tf.Tensor
-) -> tf.Tensor:
-    """Return the sum [samples] of several clips of the same power, each repeated from a random position on.
-
-    Parameters
-    ----------
-    clips: int64 [clips], of which `count` different ones are taken.
-    load: returns the waveform of a clip.
-    """
-    voices = tf.random.experimental.stateless_shuffle(clips, seed)[:count]
-    positions = tf.random.stateless_uniform([count], tf.random.experimental.stateless_fold_in(seed, 1))
-
-    def voice(clip_and_position):
-        clip, position = clip_and_position
-        sound = load(clip)
-        length = tf.shape(sound)[0]
-        index = (tf.cast(position * tf.cast(length, tf.float32), tf.int32) + tf.range(samples)) % length
-        return tf.math.divide_no_nan(tf.gather(sound, index), tf.sqrt(tf.reduce_mean(sound**2)))
-
-    return tf.reduce_sum(tf.map_fn(voice, (voices, positions), fn_output_signature=tf.float32), 0)
-
-
 def add_sound(waveform: tf.Tensor, sound: tf.Tensor, snr_decibels: tf.Tensor) -> tf.Tensor:
     """Return a waveform [samples] with another sound [samples] at a signal-to-noise ratio."""
     ratio = tf.math.divide_no_nan(tf.reduce_mean(waveform**2), tf.reduce_mean(sound**2))
@@ -239,47 +216,25 @@ def augment_timing(
 
 
 def augment_acoustics(
-    waveform: tf.Tensor,
-    draws: dict[str, tf.Tensor],
-    seed: tf.Tensor,
-    config: AugmentConfig,
-    sample_rate_hz: int,
-    neutral: tf.Tensor | None = None,
-    load: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    waveform: tf.Tensor, draws: dict[str, tf.Tensor], seed: tf.Tensor, config: AugmentConfig, sample_rate_hz: int
 ) -> tf.Tensor:
-    """Return a waveform [samples] with equalization, limited band, reverberation, noise, babble, gain, in this order.
-
-    Parameters
-    ----------
-    neutral, load: the clips that babble is made of, int64 [clips], and what returns the waveform of one.
-    """
-    fold_in = tf.random.experimental.stateless_fold_in
+    """Return a waveform [samples] with equalization, limited band, reverberation, noise, gain, in this order."""
     if config.equalization_decibels or config.band_limit_probability:
         waveform = _equalize_randomly(waveform, draws, seed, config, sample_rate_hz)
     if config.reverberation_probability:
         decay = sample_rate_hz * _between(config.reverberation_seconds, draws["decay"])
         ratio_decibels = _between(config.reverberation_ratio_decibels, draws["reverberation_ratio"])
         samples = round(sample_rate_hz * config.reverberation_seconds[1])
+        echo_seed = tf.random.experimental.stateless_fold_in(seed, 3)
         waveform = tf.cond(
             draws["reverberation"] < config.reverberation_probability,
-            lambda: reverberate(waveform, room_echo(decay, ratio_decibels, samples, fold_in(seed, 3))),
+            lambda: reverberate(waveform, room_echo(decay, ratio_decibels, samples, echo_seed)),
             lambda: waveform,
         )
     if config.noise_probability:
         waveform = tf.cond(
             draws["noise"] < config.noise_probability,
             lambda: _add_random_noise(waveform, draws, seed, config, sample_rate_hz),
-            lambda: waveform,
-        )
-    if config.babble_probability:
-        fewest, most = BABBLE_CLIPS
-        count = fewest + tf.cast(draws["babble_clips"] * (most + 1 - fewest), tf.int32)
-        snr_decibels = _between(config.babble_snr_decibels, draws["babble_snr"])
-        waveform = tf.cond(
-            draws["babble"] < config.babble_probability,
-            lambda: add_sound(
-                waveform, babble(tf.size(waveform), neutral, count, load, fold_in(seed, 4)), snr_decibels
-            ),
             lambda: waveform,
         )
     if config.gain_decibels:

@@ -1,39 +1,8 @@
-"""Augmentation of the features of a training batch, in graph: crop, band shift and mixup."""
+"""Augmentation of the features of a training batch, in graph: band shift and mixup."""
 
 import tensorflow as tf
 
 from emokeras.config import AugmentConfig
-
-
-def _masked(inputs: dict[str, tf.Tensor]) -> list[str]:
-    """Return the names of the inputs that have a mask. Tokens have none."""
-    return [name for name in inputs if f"{name}_mask" in inputs]
-
-
-def crop(inputs: dict[str, tf.Tensor], draws: dict[str, tf.Tensor], most: float) -> dict[str, tf.Tensor]:
-    """Return the inputs of a batch with a random part of each clip stretched over all of its frames.
-
-    Parameters
-    ----------
-    inputs: features float32 [batch, windows, frames, features] with their masks; inputs without a mask are not changed.
-    most: the largest share of a clip that is cut off.
-    """
-    kept = (1.0 - most * draws["crop"])[:, tf.newaxis]  # [batch, windows]
-    position = draws["crop_position"][:, tf.newaxis]
-    cropped = dict(inputs)
-    for name in _masked(inputs):
-        mask = inputs[f"{name}_mask"]
-        first = tf.cast(tf.argmax(mask, -1), tf.float32)
-        valid = tf.reduce_sum(mask, -1)
-        start = first + position * (1.0 - kept) * (valid - 1.0)
-        frames = tf.range(tf.shape(mask)[-1], dtype=tf.float32)
-        moments = start[..., tf.newaxis] + kept[..., tf.newaxis] * (frames - first[..., tf.newaxis])
-        below = tf.clip_by_value(tf.floor(moments), 0.0, frames[-1] - 1.0)  # [batch, windows, frames]
-        share = tf.clip_by_value(moments - below, 0.0, 1.0)[..., tf.newaxis]
-        index = tf.cast(below, tf.int32)
-        early, late = (tf.gather(inputs[name], index + step, axis=2, batch_dims=2) for step in (0, 1))
-        cropped[name] = ((1.0 - share) * early + share * late) * mask[..., tf.newaxis]
-    return cropped
 
 
 def shift_bands(features: tf.Tensor, draw: tf.Tensor, most: int) -> tf.Tensor:
@@ -71,8 +40,10 @@ def mix(inputs: dict[str, tf.Tensor], shares: tf.Tensor) -> dict[str, tf.Tensor]
     shares: float32 [batch], the weight λ of each clip itself.
     """
     mixed = dict(inputs)
-    for name in _masked(inputs):
-        mask = inputs[f"{name}_mask"]  # [batch, windows, frames]
+    for name in inputs:
+        mask = inputs.get(f"{name}_mask")  # [batch, windows, frames]
+        if mask is None:
+            continue
         own = shares[:, tf.newaxis, tf.newaxis] * mask
         other = (1.0 - shares)[:, tf.newaxis, tf.newaxis] * tf.roll(mask, 1, 0)
         own_share = tf.math.divide_no_nan(own, own + other)[..., tf.newaxis]

@@ -1,8 +1,8 @@
 """Waveforms, labels and a configuration to batches: the only place that makes a tf.data.Dataset.
 
 Training:   clip indices, shuffled for each epoch -> waveform, or one of its variants -> speed, shift -> equalization,
-            reverberation, noise, babble, gain -> speech -> features of a random window of it, with VTLP
-            -> batch -> band shift -> crop -> mixup -> (inputs, labels, weights)
+            reverberation, noise, gain -> speech -> features of a random window of it, with VTLP
+            -> batch -> band shift -> mixup -> (inputs, labels, weights)
 Evaluation: clip indices in order -> waveform -> batch -> speech -> features of all its windows -> inputs, weights
 
 `tokens` and windows of the frames of a speech encoder join the features.
@@ -19,7 +19,7 @@ import tensorflow as tf
 from emokeras.config import Config
 from emokeras.data import augment, features
 from emokeras.data.activity import without_offset
-from emokeras.data.augment_features import crop, mix, mix_values, mixed_targets, mixup_share, shift_bands
+from emokeras.data.augment_features import mix, mix_values, mixed_targets, mixup_share, shift_bands
 from emokeras.data.frames import speech_samples, window_start
 from emokeras.data.spectrogram import NUM_WARPS
 
@@ -60,7 +60,6 @@ def training_dataset(
     variants: list[list[np.ndarray]] | None = None,
     speech: list[list[np.ndarray]] | None = None,
     masks: np.ndarray | None = None,
-    neutral: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Return the training batches of all epochs from `first_epoch` on.
 
@@ -74,7 +73,6 @@ def training_dataset(
     speech: where the network has a speech encoder, its frames of each clip and then of each of its variants, float16
         [frames, units] each.
     masks: float32 [clips, emotions], 1 at the emotions that the clip's corpus has, where corpora differ in them.
-    neutral: int [neutral clips], the indices of the clips that babble is made of; needed for babble only.
 
     Yields
     ------
@@ -88,7 +86,6 @@ def training_dataset(
     weights = tf.constant(weights, tf.float32)
     masks = None if masks is None else tf.constant(masks, tf.float32)
     seed, rate = config.experiment.seed, config.audio.sample_rate_hz
-    neutral = None if neutral is None else tf.constant(neutral, tf.int64)
     batch_size = min(config.training.batch_size, num_clips)
     versions = len(speech[0]) if speech else 1 + len(variants[0]) if variants else 1
     if config.audio_inputs:
@@ -105,10 +102,7 @@ def training_dataset(
 
     def features_of(clip, version, draws, clip_seed):
         waveform = augment.augment_timing(store[clip * versions + version], draws, config.augment, rate)
-        others = None if neutral is None else tf.boolean_mask(neutral, neutral != clip)
-        waveform = augment.augment_acoustics(
-            waveform, draws, clip_seed, config.augment, rate, others, lambda other: store[other * versions]
-        )
+        waveform = augment.augment_acoustics(waveform, draws, clip_seed, config.augment, rate)
         waveform = without_offset(waveform[tf.newaxis])
         speech = features.taken_speech(waveform, config)
         start = window_start(speech_samples(speech, config.audio)[0], draws["window"], config.audio)
@@ -146,8 +140,6 @@ def training_dataset(
         if config.augment.band_shift_bands and "spectrogram" in inputs:
             spectrogram = shift_bands(inputs["spectrogram"], draws["bands"], config.augment.band_shift_bands)
             inputs = inputs | {"spectrogram": spectrogram}
-        if config.augment.crop_share:
-            inputs = crop(inputs, draws, config.augment.crop_share)
         if config.augment.mixup_alpha:
             inputs = mix(inputs, shares)
         inputs = {name: tf.squeeze(value, 1) for name, value in inputs.items()}

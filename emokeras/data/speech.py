@@ -28,7 +28,8 @@ from emokeras.hub import quiet_transformers
 
 SPEECH_VERSION = 2
 SAMPLE_RATE_HZ = 16000  # of all of these encoders
-FRAME_HOP = 320  # samples; of all of these encoders
+HOP, FRAME_HOP = 160, 320  # samples; of speech activity, and of the frames of all of these encoders
+HOPS_PER_FRAME = FRAME_HOP // HOP
 BLOCK_SECONDS = 10.0
 MARGIN_SECONDS = 0.1  # encoded before and after the speech
 SECONDS_PER_BATCH = 40.0  # of speech, when clips are encoded for the cache
@@ -37,21 +38,11 @@ WAV2VEC_MARGIN = 80  # samples that a first frame of wav2vec 2.0 and its kin rea
 SMOOTHED_BANDS = 15
 # The long-term average speech spectrum of 12 languages, in third-octave bands: Hz and dB of both sexes (Byrne et al.,
 # Journal of the Acoustical Society of America 96(4), 1994).
-AVERAGE_SPEECH_DECIBELS = (
-    *(
-        (63, 38.6),
-        (80, 43.5),
-        (100, 54.4),
-        (125, 57.7),
-        (160, 56.8),
-        (200, 60.2),
-        (250, 60.3),
-        (315, 59.0),
-        (400, 62.1),
-    ),
-    *((500, 62.1), (630, 60.5), (800, 56.8), (1000, 53.7), (1250, 53.0), (1600, 52.0), (2000, 48.7), (2500, 48.1)),
-    *((3150, 46.8), (4000, 45.6), (5000, 44.5), (6300, 44.3), (8000, 43.7)),
-)
+AVERAGE_SPEECH_DECIBELS = {
+    63: 38.6, 80: 43.5, 100: 54.4, 125: 57.7, 160: 56.8, 200: 60.2, 250: 60.3, 315: 59.0, 400: 62.1, 500: 62.1,
+    630: 60.5, 800: 56.8, 1000: 53.7, 1250: 53.0, 1600: 52.0, 2000: 48.7, 2500: 48.1, 3150: 46.8, 4000: 45.6,
+    5000: 44.5, 6300: 44.3, 8000: 43.7,
+}  # fmt: skip
 
 # Blocks of waveforms, float32 [blocks, samples], and the samples of each, int32 [blocks], both multiples of FRAME_HOP
 # -> float32 [blocks, samples / FRAME_HOP, units].
@@ -73,51 +64,75 @@ def encode_speech(waveforms: tf.Tensor, config: Config, encode: SpeechEncoder) -
     """
     waveforms = activity.without_offset(waveforms)
     speech = features.taken_speech(waveforms, config)  # [batch, hops]
-    hop = activity.hop_samples(SAMPLE_RATE_HZ)
-    hops_per_frame = FRAME_HOP // hop
+    blocks = cut_blocks(waveforms, speech)
+    states = encode(blocks.waveforms, blocks.samples)  # [all blocks, steps, units]
     num_hops = tf.shape(speech)[1]
-
-    # The blocks of each recording: they have one length, a multiple of the frame.
-    margin = round(MARGIN_SECONDS * SAMPLE_RATE_HZ / hop)
-    first = tf.cast(tf.argmax(speech, axis=1), tf.int32)
-    stop = num_hops - tf.cast(tf.argmax(speech[:, ::-1], axis=1), tf.int32)
-    first = tf.maximum(first - margin, 0) // hops_per_frame * hops_per_frame  # [batch]
-    stop = tf.minimum(stop + margin, activity.lengths(waveforms) // hop + 1)
-    most = round(BLOCK_SECONDS * SAMPLE_RATE_HZ / hop)
-    count = (stop - first + most - 1) // most
-    length = -(-(stop - first) // (count * hops_per_frame)) * hops_per_frame
-    number = tf.range(tf.reduce_max(count))  # [blocks]
-    begin = first[:, tf.newaxis] + number * length[:, tf.newaxis]  # [batch, blocks]
-    hops = tf.clip_by_value(stop[:, tf.newaxis] - begin, 0, length[:, tf.newaxis])
-    hops = -(-hops // hops_per_frame) * hops_per_frame
-
-    places = tf.where(hops > 0)
-    samples = tf.gather_nd(hops, places) * hop
-    longest = tf.reduce_max(samples)
-    inside = tf.sequence_mask(samples, longest)  # [all blocks, samples]
-    position = (tf.gather_nd(begin, places) * hop)[:, tf.newaxis] + tf.range(longest)
-    size = tf.shape(waveforms)[1]
-    inside &= position < size
-    row = tf.cast(places[:, :1], tf.int32) * size
-    blocks = tf.gather(tf.reshape(waveforms, [-1]), row + tf.minimum(position, size - 1)) * tf.cast(inside, tf.float32)
-    states = encode(blocks, samples)  # [all blocks, steps, units]
-
-    # The step of each frame of the recording, then those of speech first.
-    steps = longest // FRAME_HOP
-    frame = tf.range((num_hops + hops_per_frame - 1) // hops_per_frame)
-    padded = tf.pad(speech, [[0, 0], [0, tf.size(frame) * hops_per_frame - num_hops]])
-    is_speech = tf.reduce_any(tf.reshape(padded, [-1, tf.size(frame), hops_per_frame]), axis=2)  # [batch, frames]
-    offset = frame * hops_per_frame - first[:, tf.newaxis]
-    block_before = tf.cumsum(tf.reduce_sum(tf.cast(hops > 0, tf.int32), axis=1), exclusive=True)[:, tf.newaxis]
-    step = (block_before + offset // length[:, tf.newaxis]) * steps + offset % length[:, tf.newaxis] // hops_per_frame
-    order, frames_of_speech = speech_first(is_speech)
-    order = order[:, : tf.reduce_max(frames_of_speech)]
-    mask = tf.sequence_mask(frames_of_speech, tf.shape(order)[1])
-    step = tf.where(mask, tf.gather(step, order, batch_dims=1), 0)
-    units = tf.shape(states)[2]
-    frames = tf.gather(tf.reshape(states, [-1, units]), step)
+    num_frames = (num_hops + HOPS_PER_FRAME - 1) // HOPS_PER_FRAME
+    padded = tf.pad(speech, [[0, 0], [0, num_frames * HOPS_PER_FRAME - num_hops]])
+    is_speech = tf.reduce_any(tf.reshape(padded, [-1, num_frames, HOPS_PER_FRAME]), axis=2)  # [batch, frames]
+    order, count = speech_first(is_speech)
+    order = order[:, : tf.reduce_max(count)]
+    mask = tf.sequence_mask(count, tf.shape(order)[1])
+    step = tf.where(mask, tf.gather(_steps_of_frames(blocks, num_frames), order, batch_dims=1), 0)
+    frames = tf.gather(tf.reshape(states, [-1, tf.shape(states)[2]]), step)
     mask = tf.cast(mask, tf.float32)
     return SpeechFrames(frames * mask[..., tf.newaxis], mask)
+
+
+class Blocks(NamedTuple):
+    """The blocks of a batch's recordings, one recording after the other: their waveforms and samples, as a
+    SpeechEncoder takes them; and of each recording, int32 [batch]: the hop where its first block begins, the hops from
+    block to block, and the number of blocks of the recordings before it."""
+
+    waveforms: tf.Tensor
+    samples: tf.Tensor
+    first: tf.Tensor
+    length: tf.Tensor
+    before: tf.Tensor
+
+
+def cut_blocks(waveforms: tf.Tensor, speech: tf.Tensor) -> Blocks:
+    """Return blocks of at most BLOCK_SECONDS that cover each recording from the first to the last of its speech, with
+    MARGIN_SECONDS around it; those of a recording are equally long.
+
+    Parameters
+    ----------
+    waveforms: float32 [batch, samples].
+    speech: bool [batch, hops], with at least one hop of each recording.
+    """
+    margin, most = round(MARGIN_SECONDS * SAMPLE_RATE_HZ / HOP), round(BLOCK_SECONDS * SAMPLE_RATE_HZ / HOP)
+    first = tf.cast(tf.argmax(speech, axis=1), tf.int32)
+    stop = tf.shape(speech)[1] - tf.cast(tf.argmax(speech[:, ::-1], axis=1), tf.int32)
+    first = tf.maximum(first - margin, 0) // HOPS_PER_FRAME * HOPS_PER_FRAME  # [batch]
+    stop = tf.minimum(stop + margin, activity.lengths(waveforms) // HOP + 1)
+    count = (stop - first + most - 1) // most
+    length = _whole_frames((stop - first + count - 1) // count)
+    begin = first[:, tf.newaxis] + tf.range(tf.reduce_max(count)) * length[:, tf.newaxis]  # [batch, blocks]
+    hops = _whole_frames(tf.clip_by_value(stop[:, tf.newaxis] - begin, 0, length[:, tf.newaxis]))
+
+    places = tf.where(hops > 0)  # of the blocks that there are, [all blocks, 2]
+    samples = tf.gather_nd(hops, places) * HOP
+    longest, size = tf.reduce_max(samples), tf.shape(waveforms)[1]
+    position = (tf.gather_nd(begin, places) * HOP)[:, tf.newaxis] + tf.range(longest)  # [all blocks, samples]
+    inside = tf.sequence_mask(samples, longest) & (position < size)
+    row = tf.cast(places[:, :1], tf.int32) * size
+    cut = tf.gather(tf.reshape(waveforms, [-1]), row + tf.minimum(position, size - 1)) * tf.cast(inside, tf.float32)
+    before = tf.cumsum(tf.reduce_sum(tf.cast(hops > 0, tf.int32), axis=1), exclusive=True)
+    return Blocks(cut, samples, first, length, before)
+
+
+def _whole_frames(hops: tf.Tensor) -> tf.Tensor:
+    """Return hops rounded up to whole frames."""
+    return (hops + HOPS_PER_FRAME - 1) // HOPS_PER_FRAME * HOPS_PER_FRAME
+
+
+def _steps_of_frames(blocks: Blocks, num_frames: tf.Tensor) -> tf.Tensor:
+    """Return, for each frame of each recording from its beginning, the step among the states of all blocks, int32
+    [batch, frames]. Frames outside of the blocks have some number."""
+    steps = tf.shape(blocks.waveforms)[1] // FRAME_HOP
+    length = blocks.length[:, tf.newaxis]
+    offset = tf.range(num_frames) * HOPS_PER_FRAME - blocks.first[:, tf.newaxis]
+    return (blocks.before[:, tf.newaxis] + offset // length) * steps + offset % length // HOPS_PER_FRAME
 
 
 # Whisper
@@ -171,7 +186,7 @@ def equalized(inputs: dict[str, tf.Tensor], share: float) -> dict[str, tf.Tensor
 def average_spectrum(num_bands: int) -> np.ndarray:
     """Return AVERAGE_SPEECH_DECIBELS in Whisper's mel bands, float32 [bands], scaled as Whisper's input is: a quarter
     for a factor of ten. The level is arbitrary."""
-    hertz, decibels = np.array(AVERAGE_SPEECH_DECIBELS).T
+    hertz, decibels = (np.array(values) for values in zip(*AVERAGE_SPEECH_DECIBELS.items(), strict=True))
     density = decibels - 10.0 * np.log10(hertz)  # per hertz: the bands are a third of an octave
     centers = band_centers_hz(_whisper_bands(num_bands))
     return (np.interp(np.log(np.maximum(centers, hertz[0])), np.log(hertz), density) / 40.0).astype(np.float32)

@@ -17,7 +17,7 @@ from emokeras.errors import CorpusError, UsageError
 SUBSETS = ("train", "validation", "test")
 UNUSED = "unused"  # the subset of clips that a run neither trains on nor tests
 TEST_FRACTION = 0.2
-VALIDATION_FRACTION = 0.1  # of the training side, in the random protocols
+VALIDATION_FRACTION = 0.1  # of the training side, in the random protocols; of its speakers in left-out
 TIMNET_SEED = 46
 
 
@@ -310,7 +310,7 @@ def _speaker_folds(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
 
 
 def _left_out(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
-    """One corpus is tested, but for the speakers that recipes are chosen on; a fifth of the others' speakers are
+    """One corpus is tested, but for the speakers that recipes are chosen on; a tenth of the others' speakers are
     validation. Recordings that are on both sides, and tested clips of an emotion that the others lack, are unused."""
     names = sorted(corpus.parts)
     if len(names) < 2:
@@ -322,7 +322,7 @@ def _left_out(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
     others = replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.corpus != tested))
     subsets = np.full(len(corpus.clips), UNUSED, dtype="<U10")
     queue = _blocks_in_order(others, experiment, 2)
-    validation = _take(queue, max(1, round(TEST_FRACTION * len(others.speakers))))
+    validation = _take(queue, max(1, round(VALIDATION_FRACTION * len(others.speakers))))
     speakers = _speakers(corpus, "left-out")
     subsets[~is_tested] = "train"
     subsets[~is_tested & np.isin(speakers, validation)] = "validation"

@@ -5,7 +5,7 @@ import keras
 from emokeras.config import Config, InputName
 from emokeras.models.encoders import ENCODERS
 from emokeras.models.fusion import fuse
-from emokeras.models.layers import Leveling, SpecAugment, StyleMixing, delta_features, masked_mean
+from emokeras.models.layers import SpecAugment, delta_features, masked_mean
 
 
 def build_model(config: Config) -> keras.Model:
@@ -46,23 +46,12 @@ def frame_input(name: InputName, config: Config) -> tuple[dict, keras.KerasTenso
     # Normalization per clip, and delta features.
     if encoder.centered:
         frames = (frames - keras.ops.expand_dims(masked_mean(frames, mask), 1)) * mask
-    if encoder.leveled:
-        level = settings.level_features
-        frames = Leveling(level.start, level.stop, dtype="float32", name=f"{name}_leveling")([frames, mask])
     orders = [frames]
     for _ in range(encoder.deltas):
         orders.append(delta_features(orders[-1]) * mask)
     frames = keras.layers.Concatenate(dtype="float32")(orders) if len(orders) > 1 else frames
 
     # Augmentation, in training only.
-    if augment.style_mixing_probability:
-        frames = StyleMixing(
-            augment.style_mixing_probability,
-            augment.style_mixing_alpha,
-            seed=config.experiment.seed,
-            dtype="float32",
-            name=f"{name}_style_mixing",
-        )([frames, mask])
     frames = SpecAugment(
         augment.num_time_masks,
         augment.time_mask_frames,

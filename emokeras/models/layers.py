@@ -50,66 +50,6 @@ class SpecAugment(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("emokeras")
-class StyleMixing(keras.layers.Layer):
-    """MixStyle (Zhou et al. 2021) per feature (Schmid et al. 2022): replace a clip's mean and standard deviation over
-    time by a mixture of its own and those of another clip of the batch, in training only.
-
-    It simulates another voice, room or microphone. Each clip is changed with `probability`; the share of its own
-    statistics is drawn from Beta(alpha, alpha), one for all features. Call with [frames, mask], [batch, steps,
-    features] and [batch, steps, 1]; returns frames of the same shape, 0 at invalid steps.
-    """
-
-    def __init__(self, probability, alpha, seed=None, **kwargs):
-        super().__init__(**kwargs)
-        self.probability, self.alpha, self.seed = probability, alpha, seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
-
-    def call(self, inputs, training=False):
-        frames, mask = inputs
-        if not training:
-            return frames
-        mean = ops.expand_dims(masked_mean(frames, mask), 1)  # [batch, 1, features]
-        variance = ops.expand_dims(masked_mean(ops.square(frames - mean), mask), 1)
-        deviation = ops.sqrt(variance + SMALLEST_VARIANCE)
-
-        clips = ops.shape(frames)[0]
-        own = keras.random.beta((clips, 1, 1), self.alpha, self.alpha, seed=self.seed_generator)
-        drawn = keras.random.uniform((clips, 1, 1), seed=self.seed_generator)
-        own = ops.where(drawn < self.probability, own, 1.0)
-        others = keras.random.shuffle(ops.arange(clips), seed=self.seed_generator)
-        mixed_mean, mixed_deviation = (
-            own * value + (1.0 - own) * ops.take(value, others, axis=0) for value in (mean, deviation)
-        )
-        return ((frames - mean) / deviation * mixed_deviation + mixed_mean) * mask
-
-    def get_config(self):
-        return super().get_config() | {"probability": self.probability, "alpha": self.alpha, "seed": self.seed}
-
-
-@keras.saving.register_keras_serializable("emokeras")
-class Leveling(keras.layers.Layer):
-    """Subtract a clip's mean level: one number, the mean of the features `start` to `stop` - 1 over the valid steps.
-
-    These are the features that rise when the clip is louder; only they are changed. Call with [frames, mask], [batch,
-    steps, features] and [batch, steps, 1]; returns frames of the same shape, 0 at invalid steps.
-    """
-
-    def __init__(self, start, stop, **kwargs):
-        super().__init__(**kwargs)
-        self.start, self.stop = start, stop
-
-    def call(self, inputs):
-        frames, mask = inputs
-        level = ops.mean(masked_mean(frames, mask)[:, self.start : self.stop], axis=-1)  # [batch]
-        features = ops.arange(frames.shape[-1])
-        has_level = ops.cast((features >= self.start) & (features < self.stop), frames.dtype)  # [features]
-        return (frames - ops.reshape(level, (-1, 1, 1)) * has_level) * mask
-
-    def get_config(self):
-        return super().get_config() | {"start": self.start, "stop": self.stop}
-
-
-@keras.saving.register_keras_serializable("emokeras")
 class SqueezeExcitation(keras.layers.Layer):
     """Squeeze and excitation (Hu et al. 2018): weight channels by a function of their means over the valid steps.
 

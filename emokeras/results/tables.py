@@ -10,7 +10,7 @@ from emokeras import recipes
 from emokeras.reporting import metrics
 from emokeras.reporting.texts import mean_and_deviation, percent, short, with_interval
 from emokeras.results.rows import Run
-from emokeras.runs.differences import differing_settings, removed_settings
+from emokeras.runs.differences import differing_settings, removed_settings, whole_settings
 
 BENCHMARK_COLUMNS = ("recipe", "runs", "WA %", "UA %", "pooled WA %", "F1 %", "minutes")
 
@@ -88,7 +88,8 @@ def mean_minutes(group: Sequence[Run], key: str) -> str:
 
 
 def settings_note(recipe: str, group: Sequence[Run]) -> str:
-    """Return how the settings of a row differ from the recipe's present ones; "" if they do not."""
+    """Return what a row is pretrained on, and how its settings differ from the recipe's present ones; "" where there is
+    nothing to say."""
     settings = group[0].settings
     removed = removed_settings(settings)
     if recipe in recipes.RECIPES:
@@ -101,6 +102,12 @@ def settings_note(recipe: str, group: Sequence[Run]) -> str:
         earlier = [f"`{key}` {short(value)}" for key, value in removed.items() if not key.endswith("trim_decibels")]
         parts += ["earlier trimming"] if trimmed else []
         parts += [f"settings of an earlier version: {', '.join(earlier)}"] if earlier else []
+    speech = sorted(
+        {value for key, value in whole_settings(settings).items() if key.endswith("model.pretrained") and value}
+    )
+    if speech:
+        names = ", ".join(f"`{name}`" for name in speech)
+        parts.insert(0, f"pretrained ({names}); its training audio is not public, contamination cannot be excluded")
     return "; ".join(parts)
 
 

@@ -56,7 +56,10 @@ def _same_names(key: str, *values: str | Sequence[str]) -> bool:
     if ".".join(key.split(".")[-2:]) not in PATHS:  # Of a member, without its prefix.
         return False
     own, other = ([value] if isinstance(value, str) else value for value in values)
-    return [*map(shareable_name, own)] == [*map(shareable_name, other)]
+    names = [[shareable_name(path) for path in paths] for paths in (own, other)]
+    if key.endswith("model.pretrained"):  # A folder, or the same model's name on a hub.
+        names = [[name.rpartition("/")[2] for name in paths] for paths in names]
+    return names[0] == names[1]
 
 
 def whole_settings(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def was_refit(folder: Path) -> bool:
 
 def shareable_config(run_folder: Path) -> AnyConfig:
     """Return a run's configuration with names in place of paths, for the corpus and for what the network started from.
-    The path of a speech encoder stays: the network cannot be served without it."""
+    The path of a speech encoder stays where an export is not served without it."""
     config = read_config(Path(run_folder) / "config.json")
     if isinstance(config, EnsembleConfig):
         members = {name: _without_paths(member) for name, member in config.members.items()}
@@ -93,9 +93,12 @@ def json_with_removed(config: AnyConfig, removed: Mapping[str, Any]) -> str:
 
 
 def _without_paths(config: Config) -> Config:
-    weights, start_from = map(shareable_name, (config.model.weights, config.model.start_from))
-    branches = tuple(map(shareable_name, config.model.branches))
-    return replace(config, model=replace(config.model, weights=weights, branches=branches, start_from=start_from))
+    model = config.model
+    changes = {name: shareable_name(getattr(model, name)) for name in ("weights", "start_from")}
+    if config.speech.family == "whisper":
+        changes["pretrained"] = shareable_name(model.pretrained)
+    branches = tuple(map(shareable_name, model.branches))
+    return replace(config, model=replace(model, branches=branches, **changes))
 
 
 def shareable_name(path: str) -> str:

@@ -70,7 +70,6 @@ def fit(setup: Setup, say: Callable, stop_epoch: int | None = None) -> int:
         say(f"continues after epoch {done}")
     num_emotions = len(config.experiment.emotions)
     labels = np.eye(num_emotions, dtype=np.float32)[train.labels]
-    neutral = np.flatnonzero([clip.emotion == "neutral" for clip in train.clips])  # of which babble is made
     weights = clip_weights(train.labels, [clip.corpus for clip in train.clips], config.training)
     steps = pipeline.steps_per_epoch(len(train.clips), config)
     validation = callbacks.Validation(
@@ -101,7 +100,6 @@ def fit(setup: Setup, say: Callable, stop_epoch: int | None = None) -> int:
             train.variants,
             train.speech,
             train.masks,
-            neutral,
         )
         if setup.board and not done and first == 0:
             _write_pictures(setup, batches)

@@ -40,7 +40,7 @@ from emokeras.training.outcome import write_network_outcome
 from emokeras.training.pictures import draw_attention
 from emokeras.training.resolve import Resolved, read_resolved, resolve, start_folder
 from emokeras.training.score import predict_logits, to_probabilities
-from emokeras.training.subsets import Subset, check_babble, check_vocabulary, evaluation_inputs, load_subsets
+from emokeras.training.subsets import Subset, check_vocabulary, evaluation_inputs, load_subsets
 from emokeras.training.tensorboard import TensorBoardPage
 from emokeras.training.warm_start import (
     branch_layers,
@@ -136,8 +136,6 @@ def _check(resolved: Resolved, corpus: Corpus, split: Split) -> None:
     for network in {**resolved.config.networks, **resolved.members}.values():
         if network.takes_transcripts and network.tokens.tokenizer == "words":
             check_vocabulary(network, corpus, split)
-        if network.audio_inputs and network.augment.babble_probability:
-            check_babble(corpus, split)
         if network.model.start_from:
             check_start(network, corpus, split)
         given = [Path(branch) for branch in network.model.branches if branch not in resolved.members]

@@ -10,7 +10,6 @@ import numpy as np
 from emokeras.config import Config
 from emokeras.data import pipeline
 from emokeras.data.audio import load_waveforms
-from emokeras.data.augment import BABBLE_CLIPS
 from emokeras.data.corpora import Clip, Corpus, for_each_corpus
 from emokeras.data.pipeline import ClipWindows
 from emokeras.data.speech import encode_clips
@@ -18,7 +17,6 @@ from emokeras.data.splits import SUBSETS, Split
 from emokeras.data.text import fit_tokenizer, fit_vocabulary, has_tokenizer, load_tokenizer
 from emokeras.data.transcripts import read_transcripts, transcript_kind
 from emokeras.data.variants import make_variants, variant_key
-from emokeras.errors import UsageError
 from emokeras.recognizer.speech import load_speech_encoder
 from emokeras.training.score import to_labels
 
@@ -138,16 +136,6 @@ def check_vocabulary(config: Config, corpus: Corpus, split: Split) -> None:
     """Raise CorpusError where the transcripts of the training clips have no words to fit a vocabulary on."""
     transcripts = read_transcripts(corpus.clips)
     fit_vocabulary([transcripts[number] for number in split.indices("train")], config.tokens)
-
-
-def check_babble(corpus: Corpus, split: Split) -> None:
-    """Raise UsageError where babble for a clip cannot be made of other neutral training clips."""
-    count = sum(corpus.clips[number].emotion == "neutral" for number in split.indices("train"))
-    if count <= BABBLE_CLIPS[1]:
-        raise UsageError(
-            f"augment.babble_probability: corpus {corpus.name} has {count} neutral training clips, babble needs "
-            f"{BABBLE_CLIPS[1] + 1}: leave it out"
-        )
 
 
 def _tokenize_corpus(config: Config, corpus: Corpus, train: np.ndarray, folder: Path, say: Callable) -> np.ndarray:

@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[2]
 OLD = {
     "recipe": "old",
     "encoders": {
-        "spectrogram": {"kind": "cnn", "batch_normalization": True, "squeeze_excitation": False},
-        "tokens": {"kind": "recurrent", "batch_normalization": False},
+        "spectrogram": {"kind": "cnn", "batch_normalization": True, "squeeze_excitation": False, "leveled": False},
+        "tokens": {"kind": "recurrent", "batch_normalization": False, "leveled": False},
     },
     "augment": {
         "equalisation_decibels": 3.0,
@@ -35,6 +35,11 @@ OLD = {
         "variant_snr_decibels": 20.0,
         "variant_codec_kilobits": 16,
         "variant_formant_share": 0.12,
+        "babble_probability": 0.0,
+        "babble_snr_decibels": [5.0, 25.0],
+        "style_mixing_probability": 0.0,
+        "style_mixing_alpha": 0.3,
+        "crop_share": 0.0,
     },
     "training": {
         "epochs": 7,
@@ -67,7 +72,11 @@ def test_configurations_of_earlier_versions_are_read(tmp_path):
     config = read_config(path)
     assert config == read_config_to_train(path)
     assert (config.training.epochs, config.augment.equalization_decibels) == (7, 3.0)
-    assert not {"teacher", "crossfit_parts", "mixup_labels"} & json.loads(to_json(config))["training"].keys()
+    assert upgrade(OLD)[1] == {}
+    written = json.loads(to_json(config))
+    assert not {"teacher", "crossfit_parts"} & written["training"].keys()
+    assert not {"mixup_labels", "babble_probability", "style_mixing_alpha", "crop_share"} & written["augment"].keys()
+    assert not any("leveled" in encoder for encoder in written["encoders"].values())
 
 
 @pytest.mark.parametrize(
@@ -111,7 +120,12 @@ def test_batch_normalization_of_any_encoder_used_to_be_that_of_the_head(switches
         ("augment.mixup_labels", "heard"),
         ("augment.variants", ["pitch-up", "codec"]),
         ("augment.variant_stretch", 0.2),
+        ("augment.babble_probability", 0.3),
+        ("augment.style_mixing_probability", 0.5),
+        ("augment.crop_share", 0.2),
         ("encoders.spectrogram.squeeze_excitation", True),
+        ("encoders.spectrogram.leveled", True),
+        ("encoders.tokens.leveled", True),
     ],
 )
 def test_a_removed_setting_that_was_in_use_is_dropped_for_reading_and_refused_for_training(path, value, tmp_path):
@@ -221,7 +235,13 @@ def test_a_removed_encoder_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize(("config", "prefix"), [(ONE_BRANCH, ""), (ENSEMBLE, ""), (ENSEMBLE, "members.a.")])
 def test_override_names_removed_and_renamed_settings(config, prefix):
-    for path in ("training.teacher", "augment.mixup_labels", "augment.variants", "augment.variant_stretch"):
+    for path in (
+        "training.teacher",
+        "augment.crop_share",
+        "augment.variants",
+        "encoder.leveled",
+        "encoders.spectrogram.leveled",
+    ):
         message = refusal(lambda path=path: override(config, {f"{prefix}{path}": "1"}))
         assert message == f"the setting '{prefix}{path}' was removed"
     old, new = f"{prefix}augment.equalisation_decibels", f"{prefix}augment.equalization_decibels"

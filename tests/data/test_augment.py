@@ -47,7 +47,8 @@ def test_random_numbers_do_not_depend_on_threads_or_order():
 def test_random_numbers_of_earlier_kinds_are_those_of_earlier_versions():
     """Runs whose rows are kept can be made again. New kinds draw after these."""
     earlier = [0.76960969, 0.93671536, 0.04411769, 0.16457212, 0.63444686, 0.22859848, 0.89520025, 0.22418964]
-    earlier += [0.15599334, 0.75426066, 0.26009750, 0.01036870, 0.59685028, 0.31429255, 0.01699090]
+    earlier += [0.15599334, 0.75426066, 0.26009750, 0.01036870, 0.59685028, 0.31429255, 0.01699090, 0.23756194]
+    earlier += [0.72574270, 0.06506109, 0.02484834]
     np.testing.assert_allclose(drawn(7, 2, 5)[: len(earlier)], earlier, atol=1e-7)
 
 
@@ -279,7 +280,7 @@ def test_reverberation_has_its_probability():
     assert np.abs(augmented_tone(config, reverberation=0.29) - tone(440.0)).max() > 0.1
 
 
-# Noise, babble and gain
+# Noise and gain
 
 
 @pytest.mark.parametrize("decibels", [0.0, 15.0, 40.0])
@@ -353,58 +354,6 @@ def test_colored_noise_of_any_clip_is_finite_and_of_silence_silent(samples):
         assert noisy.shape == (samples,)
         assert np.isfinite(noisy).all()
         assert np.any(noisy) == np.any(clip)
-
-
-VOICES_HZ = 1000.0 + 100.0 * np.arange(9)
-
-
-def with_babble(seed: int = 2, samples: int = RATE, **given: float) -> np.ndarray:
-    """Return a tone of 440 Hz with babble: 9 clips of different level and length, each a tone of one of VOICES_HZ."""
-    config = AugmentConfig(babble_probability=0.3, babble_snr_decibels=(0.0, 20.0))
-    voices = tf.stack([10.0 ** (-number / 5) * tone(hertz, 16000) for number, hertz in enumerate(VOICES_HZ)])
-
-    def load(clip):
-        return voices[clip][: 1600 * (5 + clip)]  # whole periods
-
-    return augment.augment_acoustics(
-        *(tf.constant(tone(440.0, samples)), draws(**given), tf.constant([1, seed], tf.int64), config, RATE),
-        tf.range(9, dtype=tf.int64),
-        load,
-    ).numpy()
-
-
-@pytest.mark.parametrize(("number", "count"), [(0.0, 4), (0.34, 5), (0.99, 6)])
-def test_babble_is_the_sum_of_several_clips_of_one_power_for_the_whole_clip(number, count):
-    heard = []
-    for seed in range(5):
-        added = with_babble(seed, 2 * RATE, babble=0.29, babble_clips=number, babble_snr=0.5) - tone(440.0, 2 * RATE)
-        assert 10 * np.log10(0.5 / np.mean(added**2)) == pytest.approx(10.0, abs=0.01)
-        halves = [np.abs(np.fft.rfft(half))[VOICES_HZ.astype(int)] for half in np.split(added, 2)]
-        voices = halves[0] > 0.1 * halves[0].max()
-        assert voices.sum() == count
-        np.testing.assert_allclose(halves[0][voices], halves[0].max(), rtol=0.15)  # where a clip begins again
-        np.testing.assert_allclose(halves[1][voices], halves[1].max(), rtol=0.15)
-        heard.append(tuple(voices))
-    assert len(set(heard)) > 2
-
-
-def test_babble_has_its_probability_and_depends_on_its_seed():
-    np.testing.assert_array_equal(with_babble(babble=0.31), tone(440.0))
-    np.testing.assert_array_equal(with_babble(5, babble=0.29), with_babble(5, babble=0.29))
-    assert np.abs(with_babble(5, babble=0.29) - with_babble(6, babble=0.29)).max() > 0.1
-
-
-def test_babble_begins_at_random_positions():
-    click = np.zeros(1000, np.float32)
-    click[0] = 1.0
-    found = []
-    for number in range(50):
-        seed = tf.constant([number, 0], tf.int64)
-        sound = augment.babble(3000, tf.range(1, dtype=tf.int64), tf.constant(1), lambda _: tf.constant(click), seed)
-        first, *others = np.flatnonzero(sound)
-        assert others == [first + 1000, first + 2000]
-        found.append(first / 1000)
-    assert scipy.stats.kstest(found, "uniform").pvalue > 1e-3
 
 
 # Timing

@@ -1,8 +1,7 @@
-"""Crop, band shift and mixup of features have the stated effect, in numbers."""
+"""Band shift and mixup of features have the stated effect, in numbers."""
 
 import numpy as np
 import pytest
-import scipy.interpolate
 import scipy.stats
 import tensorflow as tf
 
@@ -34,31 +33,6 @@ def test_all_band_shifts_are_equally_likely():
     numbers = tf.constant((np.arange(700) + 0.5) / 700, tf.float32)
     by = augment_features.shift_bands(ramp, numbers, 3).numpy()[:, 0, 0, 10] - 10
     assert dict(zip(*np.unique(by, return_counts=True), strict=True)) == dict.fromkeys(range(-3, 4), 100)
-
-
-# Crop
-
-
-@pytest.mark.parametrize(("crop_share", "position"), [(0.0, 0.3), (0.5, 0.0), (0.99, 1.0), (0.7, 0.4)])
-def test_a_crop_is_stretched_over_all_frames_as_scipy_interpolates(crop_share, position):
-    """The two clips have different valid frames."""
-    features = np.random.default_rng(0).normal(size=(2, 1, 20, 3)).astype(np.float32)
-    mask = np.zeros((2, 1, 20), np.float32)
-    mask[0, 0, :15], mask[1, 0, 4:] = 1, 1
-    inputs = {"mfcc": features * mask[..., np.newaxis], "mfcc_mask": mask, "tokens": np.ones((2, 1, 4))}
-    draws = {"crop": tf.constant([crop_share] * 2), "crop_position": tf.constant([position] * 2)}
-    cropped = augment_features.crop({name: tf.constant(value) for name, value in inputs.items()}, draws, 0.6)
-    assert cropped.keys() == inputs.keys()
-    for unchanged in ("mfcc_mask", "tokens"):
-        np.testing.assert_array_equal(cropped[unchanged], inputs[unchanged])
-    for clip, (first, valid) in enumerate([(0, 15), (4, 16)]):
-        last = first + valid - 1
-        length = (1 - 0.6 * crop_share) * (last - first)
-        start = first + position * (last - first - length)
-        expected = np.zeros((20, 3))
-        whole = scipy.interpolate.interp1d(np.arange(20), inputs["mfcc"][clip, 0], axis=0)
-        expected[first : last + 1] = whole(np.clip(np.linspace(start, start + length, valid), first, last))
-        np.testing.assert_allclose(cropped["mfcc"][clip, 0], expected, atol=1e-5)
 
 
 # Mixup

@@ -86,7 +86,7 @@ def test_without_a_channel_and_a_codec_a_variant_is_the_clip():
     """What a variant does not follow, such as speed and gain, is off."""
     sound = sounds.syllables(0.7)
     assert_same([vary(sound)], [sound])
-    others = {"speed_change": 0.2, "shift_seconds": 0.1, "gain_decibels": 12.0, "babble_probability": 1.0}
+    others = {"speed_change": 0.2, "shift_seconds": 0.1, "gain_decibels": 12.0}
     assert_same([vary(sound, content="other", mixup_alpha=0.4, **others)], [sound])
 
 
@@ -324,7 +324,7 @@ def test_another_number_setting_rate_or_content_has_another_file(cache, monkeypa
         assert len(list(cache.iterdir())) == number + 1
     # Settings that variants do not follow do not matter, nor how many there are.
     forbid_computing(monkeypatch)
-    other = replace(config, num_variants=3, gain_decibels=6.0, speed_change=0.1, babble_probability=1.0)
+    other = replace(config, num_variants=3, gain_decibels=6.0, speed_change=0.1)
     variants.make_variants(1, clips, waveforms, other, RATE)
     assert len(list(cache.iterdir())) == len(given)
 

@@ -12,13 +12,9 @@ from emokeras.config import (
     CnnConfig,
     Config,
     ExperimentConfig,
-    MfccConfig,
     ModelConfig,
-    ProsodyConfig,
     override,
 )
-from emokeras.data.prosody import prosody
-from emokeras.data.spectrogram import mfcc
 from emokeras.errors import UsageError
 from emokeras.models.build import build_model
 from emokeras.recipes import RECIPES
@@ -234,24 +230,6 @@ def test_centered_removes_the_mean_of_each_feature_over_a_clip(centered):
     assert difference < 1e-3 if centered else difference > 0.1
 
 
-@pytest.mark.parametrize("leveled", [True, False])
-def test_leveled_removes_the_level_of_a_clip_but_not_its_spectral_shape(leveled):
-    model = network(small(encoder__leveled=leveled))
-    inputs = batch()
-    mask = inputs["spectrogram_mask"][..., np.newaxis]
-    bands = np.random.default_rng(5).normal(size=(1, 1, BANDS))
-    statistics = model.get_layer("spectrogram_normalization")
-    level, shape = (
-        np.abs(logits(model, inputs) - logits(model, inputs | {"spectrogram": changed.astype(np.float32)})).max()
-        for changed in (
-            inputs["spectrogram"] + np.sqrt(np.array(statistics.variance)) * mask,  # the same change of each feature
-            inputs["spectrogram"] + 10 * bands * mask,
-        )
-    )
-    assert level < 1e-3 if leveled else level > 0.05
-    assert shape > 0.1
-
-
 def test_delta_features_are_those_of_librosa():
     model = network(small(encoder__deltas=2))
     inputs = batch()
@@ -262,14 +240,6 @@ def test_delta_features_are_those_of_librosa():
     expected = librosa.feature.delta(plain, axis=1)
     np.testing.assert_allclose(deltas[:, 4:-4], expected[:, 4:-4], atol=1e-5)
     np.testing.assert_allclose(delta_deltas[:, 8:-8], librosa.feature.delta(expected, axis=1)[:, 8:-8], atol=1e-5)
-
-
-@pytest.mark.parametrize(("features", "settings"), [(mfcc, MfccConfig()), (prosody, ProsodyConfig())])
-def test_level_features_are_those_that_change_with_the_gain_of_a_waveform(features, settings):
-    waveform = np.random.default_rng(0).normal(0, 0.05, (1, 16000)).astype(np.float32)
-    softer, louder = (np.array(features(gain * waveform, settings, 16000))[0, 5:-5] for gain in (1, 4))
-    changed = np.abs(louder - softer).max(axis=0) > 0.01
-    assert list(np.flatnonzero(changed)) == list(settings.level_features)
 
 
 # Augmentation
@@ -287,18 +257,6 @@ def test_spec_augment_has_the_settings_of_the_configuration_and_works_in_trainin
     masked = np.array(front(batch((32, 32)), training=True))
     assert ((masked == plain) | (masked == 0)).all()
     assert (masked != plain).any()
-
-
-def test_style_mixing_has_the_settings_of_the_configuration_and_works_in_training_only():
-    model = network(small(augment__style_mixing_probability=0.9, augment__style_mixing_alpha=4.0))
-    layer = model.get_layer("spectrogram_style_mixing")
-    assert (layer.probability, layer.alpha, layer.seed) == (0.9, 4.0, 0)
-    without = network(small())
-    assert not any(layer.name.endswith("style_mixing") for layer in without.layers)
-    front, plain = part(model, "style_mixing"), part(without, "spec_augment")
-    clips = batch((32, 30, 28, 25, 20, 16, 9, 1))
-    np.testing.assert_array_equal(front(clips), plain(clips))
-    assert np.abs(np.array(front(clips, training=True)) - np.array(plain(clips))).max() > 0.1
 
 
 # Precision, seeds, saving

@@ -7,11 +7,9 @@ import pytest
 from emokeras.models import layers
 from emokeras.models.layers import (
     AttentionPooling,
-    Leveling,
     MaskedPooling,
     SpecAugment,
     SqueezeExcitation,
-    StyleMixing,
 )
 
 LENGTHS = (7, 4, 1)
@@ -183,49 +181,6 @@ def test_float16_does_not_overflow(name):
         np.testing.assert_allclose(result[:, :6], 600.0, rtol=2e-3)
 
 
-def test_leveling_subtracts_one_number_from_the_level_features():
-    given, result = frames(), call(Leveling(1, 4), frames(), mask())
-    for before, after in zip(valid(given), valid(result), strict=True):
-        np.testing.assert_allclose(after[:, 1:4], before[:, 1:4] - before[:, 1:4].mean(), atol=1e-6)
-        np.testing.assert_array_equal(after[:, [0, 4, 5]], before[:, [0, 4, 5]])
-    np.testing.assert_array_equal(result * (1 - mask()), 0)
-
-
-def statistics(values, is_valid):
-    """Return mean and deviation of each clip's features over its valid steps, [2, clips, features]."""
-    clips = [clip[own[:, 0] > 0] for clip, own in zip(values, is_valid, strict=True)]
-    return np.array([[clip.mean(axis=0) for clip in clips], [clip.std(axis=0) for clip in clips]])
-
-
-def test_style_mixing_mixes_the_statistics_of_two_clips_and_keeps_the_normalized_frames():
-    values = np.random.default_rng(0).normal(size=(8, 40, 3)).astype(np.float32)
-    values = values * np.linspace(0.5, 2, 8)[:, None, None] + np.arange(8)[:, None, None] ** 2
-    is_valid = (np.arange(40) < np.linspace(20, 40, 8)[:, None]).astype(np.float32)[..., None]
-    values = (values * is_valid).astype(np.float32)
-    layer = StyleMixing(0.7, 0.5, seed=1)
-    np.testing.assert_array_equal(layer([values, is_valid]), values)
-    mixed = np.array(layer([values, is_valid], training=True))
-    assert (mixed[is_valid[..., 0] == 0] == 0).all()
-    before, after = statistics(values, is_valid), statistics(mixed, is_valid)
-    is_unchanged = np.abs(after - before).max(axis=(0, 2)) < 1e-4
-    assert 0 < is_unchanged.sum() < 8
-    for clip in np.flatnonzero(~is_unchanged):
-        # One other clip and one share explain the means and deviations of all features.
-        distance = before - before[:, [clip]]
-        shares = np.divide(
-            (after - before)[:, [clip]], distance, out=np.full_like(distance, np.nan), where=distance != 0
-        )
-        spread = np.ptp(shares, axis=(0, 2))
-        other = np.nanargmin(spread)
-        assert spread[other] < 1e-3
-        assert 0 < shares[0, other, 0] <= 1 + 1e-4
-        expected, normalized = (
-            (one - one.mean(axis=0)) / one.std(axis=0)
-            for one in (values[clip][is_valid[clip, :, 0] > 0], mixed[clip][is_valid[clip, :, 0] > 0])
-        )
-        np.testing.assert_allclose(normalized, expected, atol=1e-3)
-
-
 # SpecAugment
 
 
@@ -309,7 +264,7 @@ def test_spec_augment_can_be_made_again_from_its_configuration():
 
 def test_a_saved_model_of_all_layers_computes_the_same(tmp_path):
     values, valid_steps = keras.Input((7, 6)), keras.Input((7, 1))
-    x = Leveling(0, 2)([SpecAugment(1, 3, 1, 3, seed=0)(values), valid_steps])
+    x = SpecAugment(1, 3, 1, 3, seed=0)(values)
     x = SqueezeExcitation(2, keras.regularizers.L2(0.01))([x, valid_steps])
     pooled = [LAYERS[name]()([x, valid_steps]) for name in LAYERS if name != "squeeze-excitation"]
     model = randomize(keras.Model([values, valid_steps], keras.layers.Concatenate()(pooled)))

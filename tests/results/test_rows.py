@@ -58,12 +58,12 @@ def test_runs_of_one_row_with_different_settings_are_refused(results):
 def test_a_setting_that_an_older_run_lacks_counts_as_its_default(results):
     folder = keep_run(results, 30, seed=0)
     tree = json.loads((folder / "config.json").read_text())
-    del tree["augment"]["style_mixing_probability"]
+    del tree["augment"]["band_limit_probability"]
     (folder / "config.json").write_text(json.dumps(tree))
     keep_run(results, 30, seed=1)
     read_rows(results)
-    keep_run(results, 30, seed=2, **{"augment.style_mixing_probability": 0.5})
-    with pytest.raises(RunError, match=r"split-0-seed-2: augment.style_mixing_probability is 0.5, .* it is 0"):
+    keep_run(results, 30, seed=2, **{"augment.band_limit_probability": 0.5})
+    with pytest.raises(RunError, match=r"split-0-seed-2: augment.band_limit_probability is 0.5, .* it is 0"):
         read_rows(results)
 
 

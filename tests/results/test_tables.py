@@ -164,3 +164,14 @@ def test_rows_of_the_earlier_trimming_are_marked(results):
         "`audio.speech_decibels` 30, now 40; earlier trimming; "
         "settings of an earlier version: `training.teacher` flagship"
     )
+
+
+def test_a_row_on_a_speech_encoder_says_that_it_is_pretrained(results):
+    keep_run(results, 20, recipe="speech-tcn", **{"model.pretrained": "openai/whisper-base"})
+    note = settings_note("speech-tcn", groups_of(results)["speech-tcn"])
+    pretrained = (
+        "pretrained (`openai/whisper-base`); its training audio is not public, contamination cannot be excluded"
+    )
+    assert note.startswith(pretrained)
+    keep_run(results, 20, recipe="mel-cnn3")
+    assert "pretrained" not in settings_note("mel-cnn3", groups_of(results)["mel-cnn3"])

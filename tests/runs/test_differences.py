@@ -42,7 +42,7 @@ def test_what_is_read_from_a_speech_encoder_is_compared_once_it_is_known():
     assert differing_settings(tree, override(resolved, {"speech.sha256": "34cd"})) == {
         "speech.sha256": ("12ab", "34cd")
     }
-    assert differing_settings(tree, override(config, {"speech.layers": [2]})) == {"speech.layers": ([3], [2])}
+    assert differing_settings(tree, override(config, {"speech.layers": [2]})) == {"speech.layers": ([2, 3], [2])}
     two = ensemble_of("x", {"a": config, "b": RECIPES["mel-cnn3"].config}, "vote")
     tree = json.loads(to_json(override(two, {"members.a.speech.sha256": "12ab", "members.a.speech.units": 768})))
     assert differing_settings(tree, two) == {}

@@ -4,13 +4,10 @@ import csv
 import os
 import shutil
 
-import numpy as np
 import pytest
-from conftest import tiny_arguments
 
 from emokeras import runs, train
 from emokeras.config import ensemble_of, read_config, to_json
-from emokeras.data import pipeline
 from emokeras.files import write_csv, write_text
 
 
@@ -44,37 +41,6 @@ def write_corpus(folder, audio, rows):
 
 def files_of(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-BABBLE = ["--set", "augment.babble_probability=0.5"]
-
-
-def test_babble_of_too_few_neutral_clips_is_refused_before_training(demo_folder, tmp_path, capsys):
-    arguments = ["mel-cnn3", "--corpus", str(demo_folder), "--run-dir", str(tmp_path / "run"), *BABBLE]
-    assert train.main(arguments) == 2
-    line = "augment.babble_probability: corpus demo has 3 neutral training clips, babble needs 7: leave it out"
-    assert line in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.usefixtures("without_graphs", "without_pictures")
-def test_babble_is_made_of_the_neutral_clips_of_the_training_subset(demo_folder, tmp_path, monkeypatch):
-    names = {"calm": "neutral", "sad": "neutral"}
-    rows = [row | {"emotion": names.get(row["emotion"], row["emotion"])} for row in rows_of(demo_folder)]
-    corpus = write_corpus(tmp_path / "corpus", demo_folder, rows)
-    taken = []
-
-    def training_dataset(waveforms, labels, config, *others):
-        taken.append((np.array(config.experiment.emotions)[labels.argmax(axis=1)], others[-1]))
-        return original(waveforms, labels, config, *others)
-
-    original = pipeline.training_dataset
-    monkeypatch.setattr(pipeline, "training_dataset", training_dataset)
-    arguments = ["mel-cnn3", "--corpus", str(corpus), "--run-dir", str(tmp_path / "run"), "--epochs", "1"]
-    assert train.main([*arguments, *tiny_arguments(), *BABBLE]) == 0
-    ((emotions, neutral),) = taken
-    assert len(neutral) == 9
-    assert set(emotions[neutral]) == {"neutral"}
 
 
 def test_a_run_is_not_continued_on_another_corpus_and_keeps_its_files(

@@ -51,7 +51,7 @@ def test_a_line_is_the_mean_over_trainings_and_over_the_conditions_of_a_group():
 @pytest.mark.usefixtures("without_pictures")
 def test_a_change_is_measured_under_conditions_and_on_another_corpus(demo_folder, small_folder, tmp_path, capsys):
     arguments = ["mel-cnn3", "--corpus", str(demo_folder), "--also", str(small_folder), *tiny_arguments()]
-    arguments += ["--epochs", "1", "--change", "augment.gain_decibels=12;encoder.leveled=true"]
+    arguments += ["--epochs", "1", "--change", "augment.gain_decibels=12;encoder.centered=true"]
     arguments += ["--results", str(tmp_path / "results"), "--runs-dir", str(tmp_path / "runs")]
     assert robustness.main(arguments) == 0
     assert "gain_decibels 6 → 12" in capsys.readouterr().out

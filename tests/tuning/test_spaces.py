@@ -124,7 +124,7 @@ def test_values_that_the_tuner_keeps_for_itself_are_no_settings():
                 "audio.window_seconds",
                 "speech.equalization",
             ],
-            ["encoder.leveled", "augment.speed_change", "augment.gain_decibels", "mfcc.hop_seconds"],
+            ["augment.speed_change", "augment.gain_decibels", "mfcc.hop_seconds"],
         ),
         # Without variants a speech encoder takes clips as they are.
         (
