@@ -35,7 +35,7 @@ def encoder(whisper_model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def speech_run(encoder, demo_folder, tmp_path_factory):
     """Return the folder of a run of the shrunken speech-tcn on two layers of Whisper, on clips and their variants."""
-    settings = ("speech.layers=3,1", "augment.variants=slow", "training.learning_rate=0.02")
+    settings = ("speech.layers=3,1", "augment.num_variants=1", "training.learning_rate=0.02")
     arguments = [part for setting in settings for part in ("--set", setting)]
     return train_speech(tmp_path_factory.mktemp("runs") / "speech-tcn", encoder, demo_folder, *arguments)
 

@@ -157,7 +157,7 @@ def _whisper_bands(num_bands: int) -> SpectrogramConfig:
 
 def equalized(inputs: dict[str, tf.Tensor], share: float) -> dict[str, tf.Tensor]:
     """Return the input of Whisper's encoder, of `whisper_log_mel`, with the level and, in part, the channel of each
-    block taken out: its long-term average spectrum is moved towards AVERAGE_SPECTRUM, and its loudest value is 1.5, as
+    block taken out: its long-term average spectrum is moved towards that of speech, and its loudest value is 1.5, as
     of a recording at full scale.
 
     Parameters

@@ -29,6 +29,12 @@ OLD = {
     "augment": {
         "equalisation_decibels": 3.0,
         "mixup_labels": "drawn",
+        "variants": [],
+        "variant_semitones": 2.0,
+        "variant_stretch": 0.15,
+        "variant_snr_decibels": 20.0,
+        "variant_codec_kilobits": 16,
+        "variant_formant_share": 0.12,
         "babble_probability": 0.0,
         "babble_snr_decibels": [5.0, 25.0],
         "style_mixing_probability": 0.0,
@@ -112,6 +118,8 @@ def test_batch_normalization_of_any_encoder_used_to_be_that_of_the_head(switches
         ("training.auxiliaries", {"sex": 0.2}),
         ("training.crossfit_parts", 4),
         ("augment.mixup_labels", "heard"),
+        ("augment.variants", ["pitch-up", "codec"]),
+        ("augment.variant_stretch", 0.2),
         ("augment.babble_probability", 0.3),
         ("augment.style_mixing_probability", 0.5),
         ("augment.crop_share", 0.2),
@@ -227,7 +235,13 @@ def test_a_removed_encoder_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize(("config", "prefix"), [(ONE_BRANCH, ""), (ENSEMBLE, ""), (ENSEMBLE, "members.a.")])
 def test_override_names_removed_and_renamed_settings(config, prefix):
-    for path in ("training.teacher", "augment.crop_share", "encoder.leveled", "encoders.spectrogram.leveled"):
+    for path in (
+        "training.teacher",
+        "augment.crop_share",
+        "augment.variants",
+        "encoder.leveled",
+        "encoders.spectrogram.leveled",
+    ):
         message = refusal(lambda path=path: override(config, {f"{prefix}{path}": "1"}))
         assert message == f"the setting '{prefix}{path}' was removed"
     old, new = f"{prefix}augment.equalisation_decibels", f"{prefix}augment.equalization_decibels"

@@ -107,7 +107,7 @@ def test_override_accepts_every_path_of_settings(config):
         ("encoder.filters", [8, 16], (8, 16)),
         ("encoder.filters", "8,16", (8, 16)),
         ("model.branches", "runs/a,runs/b", ("runs/a", "runs/b")),
-        ("augment.variants", "noise", ("noise",)),
+        ("augment.num_variants", "2", 2),
         ("encoder.batch_normalization", "false", False),
         ("model.hidden_units", "64", (64,)),
         ("model.hidden_units", 64, (64,)),

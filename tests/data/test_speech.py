@@ -197,6 +197,109 @@ def test_the_log_mel_spectrogram_of_a_block_does_not_depend_on_the_others():
     assert np.ptp(together[1]) == pytest.approx(2.0, abs=1e-3)
 
 
+def equalized(waveforms: np.ndarray, samples: list[int], share: float = 0.5) -> np.ndarray:
+    inputs = speech.whisper_log_mel(tf.constant(waveforms), tf.constant(samples), 80)
+    return speech.equalized(inputs, share)["log_mel"].numpy()
+
+
+def sloped(waveform: np.ndarray, decibels_per_octave: float) -> np.ndarray:
+    """Return a waveform over a channel whose gain changes by this much per octave, from 100 Hz on."""
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(2 * len(waveform), 1 / RATE), 100.0) / 1000.0)
+    spectrum = np.fft.rfft(waveform, 2 * len(waveform)) * 10 ** (decibels_per_octave * octaves / 20)
+    return np.fft.irfft(spectrum)[: len(waveform)].astype(np.float32)
+
+
+def test_equalization_of_0_changes_nothing():
+    inputs = speech.whisper_log_mel(tf.constant(syllables(0.5)[np.newaxis]), tf.constant([8000]), 80)
+    assert speech.equalized(inputs, 0.0) is inputs
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("gain", [0.1, 10.0])
+def test_the_level_of_a_recording_is_normalized(gain, share):
+    waveform = syllables(1.5)
+    found = equalized(np.stack([waveform, gain * waveform]), [24000, 24000], share)
+    assert found[0].max() == pytest.approx(1.5, abs=1e-5)  # as of full scale
+    assert np.ptp(found[0]) == pytest.approx(2.0, abs=1e-5)  # 80 dB
+    np.testing.assert_allclose(found[1], found[0], atol=1e-3)
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the root mean square between two average spectra, levels aside."""
+    return (one - other).mean(axis=0).std()
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("slope", [-6.0, 6.0])
+def test_a_channel_is_taken_out_by_its_share(slope, share):
+    waveform = syllables(3.0)
+    before = log_mel_of(np.stack([waveform, sloped(waveform, slope)]), [48000, 48000])[0]
+    after = equalized(np.stack([waveform, sloped(waveform, slope)]), [48000, 48000], share)
+    assert distance(*before) > 0.2  # 8 dB
+    assert distance(*after) / distance(*before) == pytest.approx(1.0 - share, abs=0.05)
+
+
+def test_the_average_spectrum_comes_nearer_to_that_of_speech():
+    """By the share of the smoothed difference; the fine structure stays."""
+    waveform, target = syllables(3.0), speech.average_spectrum(80)
+    smooth = [
+        np.convolve(own - target, np.ones(15) / 15, "valid") for own in average_spectra(waveform, (0.0, 0.5, 1.0))
+    ]
+    plain, half, whole = (own.std() for own in smooth)
+    assert half / plain == pytest.approx(0.5, abs=0.1)
+    assert whole < 0.25 * plain
+    fine = [np.diff(own, 2) for own in average_spectra(waveform, (0.0, 1.0))]
+    np.testing.assert_allclose(*fine, atol=0.02)
+
+
+def average_spectra(waveform: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:
+    return [equalized(waveform[np.newaxis], [len(waveform)], share)[0].mean(axis=0) for share in shares]
+
+
+def test_equalization_of_a_block_does_not_depend_on_the_others():
+    short, loud = 0.1 * loud_in_the_middle(1.0), 0.5 * loud_in_the_middle(2.4, seed=1)
+    together = equalized(padded(short, loud), [len(short), len(loud)])
+    for row, waveform in enumerate((short, loud)):
+        frames = len(waveform) // HOP
+        np.testing.assert_allclose(
+            together[row, :frames], equalized(waveform[np.newaxis], [len(waveform)])[0], atol=1e-5
+        )
+        assert not together[row, frames:].any()
+
+
+def test_equalization_of_silence_is_finite():
+    found = equalized(np.zeros((2, 1600), np.float32), [1600, FRAME])
+    assert np.isfinite(found).all()
+    assert not found[1, 2:].any()
+
+
+@pytest.mark.parametrize("num_bands", [80, 128])
+def test_the_average_spectrum_of_speech_falls_with_frequency(num_bands):
+    spectrum, centers = speech.average_spectrum(num_bands), centers_hz(num_bands)
+    falling = spectrum[(centers > 500) & (centers < 5000)]
+    assert len(falling) > num_bands / 2
+    assert (np.diff(falling) < 0).all()
+    # 62.1 dB at 500 Hz and 44.5 dB at 5 kHz in third-octave bands, of which the upper is ten times as wide.
+    fall = 40 * (np.interp(500, centers, spectrum) - np.interp(5000, centers, spectrum))
+    assert fall == pytest.approx(62.1 - 44.5 + 10.0, abs=0.5)
+
+
+def test_the_average_spectrum_of_speech_has_the_published_values_per_hertz():
+    """Of Byrne et al. (1994), here between their bands at 1000 and 1250 Hz, and at 4000 and 5000 Hz."""
+    centers, spectrum = centers_hz(80), 40 * speech.average_spectrum(80)
+    for low, high, low_decibels, high_decibels in ((1000, 1250, 53.7, 53.0), (4000, 5000, 45.6, 44.5)):
+        band = np.flatnonzero((centers > low) & (centers < high))[0]
+        share = np.log(centers[band] / low) / np.log(high / low)
+        expected = (1 - share) * (low_decibels - 10 * np.log10(low)) + share * (high_decibels - 10 * np.log10(high))
+        assert spectrum[band] == pytest.approx(expected, abs=1e-3)
+
+
+def centers_hz(num_bands: int) -> np.ndarray:
+    """Return the centers of Slaney's mel bands up to 8 kHz: linear up to 1 kHz, then 27 bands for a factor of 6.4."""
+    mel = np.arange(1, num_bands + 1) / (num_bands + 1) * (15 + 27 * np.log(8) / np.log(6.4))
+    return np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
+
+
 @pytest.fixture(scope="module")
 def whisper(whisper_model):
     """Return the configuration of a network on two layers of the tiny Whisper, and that encoder."""
@@ -408,7 +511,7 @@ def test_clips_of_like_length_are_encoded_together(cache):
         np.testing.assert_allclose(frames, samples_of_speech(waveform), atol=1e-6, rtol=1e-3)
 
 
-def test_another_encoder_other_layers_or_another_range_of_speech_have_another_file(cache):
+def test_another_encoder_layer_equalization_or_range_of_speech_has_another_file(cache):
     encode_cached()
     other_audio = replace(CONFIG, audio=AudioConfig(speech_decibels=30.0))
     for number, (config, change) in enumerate(
@@ -416,8 +519,9 @@ def test_another_encoder_other_layers_or_another_range_of_speech_have_another_fi
             (replace(CONFIG, speech=SpeechConfig(sha256="1234")), ""),
             (replace(CONFIG, speech=SpeechConfig(layers=(2,))), ""),
             (replace(CONFIG, speech=SpeechConfig(layers=(3, 2))), ""),
+            (replace(CONFIG, speech=SpeechConfig(equalization=0.0)), ""),
             (other_audio, ""),
-            (CONFIG, " 1 slow 0.15"),
+            (CONFIG, " 2 channel 1 []"),
         ]
     ):
         encode_cached(config, change)

@@ -1,13 +1,15 @@
-"""Variants have the stated pitch, length and noise; they are computed once and are the same on every machine."""
+"""Variants of clips go over the channel of the settings and a codec; they are made once, of the clip alone."""
 
 import errno
+import io
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 
-import librosa
 import numpy as np
 import pytest
 import scipy.signal
+import soundfile
 import sounds
 from sounds import RATE
 
@@ -15,8 +17,14 @@ from emokeras.config import AugmentConfig
 from emokeras.data import variants
 from emokeras.errors import EmokerasError
 
-ALL = ("pitch-up", "pitch-down", "slow", "fast", "formants-up", "formants-down", "codec", "noise")
-KNOWN_NOISE = [2.7538834, 1.987997, 0.8104893]  # of ("content", 0 dB) on ones
+CODECS = ("none", "Opus", "MP3", "mu-law")
+CHANNEL = {
+    "equalization_decibels": 12.0,
+    "band_limit_probability": 0.5,
+    "reverberation_probability": 0.5,
+    "noise_probability": 0.5,
+    "noise_slope_decibels": (-6.0, 0.0),
+}
 
 
 @dataclass
@@ -32,26 +40,26 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "home" / "waveforms"
 
 
-def tone(hertz: float = 440.0, seconds: float = 1.0, rate: int = RATE) -> np.ndarray:
-    return 0.5 * sounds.tone(hertz, round(rate * seconds), rate)
+@pytest.fixture
+def coded_by(monkeypatch):
+    """Return a function that leaves variants one codec only."""
+    return lambda codec: monkeypatch.setattr(variants, "CODECS", (codec,))
 
 
-def peak_hertz(waveform: np.ndarray, rate: int = RATE) -> float:
-    """Return the frequency of the largest value of the spectrum, to a fraction of a hertz."""
-    size = 2**19
-    return np.abs(np.fft.rfft(waveform * np.hanning(len(waveform)), size)).argmax() * rate / size
+@pytest.fixture
+def uncoded(coded_by):
+    coded_by("none")
 
 
 def clips_of(*seconds: float) -> tuple[list[Clip], list[np.ndarray]]:
-    """Return clips and their waveforms, tones of different pitch."""
-    waveforms = [tone(300.0 + 50.0 * number, length) for number, length in enumerate(seconds)]
+    """Return clips and their waveforms, different voices."""
+    waveforms = [sounds.syllables(length, seed=number) for number, length in enumerate(seconds)]
     return [Clip(f"content {number}") for number in range(len(seconds))], waveforms
 
 
-def vary(*kinds: str, waveform: np.ndarray, rate: int = RATE, **settings: float) -> list[np.ndarray]:
-    """Return a variant of each of these kinds of one clip."""
-    clips, config = [Clip("content")], AugmentConfig(**settings)
-    return [variants.make_variants(kind, clips, [waveform], config, rate)[0] for kind in kinds]
+def vary(waveform: np.ndarray, number: int = 1, content: str = "content", rate: int = RATE, **settings) -> np.ndarray:
+    """Return one variant of one clip."""
+    return variants.make_variants(number, [Clip(content)], [waveform], AugmentConfig(**settings), rate)[0]
 
 
 def assert_same(waveforms, expected):
@@ -60,100 +68,77 @@ def assert_same(waveforms, expected):
         np.testing.assert_array_equal(one, other)
 
 
-def forbid_computing(monkeypatch):
-    def fail(*_, **__):
-        raise AssertionError("a variant is computed although it is cached")
-
-    monkeypatch.setattr(variants, "make_variant", fail)
-
-
-# Waveforms
-
-
-@pytest.mark.parametrize("rate", [16000, 48000])
-@pytest.mark.parametrize("semitones", [1.0, 2.0, 4.5])
-def test_pitch_shift_keeps_the_length(semitones, rate):
-    up, down = vary("pitch-up", "pitch-down", waveform=tone(440.0, rate=rate), rate=rate, variant_semitones=semitones)
-    assert len(up) == len(down) == rate
-    assert 12 * np.log2(peak_hertz(up, rate) / 440.0) == pytest.approx(semitones, abs=0.05)
-    assert 12 * np.log2(peak_hertz(down, rate) / 440.0) == pytest.approx(-semitones, abs=0.05)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.15, 0.5])
-def test_time_stretch_keeps_the_pitch(share):
-    slow, fast = vary("slow", "fast", waveform=tone(440.0), variant_stretch=share)
-    assert len(slow) == round(RATE / (1 - share))
-    assert len(fast) == round(RATE / (1 + share))
-    for waveform in (slow, fast):
-        assert 12 * np.log2(peak_hertz(waveform) / 440.0) == pytest.approx(0.0, abs=0.05)
-        middle = waveform[len(waveform) // 4 : -len(waveform) // 4]
-        assert np.sqrt(np.mean(middle**2)) == pytest.approx(np.sqrt(0.125), rel=0.2)
-
-
-def test_time_stretch_moves_a_click_in_proportion():
-    click = np.zeros(RATE, np.float32)
-    click[8000:8200] = tone(1000.0)[:200]
-    slow, fast = vary("slow", "fast", waveform=click, variant_stretch=0.2)
-    assert np.abs(slow).argmax() == pytest.approx(8100 / 0.8, abs=0.02 * RATE)
-    assert np.abs(fast).argmax() == pytest.approx(8100 / 1.2, abs=0.02 * RATE)
-
-
-@pytest.mark.parametrize("snr_decibels", [-3.0, 10.0, 30.0])
-def test_noise_has_its_ratio_to_the_signal(snr_decibels):
-    waveform = 0.2 * tone()
-    (noisy,) = vary("noise", waveform=waveform, variant_snr_decibels=snr_decibels)
-    noise = noisy - waveform
-    measured = 10 * np.log10(np.mean(waveform**2) / np.mean(noise**2))
-    assert measured == pytest.approx(snr_decibels, abs=0.2)
-    power = np.abs(np.fft.rfft(noise)) ** 2  # white: the same in every quarter of the spectrum
-    quarters = np.array([part.mean() for part in np.array_split(power, 4)])
-    np.testing.assert_allclose(quarters / quarters.mean(), 1.0, atol=0.1)
-
-
-def voice(pitch_hz: float, formants_hz: np.ndarray, rate: int = RATE) -> np.ndarray:
-    """Return a second of a vowel with a pitch of ± 2 semitones: pulses, and a resonator for each formant."""
-    cycles = np.cumsum(pitch_hz * 2 ** (np.sin(2 * np.pi * np.arange(rate) / rate) / 6)) / rate
-    sound = np.diff(np.floor(cycles), prepend=0.0) + 1e-3 * sounds.noise(rate, 1.0)
-    sound = scipy.signal.lfilter([1.0], [1.0, -0.95], sound)
-    for hertz, bandwidth in zip(formants_hz, (80.0, 100.0, 120.0, 150.0), strict=True):
-        radius = np.exp(-np.pi * bandwidth / rate)
-        sound = scipy.signal.lfilter([1.0], [1.0, -2 * radius * np.cos(2 * np.pi * hertz / rate), radius**2], sound)
-    return (0.3 * sound / np.abs(sound).max()).astype(np.float32)
-
-
-def formants_of(sound: np.ndarray, rate: int = RATE) -> np.ndarray:
-    """Return the first three formants in hertz: the poles of linear prediction of the whole sound below 8 kHz."""
-    sound = scipy.signal.resample_poly(librosa.effects.preemphasis(sound.astype(float), coef=0.95), RATE, rate)
-    poles = np.roots(librosa.lpc(sound, order=10))
-    poles = poles[(poles.imag > 0) & (np.abs(poles) > 0.9)]
-    return np.sort(np.angle(poles))[:3] * RATE / (2 * np.pi)
-
-
-@pytest.mark.parametrize("rate", [16000, 48000])
-@pytest.mark.parametrize("pitch_hz", [100.0, 130.0, 210.0])
-@pytest.mark.parametrize("formants_hz", [(500, 1500, 2500, 3500), (700, 1200, 2600, 3600)])
-def test_formants_move_and_the_pitch_stays(formants_hz, pitch_hz, rate):
-    sound = voice(pitch_hz, np.array(formants_hz), rate)
-    up, down = vary("formants-up", "formants-down", waveform=sound, rate=rate, variant_formant_share=0.12)
-    own, pitch = formants_of(sound, rate), librosa.yin(sound, fmin=60, fmax=400, sr=rate)
-    np.testing.assert_allclose(own, formants_hz[:3], rtol=0.1)  # The measure finds them.
-    for moved, factor in ((up, 1.12), (down, 0.88)):
-        assert len(moved) == len(sound)
-        np.testing.assert_allclose(formants_of(moved, rate) / own, factor, rtol=0.05)
-        found = librosa.yin(moved, fmin=60, fmax=400, sr=rate)
-        assert np.abs(np.median(found / pitch) - 1) < 0.01
-        assert np.mean(np.abs(found / pitch - 1) < 0.03) > 0.9
-
-
-def test_formants_that_stay_change_nothing():
-    sound = voice(130.0, np.array([500, 1500, 2500, 3500]))
-    np.testing.assert_allclose(variants.shift_formants(sound, 1.0, RATE), sound, atol=1e-5)
-
-
 def octave_of(sound: np.ndarray, hertz: float, rate: int = RATE) -> float:
     """Return the power between `hertz` and twice that in decibels."""
     frequencies, power = scipy.signal.welch(sound, rate, nperseg=1024)
     return 10 * np.log10(power[(frequencies >= hertz) & (frequencies < 2 * hertz)].sum())
+
+
+def octaves_of(sound: np.ndarray) -> np.ndarray:
+    return np.array([octave_of(sound, hertz) for hertz in (125, 250, 500, 1000, 2000, 4000)])
+
+
+# The channel
+
+
+@pytest.mark.usefixtures("uncoded")
+def test_without_a_channel_and_a_codec_a_variant_is_the_clip():
+    """What a variant does not follow, such as speed and gain, is off."""
+    sound = sounds.syllables(0.7)
+    assert_same([vary(sound)], [sound])
+    others = {"speed_change": 0.2, "shift_seconds": 0.1, "gain_decibels": 12.0}
+    assert_same([vary(sound, content="other", mixup_alpha=0.4, **others)], [sound])
+
+
+@pytest.mark.usefixtures("uncoded")
+def test_variants_are_equalized_each_in_its_way():
+    sound = sounds.noise(2 * RATE)
+    changes = [octaves_of(vary(sound, number, equalization_decibels=12.0)) - octaves_of(sound) for number in (1, 2)]
+    for change in changes:
+        assert np.abs(change).max() < 12.5
+        assert np.ptp(change) > 3.0
+    assert np.abs(changes[0] - changes[1]).max() > 3.0
+
+
+@pytest.mark.usefixtures("uncoded")
+def test_variants_have_the_band_of_the_settings():
+    sound = sounds.noise(2 * RATE)
+    edges = {"band_low_hz": (500.0, 501.0), "band_high_hz": (2000.0, 2001.0)}
+    change = octaves_of(vary(sound, band_limit_probability=1.0, **edges)) - octaves_of(sound)
+    assert change[[0, 1, 5]].max() < -9.0
+    np.testing.assert_allclose(change[[2, 3]], 0.0, atol=1.5)
+
+
+@pytest.mark.usefixtures("uncoded")
+def test_variants_have_the_noise_of_the_settings():
+    sound = 0.2 * sounds.tone(440.0)
+    added = vary(sound, noise_probability=1.0, noise_snr_decibels=(10.0, 10.0)) - sound
+    assert 10 * np.log10(np.mean(sound**2) / np.mean(added**2)) == pytest.approx(10.0, abs=0.2)
+
+
+@pytest.mark.usefixtures("uncoded")
+def test_variants_have_the_room_of_the_settings():
+    click = np.zeros(RATE, np.float32)
+    click[1000] = 0.5
+    settings = {"reverberation_seconds": (0.3, 0.3), "reverberation_ratio_decibels": (6.0, 6.0)}
+    echo = vary(click, reverberation_probability=1.0, **settings)
+    assert np.abs(echo[:1000]).max() < 1e-5
+    assert echo[1000] == pytest.approx(0.5, abs=1e-3)
+    assert 10 * np.log10(0.25 / np.sum(echo[1001:] ** 2)) == pytest.approx(6.0, abs=0.2)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_variant_of_a_loud_clip_is_scaled_and_not_clipped(codec, coded_by):
+    coded_by(codec)
+    square = np.sign(sounds.tone(300.0))
+    loud = vary(square, noise_probability=1.0, noise_snr_decibels=(0.0, 0.0))
+    assert loud.dtype == np.float32
+    assert len(loud) == len(square)
+    assert 0.8 < np.abs(loud).max() <= 1.0
+    assert np.mean(np.abs(loud) > 0.999) < 0.01
+
+
+# The codecs
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 48000])
@@ -171,114 +156,189 @@ def test_a_codec_keeps_length_time_and_level_of_a_voice(codec, rate):
     assert np.sum((coded - sound) ** 2) > 2 * np.sum((better - sound) ** 2) > 0
 
 
-def test_the_content_chooses_between_both_codecs():
-    sound = sounds.vowel(0.5)
-    both = {codec: variants.encode_and_decode(sound, codec, 16, RATE) for codec in ("MP3", "Opus")}
-    config = AugmentConfig()
+SHORT = sounds.vowel(0.1)
+
+
+def choice_of(seed: int, monkeypatch) -> tuple[str, float]:
+    """Return the codec of a seed and its kilobits per second."""
     chosen = []
-    for number in range(24):
-        variant = variants.make_variant("codec", config, RATE, sound, f"content {number}")
-        chosen.append([codec for codec, own in both.items() if np.array_equal(variant, own)])
-    assert sorted(set(map(tuple, chosen))) == [("MP3",), ("Opus",)]
-    assert 5 <= chosen.count(["MP3"]) <= 19
+    with monkeypatch.context() as patch:
+        patch.setattr(variants, "encode_and_decode", lambda sound, *choice: chosen.append(choice) or sound)
+        coded = variants.code_randomly(SHORT, seed, RATE)
+    if chosen:
+        ((codec, kilobits, rate),) = chosen
+        assert rate == RATE
+        return codec, kilobits
+    return ("none" if np.array_equal(coded, SHORT) else "mu-law"), 0.0
 
 
-def test_noise_depends_on_the_content_only():
-    config = AugmentConfig()
-    clips, waveforms = clips_of(0.1, 0.1)
-    first, second = variants.make_variants("noise", clips, waveforms, config, RATE)
-    reverse = variants.make_variants("noise", clips[::-1], waveforms[::-1], config, RATE)
-    assert_same(reverse, [second, first])
-    assert_same(variants.make_variants("noise", clips[:1], waveforms[:1], config, RATE), [first])
-    noises = first - waveforms[0], second - waveforms[1]
-    assert abs(np.corrcoef(*noises)[0, 1]) < 0.1
-    # The same on every machine and in every release with this VARIANTS_VERSION.
-    known = variants.add_noise(np.ones(3, np.float32), 0.0, "content")
-    np.testing.assert_allclose(known, KNOWN_NOISE, atol=1e-6)
+def test_each_codec_is_taken_about_equally_often_at_rates_within_its_bounds(monkeypatch):
+    choices = [choice_of(seed, monkeypatch) for seed in range(800)]
+    counts = Counter(codec for codec, _ in choices)
+    assert set(counts) == set(CODECS)
+    assert all(160 <= count <= 240 for count in counts.values())  # 200 ± 3.3 standard deviations
+    for codec, (least, most) in {"Opus": (16.0, 64.0), "MP3": (16.0, 48.0)}.items():
+        rates = np.array([kilobits for own, kilobits in choices if own == codec])
+        assert least <= rates.min() < least + 2.0
+        assert most - 2.0 < rates.max() <= most
 
 
-def test_variants_of_silence_are_silent():
-    for variant in vary(*ALL, waveform=np.zeros(RATE, np.float32)):
-        assert np.abs(variant).max() <= 2**-15  # A codec may set the last of 16 bits.
+def test_codec_and_rate_depend_on_the_seed_only(monkeypatch):
+    """The same on every machine and in every release with this VARIANTS_VERSION."""
+    choices = [choice_of(seed, monkeypatch) for seed in range(8)]
+    codecs, kilobits = zip(*choices, strict=True)
+    assert codecs == ("mu-law", "Opus", "mu-law", "mu-law", "MP3", "MP3", "Opus", "mu-law")
+    np.testing.assert_allclose(kilobits, [0.0, 61.622, 0.0, 0.0, 32.362, 41.854, 32.477, 0.0], atol=1e-3)
+    assert [choice_of(seed, monkeypatch) for seed in reversed(range(8))] == choices[::-1]
+    first, _, second = (variants.code_randomly(SHORT, seed, RATE) for seed in (1, 5, 1))
+    np.testing.assert_array_equal(first, second)
 
 
-def test_variants_are_between_minus_1_and_1():
-    loud = np.sign(tone(300.0))
-    made = vary(*ALL, waveform=loud, variant_snr_decibels=0.0)
-    assert [variant.dtype for variant in made] == [np.float32] * len(ALL)
-    assert all(np.abs(variant).max() <= 1.0 for variant in made)
-    assert np.abs(made[-1]).max() == 1.0
+def g711(waveform: np.ndarray) -> np.ndarray:
+    """Return a waveform after libsndfile's ITU-T G.711, which approximates the logarithm of µ-law by segments."""
+    file = io.BytesIO()
+    soundfile.write(file, waveform, RATE, format="WAV", subtype="ULAW")
+    file.seek(0)
+    return soundfile.read(file, dtype="float32")[0]
+
+
+@pytest.mark.parametrize("decibels", [0.0, -20.0, -40.0])
+def test_mu_law_rounds_as_g711_does(decibels, coded_by):
+    """To steps that grow with the level; both differ from the waveform by at most half of one."""
+    coded_by("mu-law")
+    sound = 10 ** (decibels / 20) * np.linspace(-1.0, 1.0, 20001)
+    coded = variants.code_randomly(sound, 0, RATE)
+    assert np.abs(coded).max() <= 1.0
+    assert len(np.unique(coded)) <= 255
+    assert (np.diff(coded) >= 0).all()
+    error, expected = (np.sqrt(np.mean((own - sound) ** 2)) for own in (coded, g711(sound)))
+    assert 20 * np.log10(error / expected) == pytest.approx(0.0, abs=2.0)
+    step = np.log(256) / 127 * (np.abs(sound) + 1 / 255)
+    assert (np.abs(coded - sound) <= 0.52 * step).all()
+
+
+def test_levels_of_mu_law_are_those_of_the_formula(coded_by):
+    coded_by("mu-law")
+    levels = np.arange(-127, 128)
+    expected = np.sign(levels) * (256.0 ** (np.abs(levels) / 127) - 1) / 255
+    np.testing.assert_allclose(variants.code_randomly(expected, 0, RATE), expected, atol=1e-12)
+    between = (expected[1:] + expected[:-1]) / 2
+    found = variants.code_randomly(between, 0, RATE)
+    assert set(np.searchsorted(expected, found - 1e-9)) <= set(range(255))
+    np.testing.assert_allclose(expected[np.searchsorted(expected, found - 1e-9)], found, atol=1e-12)
+
+
+# What variants depend on
+
+
+@pytest.mark.parametrize("rate", [16000, 48000])
+@pytest.mark.parametrize("codec", CODECS)
+def test_variants_have_the_length_of_their_clip_and_are_between_minus_1_and_1(codec, rate, coded_by):
+    coded_by(codec)
+    sound = sounds.syllables(0.613, rate)
+    for number in (1, 2):
+        variant = vary(sound, number, rate=rate, **CHANNEL)
+        assert variant.dtype == np.float32
+        assert variant.shape == sound.shape
+        assert np.abs(variant).max() <= 1.0
+        assert np.abs(variant - sound).max() > 1e-3
+
+
+def test_a_variant_depends_on_its_own_clip_only(cache):
+    """Not on the others or their order."""
+    config, (clips, waveforms) = AugmentConfig(**CHANNEL), clips_of(0.2, 0.3, 0.1)
+    made = variants.make_variants(1, clips, waveforms, config, RATE)
+    assert_same(variants.make_variants(1, clips[::-1], waveforms[::-1], config, RATE), made[::-1])
+    assert_same(variants.make_variants(1, clips[1:2], waveforms[1:2], config, RATE), made[1:2])
+    assert len(list(cache.iterdir())) == 3  # None was read from the cache of another.
+
+
+def test_number_content_and_settings_make_other_variants():
+    sound = sounds.syllables(0.5)
+    one, two = vary(sound, 1, **CHANNEL), vary(sound, 2, **CHANNEL)
+    other = vary(sound, 1, "other content", **CHANNEL)
+    stronger = vary(sound, 1, **CHANNEL | {"equalization_decibels": 6.0})
+    made = [sound, one, two, other, stronger]
+    for number, variant in enumerate(made):
+        assert all(np.abs(variant - before).max() > 1e-3 for before in made[:number])
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_variants_of_silence_are_silent(codec, coded_by):
+    coded_by(codec)
+    always = {name: 1.0 for name in CHANNEL if name.endswith("probability")}
+    variant = vary(np.zeros(RATE, np.float32), **CHANNEL | always)
+    assert len(variant) == RATE
+    assert np.abs(variant).max() <= 2**-15  # A codec may set the last of 16 bits.
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("samples", [1, 2, 7, 160, 511, 512, 513])
-def test_a_very_short_clip_has_variants(samples):
-    made = vary(*ALL, waveform=tone()[1 : samples + 1])
-    lengths = [samples, samples, round(samples / 0.85), max(1, round(samples / 1.15)), *[samples] * 4]
+@pytest.mark.parametrize("rate", [16000, 48000])
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_very_short_clip_has_variants(codec, rate, coded_by):
+    coded_by(codec)
+    lengths = [1, 2, 7, 160, 511, 513]
+    waveforms = [0.5 * sounds.tone(440.0)[1 : length + 1] for length in lengths]
+    clips = [Clip(f"{length}") for length in lengths]
+    made = variants.make_variants(1, clips, waveforms, AugmentConfig(**CHANNEL), rate)
     assert [len(variant) for variant in made] == lengths
     assert all(np.isfinite(variant).all() for variant in made)
-
-
-@pytest.mark.parametrize("kind", ["noise", "slow", "pitch-up"])
-def test_variants_are_in_the_order_of_the_clips(kind):
-    clips, waveforms = clips_of(0.2, 0.3, 0.1)
-    made = variants.make_variants(kind, clips, waveforms, AugmentConfig(), RATE)
-    assert_same(
-        made,
-        [
-            variants.make_variant(kind, AugmentConfig(), RATE, waveform, clip.content)
-            for clip, waveform in zip(clips, waveforms, strict=True)
-        ],
-    )
 
 
 # Cache
 
 
-def test_variants_are_computed_once_with_a_file_for_each_kind(cache, monkeypatch):
-    clips, waveforms = clips_of(0.2, 0.3)
-    first = {kind: variants.make_variants(kind, clips, waveforms, AugmentConfig(), RATE) for kind in ALL}
+def forbid_computing(monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("a variant is computed although it is cached")
+
+    monkeypatch.setattr(variants, "_variant", fail)
+
+
+def test_variants_are_computed_once_with_a_file_for_each_number(cache, monkeypatch):
+    (clips, waveforms), config = clips_of(0.2, 0.3), AugmentConfig(**CHANNEL)
+    first = {number: variants.make_variants(number, clips, waveforms, config, RATE) for number in (1, 2)}
     times = {file: file.stat().st_mtime_ns for file in cache.iterdir()}
-    assert len(times) == len(ALL)
+    assert len(times) == 2
     forbid_computing(monkeypatch)
-    for kind, made in first.items():
-        assert_same(variants.make_variants(kind, clips, waveforms, AugmentConfig(), RATE), made)
+    for number, made in first.items():
+        assert_same(variants.make_variants(number, clips, waveforms, config, RATE), made)
     assert {file: file.stat().st_mtime_ns for file in cache.iterdir()} == times
 
 
-def test_another_parameter_rate_or_content_has_another_file(cache):
-    clips, waveforms = clips_of(0.1, 0.1)
-    config = AugmentConfig()
-    variants.make_variants("slow", clips, waveforms, config, RATE)
-    for number, (kind, other_clips, other_config, rate) in enumerate(
-        [
-            ("slow", clips, replace(config, variant_stretch=0.3), RATE),
-            ("fast", clips, config, RATE),
-            ("slow", clips, config, 8000),
-            ("slow", [Clip("other"), clips[1]], config, RATE),
-            ("slow", clips[::-1], config, RATE),
-            ("slow", clips[:1], config, RATE),
-        ]
-    ):
-        variants.make_variants(kind, other_clips, waveforms[: len(other_clips)], other_config, rate)
-        assert len(list(cache.iterdir())) == number + 2
-    # Parameters of other kinds and of other augmentation do not matter, nor which other kinds are taken.
-    other = replace(config, variants=("fast",), variant_semitones=3.0, variant_snr_decibels=1.0, gain_decibels=6.0)
-    variants.make_variants("slow", clips, waveforms, other, RATE)
-    assert len(list(cache.iterdir())) == 7
+def test_another_number_setting_rate_or_content_has_another_file(cache, monkeypatch):
+    (clips, waveforms), config = clips_of(0.1, 0.1), AugmentConfig()
+    given = [
+        (1, clips, config, RATE),
+        (2, clips, config, RATE),
+        (1, clips, config, 8000),
+        (1, [Clip("other"), clips[1]], config, RATE),
+        (1, clips[::-1], config, RATE),
+        (1, clips[:1], config, RATE),
+        (1, clips, replace(config, equalization_decibels=3.0), RATE),
+        (1, clips, replace(config, band_high_hz=(3000.0, 7000.0)), RATE),
+        (1, clips, replace(config, noise_snr_decibels=(5.0, 40.0)), RATE),
+    ]
+    for number, (variant, own, settings, rate) in enumerate(given):
+        variants.make_variants(variant, own, waveforms[: len(own)], settings, rate)
+        assert len(list(cache.iterdir())) == number + 1
+    # Settings that variants do not follow do not matter, nor how many there are.
+    forbid_computing(monkeypatch)
+    other = replace(config, num_variants=3, gain_decibels=6.0, speed_change=0.1)
+    variants.make_variants(1, clips, waveforms, other, RATE)
+    assert len(list(cache.iterdir())) == len(given)
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty"])
 def test_a_damaged_cache_is_computed_again(cache, damage, monkeypatch):
-    clips, waveforms = clips_of(0.1, 0.2)
-    config = AugmentConfig()
-    first = variants.make_variants("slow", clips, waveforms, config, RATE)
+    (clips, waveforms), config = clips_of(0.1, 0.2), AugmentConfig(equalization_decibels=6.0)
+    first = variants.make_variants(1, clips, waveforms, config, RATE)
     (file,) = cache.iterdir()
     whole = file.read_bytes()
     file.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"x" * len(whole), "empty": b""}[damage])
-    assert_same(variants.make_variants("slow", clips, waveforms, config, RATE), first)
+    assert_same(variants.make_variants(1, clips, waveforms, config, RATE), first)
     forbid_computing(monkeypatch)
-    assert_same(variants.make_variants("slow", clips, waveforms, config, RATE), first)
+    assert_same(variants.make_variants(1, clips, waveforms, config, RATE), first)
 
 
 def test_a_failed_write_of_the_cache_is_a_one_line_error_and_leaves_no_file(cache, monkeypatch):
@@ -287,7 +347,7 @@ def test_a_failed_write_of_the_cache_is_a_one_line_error_and_leaves_no_file(cach
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(EmokerasError, match="No space left on device") as caught:
-        vary("noise", waveform=tone())
+        vary(sounds.syllables(0.1))
     assert str(cache) in str(caught.value)
     assert "EMOKERAS_HOME" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -119,14 +119,14 @@ def test_the_clips_of_joined_corpora_keep_their_waveforms_variants_and_masks(lef
     config = read_config(left_out / "config.json")
     experiment = {"protocol": "speaker", "fold": 0, "emotions": joined.emotions}
     config = with_experiment(config, **experiment)
-    config = replace(config, augment=replace(config.augment, variants=("noise",)))
+    config = replace(config, augment=replace(config.augment, num_variants=1, equalization_decibels=6.0))
     subsets = load_subsets(config, joined, draw_split(joined, config.experiment), tmp_path, silent)
     caches = set((home() / "waveforms").iterdir())
     expected = {}
     for folder in folders:
         clips = load_corpus(folder).clips
         waveforms = [load_waveform(clip.path, RATE) for clip in clips]
-        varied = make_variants("noise", clips, waveforms, config.augment, RATE)
+        varied = make_variants(1, clips, waveforms, config.augment, RATE)
         expected |= {f"{folder.name}/{clip.name}": pair for clip, *pair in zip(clips, waveforms, varied, strict=True)}
     assert set((home() / "waveforms").iterdir()) == caches  # Those of variants are of each corpus too.
     calm = joined.emotions.index("calm")

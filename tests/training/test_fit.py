@@ -150,7 +150,7 @@ def test_a_run_broken_where_patience_ended_a_stage_continues_as_unbroken(
 
 @pytest.mark.slow
 def test_a_broken_run_on_a_speech_encoder_continues_as_unbroken(small_corpus, whisper_model, tmp_path, monkeypatch):
-    values = {"model.pretrained": str(whisper_model), "augment.variants": ["slow"], "training.select_by": "last"}
+    values = {"model.pretrained": str(whisper_model), "augment.num_variants": 1, "training.select_by": "last"}
     config = override(tiny(RECIPES["speech-tcn"].config), SMALL | values)
     broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
     train(config, small_corpus, unbroken, silent)
@@ -190,7 +190,7 @@ def refit_run(refitting, small_corpus, shared_folder):
 
 
 def test_validation_clips_are_appended_to_the_training_clips(refitting, small_corpus, tmp_path):
-    config = with_experiment(override(refitting, {"augment.variants": ["noise"]}), emotions=small_corpus.emotions)
+    config = with_experiment(override(refitting, {"augment.num_variants": 1}), emotions=small_corpus.emotions)
     before = load_subsets(config, small_corpus, draw_split(small_corpus, config.experiment), tmp_path, silent)
     after = with_validation(before)
     assert after["train"].clips == before["train"].clips + before["validation"].clips

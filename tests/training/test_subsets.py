@@ -5,18 +5,17 @@ import pytest
 from conftest import tiny
 
 from emokeras.config import Config, override, with_experiment
-from emokeras.data import variants
 from emokeras.data.audio import load_waveforms
 from emokeras.data.speech import encode_clips
 from emokeras.data.splits import SUBSETS, draw_split
-from emokeras.data.variants import make_variant
+from emokeras.data.variants import make_variants
 from emokeras.hub import speech_settings
 from emokeras.recipes import RECIPES
 from emokeras.recognizer.speech import load_speech_encoder
 from emokeras.training import subsets
 from emokeras.training.subsets import load_subsets, with_validation
 
-KINDS = ("slow", "noise")
+CHANNEL = {"augment.num_variants": 2, "augment.equalization_decibels": 12.0}
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +25,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def config_of(recipe: str, folder, corpus, **values) -> Config:
-    config = override(tiny(RECIPES[recipe].config), {"augment.variants": list(KINDS)} | values)
+    config = override(tiny(RECIPES[recipe].config), CHANNEL | values)
     if folder:
         found = {f"speech.{key}": value for key, value in speech_settings(str(folder)).items()}
         config = override(config, {"model.pretrained": str(folder)} | found)
@@ -37,7 +36,7 @@ def load(config: Config, corpus, folder) -> dict[str, subsets.Subset]:
     return load_subsets(config, corpus, draw_split(corpus, config.experiment), folder, lambda line: None)
 
 
-def test_each_subset_has_the_waveforms_of_its_clips_and_their_variants_in_the_order_of_the_kinds(
+def test_each_subset_has_the_waveforms_of_its_clips_and_their_variants_in_the_order_of_their_numbers(
     small_corpus, tmp_path
 ):
     config = config_of("mel-cnn3", "", small_corpus)
@@ -50,8 +49,9 @@ def test_each_subset_has_the_waveforms_of_its_clips_and_their_variants_in_the_or
         assert own[subset].tokens is own[subset].speech is None
         for clip, waveform, varied in zip(clips, own[subset].waveforms, own[subset].variants, strict=True):
             np.testing.assert_array_equal(waveform, waveform_of[clip])
-            for kind, variant in zip(KINDS, varied, strict=True):
-                expected = make_variant(kind, config.augment, 16000, waveform, clip.content)
+            assert len(varied) == 2
+            for number, variant in enumerate(varied, 1):
+                (expected,) = make_variants(number, [clip], [waveform], config.augment, 16000)
                 np.testing.assert_array_equal(variant, expected)
 
 
@@ -60,19 +60,19 @@ def test_each_subset_has_the_frames_of_its_clips_and_then_of_their_variants(smal
     own = load(config, small_corpus, tmp_path)
     encoder, versions = load_speech_encoder(config), {}
     waveforms = load_waveforms(small_corpus.clips, 16000)
-    for number, kind in enumerate(("", *KINDS)):
-        varied = [
-            make_variant(kind, config.augment, 16000, waveform, clip.content) if kind else waveform
-            for clip, waveform in zip(small_corpus.clips, waveforms, strict=True)
-        ]
-        frames = encode_clips(small_corpus.clips, lambda varied=varied: varied, config, lambda: encoder, f"test {kind}")
+    for number in range(3):
+        varied = waveforms
+        if number:
+            varied = make_variants(number, small_corpus.clips, waveforms, config.augment, 16000)
+        frames = encode_clips(
+            small_corpus.clips, lambda varied=varied: varied, config, lambda: encoder, f"test {number}"
+        )
         versions |= {(clip, number): one for clip, one in zip(small_corpus.clips, frames, strict=True)}
     for subset in SUBSETS:
         assert own[subset].waveforms == []
         assert own[subset].variants is None
         for clip, frames in zip(own[subset].clips, own[subset].speech, strict=True):
             assert len(frames) == 3
-            assert len({len(one) for one in frames[:2]}) == 2  # The slow one is longer.
             for number, one in enumerate(frames):
                 assert one.shape[1] == 24
                 np.testing.assert_array_equal(one, versions[clip, number])
@@ -101,16 +101,16 @@ def test_cached_frames_need_neither_waveforms_nor_variants_nor_the_encoder(
                 np.testing.assert_array_equal(one, other)
 
 
-def test_one_more_kind_of_variant_is_all_that_is_made(small_corpus, whisper_model, tmp_path, monkeypatch):
-    """Each kind is cached for itself; the encoder is loaded once for all of them."""
+def test_further_variants_are_all_that_is_made(small_corpus, whisper_model, tmp_path, monkeypatch):
+    """Each number is cached for itself; the encoder is loaded once for all of them."""
     load(config_of("speech-tcn", whisper_model, small_corpus), small_corpus, tmp_path)
     made, loaded = [], []
-    make, load_encoder = variants.make_variant, subsets.load_speech_encoder
-    monkeypatch.setattr(variants, "make_variant", lambda kind, *given: made.append(kind) or make(kind, *given))
+    make, load_encoder = subsets.make_variants, subsets.load_speech_encoder
+    monkeypatch.setattr(subsets, "make_variants", lambda number, *given: made.append(number) or make(number, *given))
     monkeypatch.setattr(subsets, "load_speech_encoder", lambda config: loaded.append(1) or load_encoder(config))
-    more = config_of("speech-tcn", whisper_model, small_corpus, **{"augment.variants": ["fast", "noise", "codec"]})
+    more = config_of("speech-tcn", whisper_model, small_corpus, **{"augment.num_variants": 4})
     load(more, small_corpus, tmp_path)
-    assert sorted(made) == ["codec"] * len(small_corpus.clips) + ["fast"] * len(small_corpus.clips)
+    assert made == [3, 4]
     assert loaded == [1]
 
 

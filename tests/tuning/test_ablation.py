@@ -41,12 +41,12 @@ def planned(config, *changes) -> list[str]:
             ["augment.band_shift_bands=0"],
         ),
         (WORDS, ["training.ema_momentum=0.99"], ["augment.equalization_decibels=6", "audio.window_seconds=2"]),
-        # A speech encoder takes clips and their variants as they are; its frames are mixed and masked.
+        # A speech encoder takes clips and variants of them, over channels; its frames are mixed and masked.
         (
             SPEECH,
             ["augment.mixup_alpha=0", "augment.mixup_probability=1", "augment.num_time_masks=0",
-             "augment.variants=codec", "audio.window_seconds=2", "speech.layers=2"],
-            ["augment.speed_change=0.2", "augment.equalization_decibels=6", "augment.vocal_tract_change=0.1"],
+             "augment.num_variants=2", "augment.equalization_decibels=6", "audio.window_seconds=2", "speech.layers=2"],
+            ["augment.speed_change=0.2", "augment.gain_decibels=6", "augment.vocal_tract_change=0.1"],
         ),
     ],
 )  # fmt: skip

@@ -58,7 +58,8 @@ def test_the_defaults_of_a_space_are_the_recipe(recipe):
 def test_what_a_recipe_does_not_use_is_not_searched():
     assert not [path for path in SPACES["mel-cnn2"] if path.startswith("augment.")]
     assert "augment.band_shift_bands" in SPACES["mel-resnet"]
-    assert "augment.variants" in SPACES["mel-resnet"]
+    assert "augment.num_variants" not in SPACES["mel-resnet"]
+    assert {"augment.num_variants", "augment.equalization_decibels"} <= SPACES["speech-tcn"].keys()
     assert "augment.band_shift_bands" not in SPACES["mfcc-tcn"]
     assert "training.weight_decay" not in SPACES["text-gru"]  # trained by plain Adam
     assert {"encoder.dilations", "encoder.deltas", "mfcc.num_coefficients"} <= SPACES["mfcc-tcn"].keys()
@@ -115,13 +116,24 @@ def test_values_that_the_tuner_keeps_for_itself_are_no_settings():
             [
                 "encoder.centered",
                 "encoder.deltas",
-                "augment.variants",
-                "augment.variant_stretch",
+                "augment.num_variants",
+                "augment.equalization_decibels",
+                "augment.band_low_hz",
+                "augment.reverberation_seconds",
+                "augment.noise_snr_decibels",
                 "audio.window_seconds",
+                "speech.equalization",
             ],
-            ["augment.speed_change", "mfcc.hop_seconds"],
+            ["augment.speed_change", "augment.gain_decibels", "mfcc.hop_seconds"],
         ),
-        ("text-gru", {}, ["model.pooling"], ["augment.variants", "audio.window_seconds", "speech.layers"]),
+        # Without variants a speech encoder takes clips as they are.
+        (
+            "speech-tcn",
+            {"augment.num_variants": 0},
+            ["augment.num_variants", "augment.mixup_alpha"],
+            ["augment.equalization_decibels", "augment.noise_snr_decibels"],
+        ),
+        ("text-gru", {}, ["model.pooling"], ["augment.num_variants", "audio.window_seconds", "speech.layers"]),
     ],
 )
 def test_settings_apply_where_they_change_the_validation_score(recipe, changes, applying, others):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from sounds import syllables
 
 from emokeras.config import Config, ModelConfig, SpeechConfig, TcnConfig
-from emokeras.data.speech import whisper_log_mel
+from emokeras.data.speech import equalized, whisper_log_mel
 from emokeras.errors import RunError, UsageError
 from emokeras.hub import speech_settings
 from emokeras.models.whisper import load_whisper_encoder
@@ -32,8 +32,8 @@ def blocks() -> tuple[tf.Tensor, tf.Tensor]:
     return tf.constant(waveforms), tf.constant([32000, 16000])
 
 
-def states_of(network: keras.Model) -> np.ndarray:
-    return network(whisper_log_mel(*blocks(), 80)).numpy()
+def states_of(network: keras.Model, equalization: float = 0.5) -> np.ndarray:
+    return network(equalized(whisper_log_mel(*blocks(), 80), equalization)).numpy()
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_weights_that_float16_would_round_keep_float32(network):
     (positions,) = network.get_layer("embed_positions").get_weights()
     positions[-1] = 1e6
     network.get_layer("embed_positions").set_weights([positions])
-    encoder = WhisperEncoder(network, 80)
+    encoder = WhisperEncoder(network, 80, 0.5)
     dtypes = {}
     for value, weights in zip(encoder.values, network.weights, strict=True):
         np.testing.assert_array_equal(value.numpy(), weights.numpy())
@@ -88,6 +88,14 @@ def test_the_states_are_those_of_the_layers_of_the_configuration(whisper_model, 
         alone = load_speech_encoder(config_of(whisper_model, (layer,)))(*blocks())
         assert alone.shape == (2, 100, 12)
         np.testing.assert_allclose(alone, states[..., 12 * number : 12 * (number + 1)], atol=1e-5)
+
+
+def test_what_whisper_takes_is_equalized_as_the_configuration_says(whisper_model, network):
+    config = config_of(whisper_model)
+    assert config.speech.equalization == 0.5
+    plain = replace(config, speech=replace(config.speech, equalization=0.0))
+    np.testing.assert_allclose(load_speech_encoder(plain)(*blocks()), states_of(network, 0.0), atol=1e-5)
+    assert np.abs(states_of(network, 0.0) - states_of(network)).max() > 0.1
 
 
 # The one that the network was trained with
