@@ -206,7 +206,8 @@ def ensemble_of(
     members cannot be combined."""
     try:
         experiment = next(iter(members.values())).experiment
-        return EnsembleConfig(recipe, dict(members), method, experiment, tuple(weights))
+        named = {"method": method, "experiment": experiment, "weights": tuple(weights)}
+        return EnsembleConfig(recipe=recipe, members=dict(members), **named)
     except ValidationError as error:
         raise UsageError(_first_fault(error)) from error
 
