@@ -20,6 +20,7 @@ from emokeras.config import override, read_config
 from emokeras.data.audio import load_waveform
 from emokeras.data.corpora.ravdess import EMOTIONS as RAVDESS_EMOTIONS
 from emokeras.errors import UsageError
+from emokeras.models.late import with_temperature
 from emokeras.recognizer import load_recognizer
 
 ROOT = Path(__file__).parents[1]
@@ -428,3 +429,23 @@ def test_a_wheel_contains_the_shipped_model(recordings, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert f"model: {site / 'share' / 'emokeras' / 'saved_models' / 'ravdess'}" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_export_is_calibrated_on_the_test_predictions_of_runs(trained_run, mfcc_run, recordings, tmp_path, capsys):
+    target = tmp_path / "calibrated"
+    assert export.main([str(trained_run), str(target), "--calibrate-on", str(trained_run), str(mfcc_run)]) == 0
+    calibration = json.loads((target / "1" / "assets.extra" / "calibration.json").read_text())
+    temperature = calibration["temperature"]
+    assert temperature != 1
+    waveforms = [load_waveform(file, 16000) for file in recordings]
+    plain, calibrated = (load_recognizer(model).predict(waveforms) for model in (trained_run, target))
+    np.testing.assert_allclose(calibrated, with_temperature(plain, temperature), atol=1e-5)
+    other = tmp_path / "other"
+    shutil.copytree(mfcc_run, other)
+    text = (other / "predictions.csv").read_text().replace("surprised", "boredom")
+    (other / "predictions.csv").write_text(text)
+    capsys.readouterr()
+    assert export.main([str(trained_run), str(target), "--calibrate-on", str(other)]) == 1
+    assert "has other emotions than the model: calibrate on runs with the same ones" in capsys.readouterr().err
+    assert [folder.name for folder in target.iterdir()] == ["1"]
