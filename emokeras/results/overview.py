@@ -14,6 +14,8 @@ from emokeras.results.tables import complete_runs, folds_text, gain_text, mean_m
 Rows = Mapping[str, Mapping[str, Mapping[str, Sequence[Run]]]]  # corpus, protocol, recipe
 
 PLAIN, WEIGHTED, FLAGSHIP = MAIN_RECIPES = ("mel-resnet", "weighted-mel-mfcc", "flagship")
+PRETRAINED = "flagship-speech"
+COLUMNS = {recipe: f"`{recipe}`" for recipe in MAIN_RECIPES} | {PRETRAINED: f"`{PRETRAINED}`, pretrained"}
 KEY = """\
 - **WA** is the accuracy over the test clips of all runs together, with a 95 % bootstrap interval. It resamples speakers
   where the test speakers are new, and clips where they are known. With fewer than ten speakers the range over them is
@@ -43,7 +45,14 @@ def conclusions(rows: Rows) -> list[str]:
         {recipe: complete_runs(ravdess.get(protocol, {}).get(recipe, ())) for recipe in MAIN_RECIPES}
         for protocol in ("random", "luna")
     )
+    new[PRETRAINED] = complete_runs(ravdess.get("luna", {}).get(PRETRAINED, ()))
     sentences = []
+    if new[PRETRAINED] and new[FLAGSHIP] and (gain := _gain(new, PRETRAINED, FLAGSHIP)):
+        sentences.append(
+            f"With a pretrained speech encoder, whose training audio is not public, `{PRETRAINED}` is {_verdict(gain)} "
+            f"`flagship` on new speakers (`luna`): UA {_ua(new[PRETRAINED])} and {_ua(new[FLAGSHIP])}, a gain of "
+            f"{gain_text(*gain)} points of WA."
+        )
     if new[FLAGSHIP] and new[WEIGHTED] and (gain := _gain(new, FLAGSHIP, WEIGHTED)):
         without_fold_0 = [_wa([run for run in new[name] if run.metrics["fold"] != 0]) for name in (FLAGSHIP, WEIGHTED)]
         sentences.append(
@@ -66,7 +75,7 @@ def conclusions(rows: Rows) -> list[str]:
             f"new speakers ({gain_text(*gains[0])} points of WA) and {_verdict(gains[1])} `mel-resnet` on known ones "
             f"({gain_text(*gains[1])})."
         )
-    if all(known.values()) and all(new.values()):
+    if all(known.values()) and all(new[recipe] for recipe in MAIN_RECIPES):
         pairs = [f"{_wa(known[recipe])} and {_wa(new[recipe])} (`{recipe}`)" for recipe in MAIN_RECIPES]
         sentences.append(
             f"The WA on known and on new speakers is {pairs[0]}, {pairs[1]}, {pairs[2]}: only `luna`, `emobox` and "
@@ -86,8 +95,10 @@ def _lines(corpus: str, protocol: str, rows: Rows) -> list[dict[str, str]]:
     """Return the lines of one protocol: WA, UA and CPU-minutes of each main recipe, and the best published figures."""
     groups = rows[corpus][protocol]
     speakers = "new" if PROTOCOLS[protocol].whole_speakers else "known"
-    complete = {recipe: complete_runs(groups.get(recipe, ())) for recipe in MAIN_RECIPES}
-    lacking = {recipe: folds_text(groups[recipe]) if recipe in groups else "–" for recipe in MAIN_RECIPES}
+    if not groups.keys() & COLUMNS.keys():
+        return []
+    complete = {recipe: complete_runs(groups.get(recipe, ())) for recipe in COLUMNS}
+    lacking = {recipe: folds_text(groups[recipe]) if recipe in groups else "–" for recipe in COLUMNS}
     figures = {
         "WA %": lambda group: with_interval(*pooled([run.correct for run in group], group)),
         "UA %": _ua,
@@ -98,7 +109,7 @@ def _lines(corpus: str, protocol: str, rows: Rows) -> list[dict[str, str]]:
     for number, (name, text) in enumerate(figures.items()):
         line = {"protocol": "" if number else f"{corpus}, `{protocol}`: {speakers} speakers", "figure": name}
         for recipe, group in complete.items():
-            line[f"`{recipe}`"] = text(group) if group else "" if number else lacking[recipe]
+            line[COLUMNS[recipe]] = text(group) if group else "" if number else lacking[recipe]
         published = [_published(one) if one else "–" for one in best] if not number else ["", ""]
         line |= dict(zip(("best published, not pretrained", "best published, pretrained"), published, strict=True))
         lines.append(line)

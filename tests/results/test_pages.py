@@ -58,16 +58,17 @@ def test_the_overview_has_the_main_recipes_under_each_protocol(results):
     keep_run(results, 40, recipe="mel-cnn3")
     keep_run(results, 40, "speaker", corpus="demo", recipe="flagship")
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in written(results).splitlines()]
-    table = [row for row in rows if len(row) == 7]
-    assert table[0][:5] == ["protocol", "figure", "`mel-resnet`", "`weighted-mel-mfcc`", "`flagship`"]
+    table = [row for row in rows if len(row) == 8]
+    recipes = ["`mel-resnet`", "`weighted-mel-mfcc`", "`flagship`", "`flagship-speech`, pretrained"]
+    assert table[0][:6] == ["protocol", "figure", *recipes]
     assert [row[0] for row in table[2::3]] == ["ravdess, `random`: known speakers", "ravdess, `luna`: new speakers"]
     wa, ua, minutes = table[5:8]
     group = read_rows(results)["ravdess"]["luna"]["flagship"]
     assert wa[4].startswith("63.0 [")
     assert ua[4] == f"63.0 ± {100 * np.std([run.test['accuracy'] for run in group], ddof=1):.1f}"
     assert minutes[2:5] == ["18.5"] * 3
-    assert "ResLSTM-SA; settings chosen on test" in wa[5]
-    assert "81.8" in wa[6]
+    assert "ResLSTM-SA; settings chosen on test" in wa[6]
+    assert "81.8" in wa[7]
 
 
 def test_incomplete_protocols_have_no_figure_in_the_overview(results):
@@ -80,6 +81,21 @@ def test_incomplete_protocols_have_no_figure_in_the_overview(results):
     assert "What follows" not in text
     keep_run(results, 30, recipe="flagship")
     assert "75.0 [" in written(results)
+
+
+def test_what_is_gained_by_a_pretrained_encoder_is_a_sentence_of_its_own(results):
+    for fold in range(5):
+        keep_run(results, 25, "luna", recipe="flagship", fold=fold)
+        keep_run(results, 35, "luna", recipe="flagship-speech", fold=fold)
+    (sentence,) = overview.conclusions(read_rows(results))
+    assert "`flagship-speech` is better than `flagship` on new speakers (`luna`): UA" in sentence
+    assert "a gain of +25.0" in sentence
+
+
+def test_a_protocol_without_a_main_recipe_has_no_line_in_the_overview(results):
+    keep_run(results, 30, recipe="flagship")
+    keep_run(results, 30, "luna", recipe="mel-cnn3")
+    assert "`luna`" not in written(results).partition("## Details")[0]
 
 
 def test_the_conclusions_follow_from_the_rows(results):
@@ -245,6 +261,7 @@ def test_recipes_without_a_row_are_listed_with_the_weights_they_need(results):
         "mel-resnet-imagenet": "imagenet",
         "text-bert": "google-bert/bert-base-uncased",
         "speech-tcn": "openai/whisper-base",
+        "flagship-speech": "openai/whisper-base",
     }
     for name, weights in fetched.items():
         assert f"`{name}` (`{weights}`)" in needed
