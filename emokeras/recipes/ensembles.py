@@ -77,7 +77,7 @@ RECIPES = {
         # (results/ablation.md). Its members are refitted on the validation clips, so no weights can be fitted there.
         _ensemble("flagship", "mean-logits", *FLAGSHIP),
     ),
-    # python -m emokeras.train flagship-speech --corpus ravdess --protocol luna  # Whisper, mel, MFCCs, prosody; luna 79.0
+    # python -m emokeras.train flagship-speech --corpus ravdess --protocol luna  # Whisper, mel, MFCCs ...; luna 79.0
     "flagship-speech": Recipe(
         "ours: speech-tcn and flagship, half and half",
         # Validation loss on luna's first three folds: 0.57; speech-tcn alone 0.61, flagship 0.79, equal weights 0.65.
