@@ -9,8 +9,8 @@ The path of a clip through `python -m emokeras.train`, in the order of the calls
       data.splits            which clips train, validate and test
       models.build           configuration -> keras.Model: encoders -> fusion -> logits
       training.warm_start    weights of earlier runs, where the configuration names some
-      training.subsets       waveforms (data.audio), variants, tokens (data.transcripts, data.text) and frames of a
-                             speech encoder (data.speech) of each subset
+      training.subsets       waveforms (data.audio), variants of them (data.variants), tokens (data.transcripts,
+                             data.text) and frames of a speech encoder (data.speech) of each subset
       data.pipeline          batches of data.features: windows (data.frames) of speech (data.activity); first for the
                              normalization statistics and for validation
       training.fit           stages, callbacks, checkpoints; training batches pass data.augment and augment_features

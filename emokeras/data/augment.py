@@ -1,8 +1,8 @@
 """Augmentation of training waveforms, in graph: speed, shift, equalization, band, reverberation, noise, gain.
 
 Every random number is from `draw`, which depends on seed, epoch and clip only. Band shift and mixup are in
-`augment_features`, vocal tract length perturbation in `spectrogram`, pitch and formant shift, time stretch and
-codecs in `variants`, SpecAugment in `models.layers`.
+`augment_features`, vocal tract length perturbation in `spectrogram`, SpecAugment in `models.layers`; `variants` are
+copies of clips by `augment_acoustics`, made once, and coded.
 """
 
 import functools
