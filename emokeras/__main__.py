@@ -7,6 +7,7 @@ COMMANDS = {
     "ensemble": "combine trained runs into one recognizer",
     "evaluate": "measure a run or an exported model on corpora and under recording conditions",
     "predict": "recognize the emotion in recordings",
+    "adapt": "fit a model to your own labelled recordings, in a minute",
     "export": "write a run as one SavedModel that takes waveforms",
     "benchmark": "train recipes on every fold and seed, and write RESULTS.md",
 }

@@ -64,7 +64,7 @@ def ensemble(
     config = ensemble_of(name, configs, method, weights)
 
     commandline.import_tensorflow()
-    from emokeras.data.corpora import load_corpus, map_emotions
+    from emokeras.data.corpora import load_corpus
     from emokeras.models.late import fit_combination
     from emokeras.training.ensemble import agreeing_metrics, fuse_runs
     from emokeras.training.run import copy_member
@@ -75,7 +75,7 @@ def ensemble(
         method, validation.probabilities, validation.labels, weights
     )  # An error here leaves no folder behind.
     try:
-        clips = map_emotions(load_corpus(config.experiment.source), config.experiment.emotion_map).clips
+        clips = load_corpus(config.experiment.source, emotion_map=config.experiment.emotion_map).clips
     except CorpusError:
         clips = ()
         say(f"corpus {corpus} is not on this machine: no metrics by sex and intensity")

@@ -41,19 +41,27 @@ def export(run: Path, target: Path | None = None, *, calibrate_on: Sequence[Path
     ExportError: the written model does not compute what the one in memory computes; the new version is removed.
     """
     commandline.import_tensorflow()
-    from emokeras import runs
     from emokeras.recognizer import load_recognizer
 
     recognizer = load_recognizer(run)
     if not recognizer.members:
         raise RunError(f"{run} is an exported model already: give the folder of a run")
+    return export_recognizer(recognizer, Path(run), target, calibrate_on=calibrate_on, say=say)
+
+
+def export_recognizer(
+    recognizer, run: Path, target: Path | None, *, calibrate_on: Sequence[Path] = (), say=print
+) -> Path:
+    """Export the networks of a recognizer, with the files of the run that they are of; as `export` does."""
+    from emokeras import runs
+
     temperature = _temperature(recognizer, calibrate_on)
     target = Path(target or Path("saved_models") / recognizer.config.recipe)
     versions = [int(folder.name) for folder in target.glob("*") if folder.name.isdigit()]
     folder = target / str(max(versions, default=0) + 1)
     temporary = target / f".{folder.name}.{os.getpid()}"
     try:
-        write(recognizer, Path(run), temporary, temperature)
+        write(recognizer, run, temporary, temperature)
         if calibrate_on:
             calibration = {
                 "temperature": temperature,
@@ -86,11 +94,13 @@ def write(recognizer, run: Path, folder: Path, temperature: float = 1.0) -> None
     """Write the SavedModel, and to its assets.extra/ the run's configuration, split and tokenizer, and model.keras of a
     single network, for `model.start_from`. Answers have a temperature, model.keras has none."""
     import keras
+    import tensorflow as tf
 
     from emokeras import runs
     from emokeras.data.text import copy_tokenizer
     from emokeras.files import write_text
     from emokeras.recognizer.model import input_signature, serving_function
+    from emokeras.recognizer.speech import BLOCKS, ENCODE_BLOCKS
 
     archive = keras.export.ExportArchive()
     for member in recognizer.members:
@@ -99,6 +109,13 @@ def write(recognizer, run: Path, folder: Path, temperature: float = 1.0) -> None
     networks = recognizer.members, recognizer.combination, recognizer.encoder
     serve = serving_function(recognizer.config, *networks, temperature)
     archive.add_endpoint("serving_default", serve, input_signature=input_signature(recognizer.config))
+    if isinstance(recognizer.encoder, tf.Module):  # For the networks of an export that is adapted.
+        archive.track(recognizer.encoder)
+
+        def encode_blocks(blocks, samples):
+            return {"states": recognizer.encoder(blocks, samples)}
+
+        archive.add_endpoint(ENCODE_BLOCKS, encode_blocks, input_signature=BLOCKS)
     archive.write_out(str(folder), verbose=False)
     extra = folder / "assets.extra"
     extra.mkdir()

@@ -2,14 +2,17 @@
 
     python -m emokeras.predict clip.wav
     python -m emokeras.predict clip.wav --model runs/mel-resnet/ravdess-random-split-0-seed-0
+    python -m emokeras.predict recordings/speaker1 recordings/speaker2 --adapt
 
 The default model is the one that comes with emokeras; saved_models/ravdess/README.md describes it and its accuracy.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import sysconfig
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -27,17 +30,20 @@ def predict(
     transcripts: Sequence[str] | None = None,
     whisper: str = DEFAULT_WHISPER,
     language: str = "en",
+    adapt: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[dict], list[str]]:
     """Recognize the emotions of audio files.
 
     Parameters
     ----------
-    files: the audio files; none for a model that takes transcripts only.
+    files: the audio files; none for a model that takes transcripts only. A folder stands for those in it.
     model: a run folder or an exported model.
     transcripts: one for each file, for a model that takes them; by default Whisper transcribes the files.
     whisper: the Whisper model, a name or a folder. It needs the extra `asr`.
     language: the language spoken, its code or English name, for a multilingual Whisper.
+    adapt: the model is adapted, without labels, to the recordings of each folder (`recognizer.adapt`): the more of one
+        speaker, room and microphone, the better. They are read twice. It needs a speech encoder.
     say: called with each line to print.
 
     Returns
@@ -55,9 +61,12 @@ def predict(
     from emokeras.data.audio import load_waveform, read_waveform
     from emokeras.data.whisper import SAMPLE_RATE_HZ, load_whisper
     from emokeras.recognizer import load_recognizer
+    from emokeras.recognizer.adapt import adapted_to
     from emokeras.recognizer.answers import blocks_of
+    from emokeras.recognizer.model import load_networks
 
-    recognizer = load_recognizer(model)
+    files = _expand(files)
+    recognizer = load_networks(model) if adapt else load_recognizer(model)
     takes_audio, takes_transcripts = recognizer.config.takes_audio, recognizer.config.takes_transcripts
     if files and transcripts and len(files) != len(transcripts):
         raise UsageError(f"{len(files)} files and {len(transcripts)} transcripts: give one --transcript for each file")
@@ -92,14 +101,44 @@ def predict(
             problems[number] = str(error)
 
     numbers = range(len(files) or len(transcripts))
-    recordings = (blocks(number) for number in numbers) if takes_audio else None
-    texts = (text_of(number) for number in numbers) if takes_transcripts else None
-    answers = [
-        _row(str(files[number] if files else transcripts[number]), answer, recognizer.emotions)
-        for number, answer in recognizer.answer(recordings, texts)
-        if number not in problems
-    ]
-    return answers, [problems[number] for number in sorted(problems)]
+    rows = {}
+    for group in _by_folder(files) if adapt else [numbers]:
+        own = recognizer
+        if adapt:
+            own = adapted_to(recognizer, itertools.chain.from_iterable(map(blocks, group)))
+        recordings = (blocks(number) for number in group) if takes_audio else None
+        texts = (text_of(number) for number in group) if takes_transcripts else None
+        for place, answer in own.answer(recordings, texts):
+            number = group[place]
+            rows[number] = _row(str(files[number] if files else transcripts[number]), answer, recognizer.emotions)
+    return (
+        [row for number, row in sorted(rows.items()) if number not in problems],
+        [problems[number] for number in sorted(problems)],
+    )
+
+
+def _expand(paths: Sequence[Path]) -> list[Path]:
+    """Return audio files, with those in a folder in place of it. Raises UsageError for a folder without any."""
+    from emokeras.data.audio import SUFFIXES
+    from emokeras.data.corpora.files import list_files
+
+    files = []
+    for path in map(Path, paths):
+        found = [path]
+        if path.is_dir():
+            found = [file.path for file in list_files(path) if file.suffix in SUFFIXES]
+            if not found:
+                raise UsageError(f"{path} is a folder without an audio file: give another")
+        files += found
+    return files
+
+
+def _by_folder(files: Sequence[Path]) -> list[list[int]]:
+    """Return the numbers of the files of each folder."""
+    groups = defaultdict(list)
+    for number, file in enumerate(files):
+        groups[file.parent].append(number)
+    return list(groups.values())
 
 
 def _row(name: str, answer, emotions: Sequence[str]) -> dict:
@@ -131,7 +170,7 @@ def shipped_model() -> Path:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = commandline.make_parser("emokeras.predict", __doc__)
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio files")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio files, or folders of them")
     parser.add_argument(
         "--transcript", action="append", metavar="TEXT", help="for a model that takes transcripts; once for each file"
     )
@@ -143,6 +182,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--language", default="en", help="the language spoken, for Whisper: code or name (default: en)")
     parser.add_argument("--model", type=Path, help="a run folder or an exported model (default: the shipped one)")
+    parser.add_argument(
+        "--adapt",
+        action="store_true",
+        help="adapt to the recordings of each folder, without labels; best with a minute of one speaker or more",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, one object for each file")
     return commandline.run_command(_work, parser.parse_args(argv))
 
@@ -160,6 +204,7 @@ def _work(arguments: argparse.Namespace) -> int:
         transcripts=arguments.transcript,
         whisper=arguments.whisper,
         language=arguments.language,
+        adapt=arguments.adapt,
         say=lambda line: print(line, file=sys.stderr),
     )
     if arguments.json:

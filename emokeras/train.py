@@ -45,7 +45,7 @@ def train(
     """
     from emokeras import runs
     from emokeras.config import read_config_to_train
-    from emokeras.data.corpora import absolute_source, load_corpus, map_emotions, split_source
+    from emokeras.data.corpora import absolute_source, load_corpus, split_source
     from emokeras.errors import UsageError
     from emokeras.recipes import configure
 
@@ -71,7 +71,7 @@ def train(
     commandline.import_tensorflow()
     from emokeras.training import run
 
-    loaded = map_emotions(load_corpus(source, config.decode_rate_hz), config.experiment.emotion_map)
+    loaded = load_corpus(source, config.decode_rate_hz, config.experiment.emotion_map)
     say(f"corpus {loaded.name}: {len(loaded.clips)} clips, {len(loaded.speakers)} speakers")
     for note in loaded.notes:
         say(f"  {note}")

@@ -11,7 +11,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 COMMANDS = tuple(
     f"emokeras.{name}"
-    for name in ("prepare", "transcribe", "train", "ensemble", "evaluate", "predict", "export", "benchmark", "__main__")
+    for name in (
+        "prepare",
+        "transcribe",
+        "train",
+        "ensemble",
+        "evaluate",
+        "predict",
+        "adapt",
+        "export",
+        "benchmark",
+        "__main__",
+    )
 )
 # From the lowest floor up. The modules of a room may import each other, rooms on one floor may not.
 FLOORS = (

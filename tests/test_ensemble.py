@@ -162,7 +162,7 @@ def test_predictions_of_other_clips_are_refused(trained_run, mfcc_run, tmp_path,
 def test_rows_of_results_give_the_same_predictions_and_no_model(
     trained_run, mfcc_run, tmp_path, recordings, monkeypatch, capsys
 ):
-    def load_corpus(source):
+    def load_corpus(source, emotion_map):
         raise CorpusError(f"there is no corpus {source}")
 
     monkeypatch.setattr(corpora, "load_corpus", load_corpus)

@@ -14,7 +14,7 @@ import numpy as np
 
 from emokeras import commandline
 from emokeras.config import Config, ExperimentConfig, MeasuredProtocol
-from emokeras.data.corpora import Corpus, default_source, load_corpus, map_emotions
+from emokeras.data.corpora import Corpus, default_source, load_corpus
 from emokeras.data.splits import check_fold, draw_split
 from emokeras.errors import UsageError
 from emokeras.files import csv_text, parse_csv, write_text
@@ -142,8 +142,8 @@ def folds_and_seeds(arguments: argparse.Namespace, protocol: str) -> tuple[list[
 
 def load_corpus_for(configs: Sequence[Config], source: str | None) -> Corpus:
     """Return the corpus for trainings. Raises CorpusError, before anything is trained, where one cannot split it."""
-    corpus = load_corpus(source or default_source(), configs[0].decode_rate_hz)
-    corpus = map_emotions(corpus, configs[0].experiment.emotion_map)
+    first = configs[0]
+    corpus = load_corpus(source or default_source(), first.decode_rate_hz, first.experiment.emotion_map)
     for config in configs:
         draw_split(corpus, config.experiment)
     return corpus

@@ -17,7 +17,7 @@ from typing import get_args
 
 from emokeras import commandline
 from emokeras.config import MeasuredProtocol
-from emokeras.data.corpora import Corpus, load_corpus, map_emotions
+from emokeras.data.corpora import Corpus, load_corpus
 from emokeras.data.splits import draw_split
 from emokeras.errors import RunError, UsageError
 from emokeras.files import locked
@@ -141,7 +141,7 @@ def _work(arguments: argparse.Namespace, given: list[str]) -> int | None:
     elif arguments.chief and not arguments.workers:
         raise UsageError(f"--chief {arguments.chief}: give --worker-id too, to join it, or --workers, to start it")
     experiment = plan.config.experiment
-    corpus = map_emotions(load_corpus(experiment.source, plan.config.decode_rate_hz), experiment.emotion_map)
+    corpus = load_corpus(experiment.source, plan.config.decode_rate_hz, experiment.emotion_map)
     if arguments.workers and not arguments.worker_id:
         draw_split(corpus, plan.config.experiment)  # Refused here, once, instead of by each process.
         return workers.supervise(given, arguments.workers, arguments.chief, plan.project)

@@ -11,6 +11,7 @@ Every random number depends on (seed, epoch, clip) only, so that an epoch is the
 and in one that was resumed, with any number of threads.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ EVALUATION_BATCH = 32
 
 
 class Store:
-    """Waveforms, or frames, of different lengths as one tensor and the end of each, for indexing in a graph."""
+    """Waveforms of different lengths as one tensor and the end of each, for indexing in a graph."""
 
     def __init__(self, arrays: list[np.ndarray]):
         self.values = tf.constant(np.concatenate(arrays))
@@ -36,6 +37,17 @@ class Store:
     def __getitem__(self, number: tf.Tensor) -> tf.Tensor:
         start = tf.where(number > 0, self.stops[tf.maximum(number - 1, 0)], 0)
         return tf.cast(self.values[start : self.stops[number]], tf.float32)
+
+
+def frames_reader(arrays: list[np.ndarray]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a function for a graph from a number to frames, float32 [frames, units]. They stay in their memory-mapped
+    files: those of a corpus take gigabytes."""
+
+    def read(number: tf.Tensor) -> tf.Tensor:
+        frames = tf.numpy_function(arrays.__getitem__, [number], tf.float16)
+        return tf.cast(tf.ensure_shape(frames, [None, arrays[0].shape[1]]), tf.float32)
+
+    return read
 
 
 def steps_per_epoch(num_clips: int, config: Config) -> int:
@@ -92,7 +104,7 @@ def training_dataset(
         others = variants or [[]] * len(waveforms)
         store = Store([version for own, more in zip(waveforms, others, strict=True) for version in (own, *more)])
     if speech:
-        frames_store = Store([version for own in speech for version in own])
+        read_frames = frames_reader([version for own in speech for version in own])
 
     # The steps in their order are in the last four lines: order, load, batch, assemble.
 
@@ -116,7 +128,7 @@ def training_dataset(
         return {name: tf.squeeze(value, 0) for name, value in inputs.items()}
 
     def speech_of(clip, version, draws):
-        frames = frames_store[clip * versions + version][tf.newaxis]
+        frames = read_frames(clip * versions + version)[tf.newaxis]
         mask = tf.ones(tf.shape(frames)[:2])
         samples = speech_samples(features.speech_of_frames(mask, config), config.audio)
         starts = window_start(samples, draws["window"], config.audio)[:, tf.newaxis]
@@ -168,12 +180,12 @@ def evaluation_dataset(
     """
     tokens = None if tokens is None else tf.constant(tokens)
     store = Store(waveforms) if config.audio_inputs else None
-    frames_store = Store([own[0] for own in speech]) if speech else None
+    read_frames = frames_reader([own[0] for own in speech]) if speech else None
 
     def load(clip):
         example = {"waveform": store[clip]} if config.audio_inputs else {}
         if speech:
-            frames = frames_store[clip]
+            frames = read_frames(clip)
             example |= {"speech": frames, "speech_mask": tf.ones(tf.shape(frames)[0])}
         if tokens is not None:
             example["tokens"] = tokens[clip]

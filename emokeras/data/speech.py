@@ -285,6 +285,16 @@ def encode_clips(
     return _read_frames(folder)
 
 
+def frame_statistics(clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and variance of each unit over the frames of clips, [frames, units] each: float64 [units] twice."""
+    count, total, squares = 0, 0.0, 0.0
+    for frames in clips:
+        frames = frames.astype(np.float64)
+        count, total, squares = count + len(frames), total + frames.sum(axis=0), squares + np.square(frames).sum(axis=0)
+    mean = total / count
+    return mean, np.maximum(squares / count - np.square(mean), 0.0)
+
+
 def _read_frames(folder: Path) -> list[np.ndarray] | None:
     """Return the frames in a folder of the cache, None where there is none. A damaged folder is deleted."""
     if not folder.is_dir():

@@ -11,6 +11,13 @@ from keras import ops
 MOMENTUM = 0.95
 
 
+def set_statistics(layer: keras.layers.Normalization, mean, variance) -> None:
+    """Give a normalization over the last axis its mean and variance, [features] each."""
+    layer.adapt_mean.assign(mean)
+    layer.adapt_variance.assign(variance)
+    layer.finalize_state()
+
+
 @keras.saving.register_keras_serializable("emokeras")
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's batch normalization over all axes but the last, with the gradient that Ioffe and Szegedy (2015) give.

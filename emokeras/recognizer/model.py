@@ -25,7 +25,7 @@ from emokeras.errors import RunError, UsageError, first_line
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
 from emokeras.models.late import Combination, combine, read_combination, with_temperature
 from emokeras.recognizer.answers import QUALITY, Answer, Block, batches_of, blocks_of, pool
-from emokeras.recognizer.speech import load_speech_encoder
+from emokeras.recognizer.speech import ExportedEncoder, load_speech_encoder
 
 MAX_SECONDS = 600.0  # of one call of the graph, whose memory grows with the length
 MIN_SPEECH_SECONDS = 0.1  # With less there is no answer.
@@ -189,7 +189,23 @@ def load_recognizer(path: Path) -> Recognizer:
     raise RunError(f"{path} is no run folder and no exported model: give a folder with model.keras or saved_model.pb")
 
 
-def _load_run(folder: Path) -> Recognizer:
+def load_networks(path: Path) -> Recognizer:
+    """Load a run, or an exported model of one network, with its networks, so that they can be changed.
+
+    Raises RunError when it is neither, or damaged, or an exported ensemble, which has no networks.
+    """
+    exported = None if (Path(path) / "config.json").is_file() else runs.newest_version(Path(path))
+    if not exported:
+        return load_recognizer(path)
+    extra = exported / "assets.extra"
+    if not (extra / "model.keras").is_file():
+        raise RunError(f"{exported} has no assets.extra/model.keras: give an export of one network, or a run")
+    network = read_config(extra / "config.json")
+    has_whisper = network.has_speech_encoder and network.speech.family == "whisper"
+    return _load_run(extra, ExportedEncoder(exported) if has_whisper else None)
+
+
+def _load_run(folder: Path, encoder: SpeechEncoder | None = None) -> Recognizer:
     if (backend := keras.backend.backend()) != "tensorflow":
         raise UsageError(f"a run is served by TensorFlow, and KERAS_BACKEND is {backend}: set it to tensorflow")
     config = read_config(folder / "config.json")
@@ -200,16 +216,28 @@ def _load_run(folder: Path) -> Recognizer:
         combination = read_combination(folder / "ensemble.json")
     else:
         members, combination = (_load_member(folder),), None
+    if encoder is None and (network := network_with_speech(config)):
+        encoder = load_speech_encoder(network)
+    return join(config, tuple(runs.clips_used(folder)), members, combination, encoder)
+
+
+def join(
+    config: AnyConfig,
+    clips_used: tuple[dict[str, str], ...],
+    members: tuple[Member, ...],
+    combination: Combination | None,
+    encoder: SpeechEncoder | None,
+) -> Recognizer:
+    """Return the recognizer of these networks and their speech encoder, as they are now."""
     specs = input_signature(config)
-    encoder = load_speech_encoder(network) if (network := _network_with_speech(config)) else None
     serve = serving_function(config, members, combination, encoder)
     graph = tf.function(serve, input_signature=specs, autograph=False)  # There are no loops over tensors.
     return Recognizer(
         config,
-        tuple(runs.clips_used(folder)),
+        clips_used,
         lambda **inputs: graph(*(inputs[spec.name] for spec in specs)),
         next((member.tokenizer for member in members if member.config.has_pretrained_tokenizer), None),
-        _outside_the_graph(network, encoder),
+        _outside_the_graph(network_with_speech(config), encoder),
         members,
         combination,
         encoder,
@@ -255,7 +283,7 @@ def _load_export(folder: Path) -> Recognizer:
     # A vocabulary of words is part of the graph; a pretrained tokenizer cannot be.
     pretrained = [network for network in config.networks.values() if network.has_pretrained_tokenizer]
     tokenizer = load_tokenizer(extra, pretrained[0]) if pretrained else None
-    network = _network_with_speech(config)
+    network = network_with_speech(config)
     encoder = load_speech_encoder(network) if network and network.speech.family == "wav2vec2" else None
     outside = _outside_the_graph(network, encoder)
     return Recognizer(config, tuple(runs.clips_used(extra)), predict_batch, tokenizer, outside)
@@ -273,7 +301,7 @@ def _speech_inputs(waveforms: tf.Tensor, network: Config, encoder: SpeechEncoder
     return {"speech": frames, "speech_mask": mask}
 
 
-def _network_with_speech(config: AnyConfig) -> Config | None:
+def network_with_speech(config: AnyConfig) -> Config | None:
     """Return a network with a `speech` branch, if there is one; the members of an ensemble share the encoder."""
     return next((network for network in config.networks.values() if network.has_speech_encoder), None)
 
@@ -296,7 +324,7 @@ def input_signature(config: AnyConfig) -> list[tf.TensorSpec]:
         specs.append(tf.TensorSpec([None], tf.string, "transcript"))
     words = {network.tokens.max_words for network in with_text if network.has_pretrained_tokenizer}
     specs += [tf.TensorSpec([None, num_words], tf.int32, "tokens") for num_words in words]
-    network = _network_with_speech(config)
+    network = network_with_speech(config)
     if network and network.speech.family == "wav2vec2":
         specs += [tf.TensorSpec([None, None, network.speech.num_features], tf.float32, "speech")]
         specs += [tf.TensorSpec([None, None], tf.float32, "speech_mask")]
@@ -333,7 +361,7 @@ def serving_function(
             finite = tf.reduce_all(tf.math.is_finite(waveform), axis=1)
             inputs["waveform"] = waveform = tf.where(finite[:, tf.newaxis], waveform, 0.0)
             quality = recording_quality(waveform, config.sample_rate_hz)
-        network = _network_with_speech(config)
+        network = network_with_speech(config)
         if network and network.speech.family == "whisper":
             inputs |= _speech_inputs(waveform, network, encoder)
         each = [_member_probabilities(member, inputs) for member in members]

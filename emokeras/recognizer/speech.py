@@ -1,14 +1,19 @@
 """The frozen speech encoder of a network: loaded, and compared with the one that it was trained with."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from emokeras.config import Config
 from emokeras.data.speech import SpeechEncoder, equalized, load_torch_encoder, whisper_log_mel
-from emokeras.errors import RunError, UsageError
+from emokeras.errors import RunError, UsageError, first_line
 from emokeras.hub import speech_settings
 from emokeras.models.whisper import load_whisper_encoder
+
+ENCODE_BLOCKS = "encode_blocks"  # The signature of an exported model's speech encoder.
+BLOCKS = (tf.TensorSpec([None, None], tf.float32, "blocks"), tf.TensorSpec([None], tf.int32, "samples"))
 
 
 class WhisperEncoder(tf.Module):
@@ -22,12 +27,29 @@ class WhisperEncoder(tf.Module):
         values = (keras.ops.convert_to_numpy(variable) for variable in network.non_trainable_variables)
         self.values = [tf.Variable(_smallest(value), trainable=False) for value in values]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.int32)])
+    @tf.function(input_signature=BLOCKS)
     def __call__(self, blocks: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
         values = [tf.cast(value, tf.float32) for value in self.values]
         inputs = equalized(whisper_log_mel(blocks, samples, self.num_bands), self.equalization)
         states, _ = self._call([], values, inputs, training=False)
         return states
+
+
+class ExportedEncoder(tf.Module):
+    """The Whisper's encoder of an exported model as a `SpeechEncoder`, in graph."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        try:
+            self.loaded = tf.saved_model.load(str(folder))
+            self._call = self.loaded.signatures[ENCODE_BLOCKS]
+        except (ValueError, OSError, KeyError, tf.errors.OpError) as error:
+            raise RunError(
+                f"{folder}: its speech encoder cannot be loaded ({first_line(error)}): export it again"
+            ) from error
+
+    def __call__(self, blocks: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
+        return self._call(blocks=blocks, samples=samples)["states"]
 
 
 def _smallest(value: np.ndarray) -> np.ndarray:

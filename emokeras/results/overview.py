@@ -30,7 +30,9 @@ def overview(rows: Rows) -> list[str]:
     """Return the lines of RESULTS.md without the links to the other pages."""
     corpora = [corpus for corpus in rows if corpus != "demo"] or list(rows)  # The demo corpus is synthetic.
     table = [line for corpus in corpora for protocol in rows[corpus] for line in _lines(corpus, protocol, rows)]
-    parts = ["# Results", "", *markdown_table(table, ("protocol", "figure", *list(table[0])[-2:])), "", KEY]
+    parts = ["# Results", ""]
+    if table:  # A benchmark may be of other recipes than the main ones.
+        parts += [*markdown_table(table, ("protocol", "figure", *list(table[0])[-2:])), "", KEY]
     if sentences := conclusions(rows):
         numbered = [f"{number}. {sentence}" for number, sentence in enumerate(sentences, start=1)]
         parts += ["## What follows", "", *numbered, ""]

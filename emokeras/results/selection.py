@@ -18,7 +18,10 @@ CHOSEN_BY = """\
 - **Choice of the recipes.** Their settings were chosen on RAVDESS by validation clips: those of all folds of `luna`
   (actors {actors}), of two splits of `speaker` and of one of `random`
   ([ablation.md](ablation.md)). A speaker who validates one fold of `luna` is tested in another, and these speakers are
-  tested under the other protocols too.
+  tested under the other protocols too. `mfcc-delta-tcn-robust` became a recipe of its own after its test on fold 0 of
+  `luna` had been read. The layers of `speech-tcn` were chosen by a logistic regression on the **test** clips of `luna`,
+  its pooling and `speech.equalization` with all speakers of EMOVO and nEMO and the test actors of folds 0 and 1 in
+  view; the weights of `flagship-speech` by the validation clips of folds 0 to 2.
 """
 READINGS = """\
 - **Test readings.** Each run, here and in [history.md](history.md), has read its test subset once. Runs here + runs

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from emokeras import recipes, runs
 from emokeras.config import MAX_SEED, AnyConfig, EnsembleConfig, override, read_config_to_train
-from emokeras.data.corpora import absolute_source, load_corpus, map_emotions
+from emokeras.data.corpora import absolute_source, load_corpus
 from emokeras.data.splits import PROTOCOLS, check_fold, draw_split, num_folds
 from emokeras.errors import RunError, UsageError
 from emokeras.processes import how_ended, python, run_to_end
@@ -93,7 +93,7 @@ def plan_jobs(
         raise UsageError(f"no {'fold' if folds == () else 'seed'} is given: name one or more")
     corpus = absolute_source(corpus)
     first = next(iter(configs.values()))
-    loaded = map_emotions(load_corpus(corpus, first.decode_rate_hz), first.experiment.emotion_map)
+    loaded = load_corpus(corpus, first.decode_rate_hz, first.experiment.emotion_map)
     folds = range(num_folds(protocol, loaded)) if folds is None else folds
     for fold in folds:
         check_fold(protocol, fold, loaded)

@@ -20,11 +20,11 @@ def main(argv: list[str] | None = None) -> int:
 def _work(arguments: argparse.Namespace) -> None:
     config = read_config(arguments.folder / "config.json")
     commandline.import_tensorflow()
-    from emokeras.data.corpora import load_corpus, map_emotions
+    from emokeras.data.corpora import load_corpus
     from emokeras.training.run import continue_run
 
     source = config.experiment.source
-    corpus = map_emotions(load_corpus(source, config.decode_rate_hz), config.experiment.emotion_map)
+    corpus = load_corpus(source, config.decode_rate_hz, config.experiment.emotion_map)
     continue_run(arguments.folder, corpus, source)
 
 

@@ -24,10 +24,12 @@ from emokeras.config import (
     with_experiment,
 )
 from emokeras.data.corpora import Corpus
+from emokeras.data.speech import frame_statistics
 from emokeras.data.splits import SUBSETS, Split, draw_split, missing_emotions
 from emokeras.errors import CorpusError, RunError
 from emokeras.files import replacing, write_text
 from emokeras.models.build import build_model
+from emokeras.models.normalization import set_statistics
 from emokeras.models.pretrained import load_pretrained, pretrained_layers
 from emokeras.processes import num_cores, python, run_side_by_side
 from emokeras.reporting import plots
@@ -52,6 +54,8 @@ from emokeras.training.warm_start import (
     load_start,
     started_layers,
 )
+
+CLIPS_AT_ONCE = 256  # of the test subset
 
 # The files of a member's run that an ensemble needs: its configuration, its predictions, and what serves it.
 MEMBER_FILES = (
@@ -191,11 +195,20 @@ def _train_network(
     # Validation comes before the refit, which trains on its clips: an ensemble's weights are fitted on these figures.
     if config.training.refit_epochs:
         refit(setup, say)
-    if test_inputs := evaluation_inputs(setup.subsets["test"], config):
-        probabilities["test"] = to_probabilities(predict_logits(setup.model, test_inputs))
+    if setup.subsets["test"].clips:
+        probabilities["test"] = to_probabilities(_predict_subset(setup.model, setup.subsets["test"], config))
     if config.model.fusion == "attention" and len(config.encoders) > 1:
         _draw_attention(setup, best_epoch)
     return write_network_outcome(setup, corpus, split, probabilities, best_epoch)
+
+
+def _predict_subset(model: keras.Model, subset: Subset, config: Config) -> np.ndarray:
+    """Return the logits of a subset's clips, [clips, emotions]. The windows of all of them may not fit in memory."""
+    parts = [
+        np.arange(first, min(first + CLIPS_AT_ONCE, len(subset.clips)))
+        for first in range(0, len(subset.clips), CLIPS_AT_ONCE)
+    ]
+    return np.concatenate([predict_logits(model, evaluation_inputs(subset.take(part), config)) for part in parts])
 
 
 def _draw_attention(setup: Setup, best_epoch: int) -> None:
@@ -267,10 +280,12 @@ def make_network(config: Config, is_new: bool, branches: Sequence[Path] = ()) ->
 
 def adapt_normalization(model: keras.Model, config: Config, train: Subset, names: Sequence[InputName]) -> None:
     """Give the normalization of each of these branches the mean and variance of the training clips' valid frames."""
-    names = [name for name in names if name != "tokens"]
+    if "speech" in names:
+        set_statistics(model.get_layer("speech_normalization"), *frame_statistics([own[0] for own in train.speech]))
+    names = [name for name in names if name in config.audio_inputs]
     if not names:
         return
-    inputs = evaluation_inputs(train, config).inputs
+    inputs = evaluation_inputs(train, replace(config, encoders={name: config.encoders[name] for name in names})).inputs
     for name in names:
         valid_frames = inputs[name][inputs[f"{name}_mask"] > 0]  # [all frames, features]
         model.get_layer(f"{name}_normalization").adapt(valid_frames[np.newaxis])

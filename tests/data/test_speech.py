@@ -586,3 +586,16 @@ def test_what_another_process_has_cached_meanwhile_is_taken(cache):
     for frames, waveform in zip(encode_cached(load=load), CACHED, strict=True):
         np.testing.assert_allclose(frames, samples_of_speech(waveform), atol=1e-6, rtol=1e-3)
     assert len(list(cache.iterdir())) == 1
+
+
+# Statistics
+
+
+def test_the_statistics_of_frames_count_every_frame_once():
+    """The second clip has a large mean: sums in float16 would overflow."""
+    clips = [np.random.default_rng(length).normal(60.0 * length, size=(length, 3)) for length in (3, 400)]
+    clips = [clip.astype(np.float16) for clip in clips]
+    mean, variance = speech.frame_statistics(clips)
+    together = np.concatenate(clips).astype(np.float64)
+    np.testing.assert_allclose(mean, together.mean(axis=0))
+    np.testing.assert_allclose(variance, together.var(axis=0), rtol=1e-6)

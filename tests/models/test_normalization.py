@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from emokeras.models import layers  # noqa: F401  as loaders of models do: it registers these layers too
-from emokeras.models.normalization import BatchNormalization, NormalizedConvolution
+from emokeras.models.normalization import BatchNormalization, NormalizedConvolution, set_statistics
 
 
 @pytest.mark.parametrize(("shape", "run_eagerly"), [((7, 6, 5), False), ((3, 4, 6, 5), False), ((7, 6, 5), True)])
@@ -107,3 +107,15 @@ def test_a_normalized_convolution_can_be_saved(tmp_path):
     again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(again(images()), model(images()))
     assert again.layers[-1].convolution.kernel_regularizer.l2 == pytest.approx(0.01)
+
+
+# Statistics
+
+
+def test_a_normalization_with_given_statistics_computes_what_an_adapted_one_does():
+    frames = np.random.default_rng(0).normal(2.0, 3.0, size=(1, 50, 4)).astype(np.float32)
+    adapted, given = keras.layers.Normalization(axis=-1), keras.layers.Normalization(axis=-1)
+    adapted.adapt(frames)
+    given.build((None, None, 4))
+    set_statistics(given, frames.mean(axis=(0, 1)), frames.var(axis=(0, 1)))
+    np.testing.assert_allclose(given(frames), adapted(frames), atol=1e-5)

@@ -98,6 +98,13 @@ def test_a_protocol_without_a_main_recipe_has_no_line_in_the_overview(results):
     assert "`luna`" not in written(results).partition("## Details")[0]
 
 
+def test_without_a_main_recipe_the_overview_links_to_the_pages(results):
+    keep_run(results, 30, "luna", recipe="mel-cnn3")
+    text = written(results)
+    assert "|" not in text
+    assert "results/luna.md" in text
+
+
 def test_the_conclusions_follow_from_the_rows(results):
     keep_main_recipes(results)
     first, second, third, fourth, fifth = overview.conclusions(read_rows(results))

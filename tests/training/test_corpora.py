@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from broken import Broken, broken_after
 from conftest import tiny_arguments
 
 from emokeras import evaluate, runs, train
@@ -16,7 +17,6 @@ from emokeras.data.demo import make_demo_corpus
 from emokeras.data.splits import draw_split
 from emokeras.data.variants import make_variants
 from emokeras.files import home, write_csv, write_text
-from emokeras.training import callbacks
 from emokeras.training.subsets import load_subsets
 
 RATE = 16000
@@ -206,10 +206,6 @@ def test_one_corpus_cannot_be_left_out_and_two_of_one_name_cannot_be_joined(fold
 # Continued runs and ensembles
 
 
-class Broken(Exception):
-    """Ends a training as a kill would."""
-
-
 @quick
 def test_a_broken_run_on_corpora_that_differ_in_emotions_continues_as_unbroken(source, tmp_path, monkeypatch):
     """With mixup across the corpora. It continues where the first corpus has moved to."""
@@ -217,14 +213,8 @@ def test_a_broken_run_on_corpora_that_differ_in_emotions_continues_as_unbroken(s
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     assert train.main(arguments_of(source, unbroken, *more)) == 0
     assert runs.read_metrics(unbroken)["num_folds"] == 1
-    whole = callbacks.Validation.on_epoch_end
-
-    def on_epoch_end(self, number, logs=None):
-        whole(self, number, logs)
-        raise Broken
-
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Validation, "on_epoch_end", on_epoch_end)
+        broken_after(1, patch)
         with pytest.raises(Broken):
             train.main(arguments_of(source, broken, *more))
     a, b = source.split(",")

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from broken import Broken, broken_after
 from conftest import tiny
 
 from emokeras import evaluate, runs
@@ -13,7 +14,7 @@ from emokeras.data.splits import draw_split
 from emokeras.errors import CorpusError, RunError
 from emokeras.models import pretrained
 from emokeras.recipes import RECIPES
-from emokeras.training import callbacks, fit
+from emokeras.training import fit
 from emokeras.training.run import continue_run, make_network, train
 from emokeras.training.subsets import Subset, load_subsets, with_validation
 from emokeras.training.warm_start import check_branches
@@ -75,21 +76,6 @@ def trained_once(config, corpus, folder):
     if not folder.exists():
         train(config, corpus, folder, silent)
     return folder
-
-
-class Broken(Exception):
-    """Ends a training as a kill would."""
-
-
-def broken_after(epoch: int, monkeypatch) -> None:
-    whole = callbacks.Validation.on_epoch_end
-
-    def on_epoch_end(self, number, logs=None):
-        whole(self, number, logs)
-        if number + 1 == epoch:
-            raise Broken
-
-    monkeypatch.setattr(callbacks.Validation, "on_epoch_end", on_epoch_end)
 
 
 def train_broken(config, corpus, folder, monkeypatch, epoch: int) -> None:

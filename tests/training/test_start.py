@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from broken import broken_after
 from conftest import TINY
 
 from emokeras import evaluate, export, runs, train
@@ -20,7 +21,7 @@ from emokeras.models import encoders
 from emokeras.models.build import build_model
 from emokeras.recipes import RECIPES
 from emokeras.recognizer import load_recognizer
-from emokeras.training import callbacks, run
+from emokeras.training import run
 from emokeras.training.resolve import start_folder, with_start
 from emokeras.training.warm_start import check_start, load_start, started_layers
 
@@ -141,14 +142,8 @@ def test_an_interrupted_fine_tuning_continues_to_the_same_history(exported, othe
     arguments = ["mel-cnn3", "--corpus", str(other_folder), "--epochs", "2", "--set", "training.batch_size=8"]
     arguments += ["--set", f"model.start_from={exported}"]
     assert train.main([*arguments, "--run-dir", str(tmp_path / "whole")]) == 0
-    on_epoch_end = callbacks.Validation.on_epoch_end
-
-    def interrupted(self, epoch, logs=None):
-        on_epoch_end(self, epoch, logs)
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Validation, "on_epoch_end", interrupted)
+        broken_after(1, patch, KeyboardInterrupt)
         assert train.main([*arguments, "--run-dir", str(tmp_path / "interrupted")]) == 130
     assert train.main(["--resume", str(tmp_path / "interrupted")]) == 0
     whole, found = (runs.read_history(tmp_path / name / "history.csv") for name in ("whole", "interrupted"))

@@ -5,11 +5,12 @@ import difflib
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from emokeras.data import audio
-from emokeras.data.corpora.clips import Corpus, join_corpora, left_out_notes, present_emotions
+from emokeras.data.corpora.clips import Corpus, join_corpora, left_out_notes, map_emotions, present_emotions
 from emokeras.data.corpora.contents import merge_copies, read_contents
 from emokeras.data.corpora.files import ADVICE
 from emokeras.data.corpora.layouts import GRAMMARS, draft_corpus
@@ -19,7 +20,7 @@ from emokeras.files import home
 NAMES = (*GRAMMARS, "demo")
 
 
-def load_corpus(source: str | Path, sample_rate_hz: int | None = None) -> Corpus:
+def load_corpus(source: str | Path, sample_rate_hz: int | None = None, emotion_map: Sequence[str] = ()) -> Corpus:
     """Load a corpus: every clip with its content hash, sorted by name, so that each layout gives the same corpus.
 
     A clip counts once by its name: the file's stem for RAVDESS and EMO-DB, elsewhere the relative path without suffix.
@@ -33,14 +34,19 @@ def load_corpus(source: str | Path, sample_rate_hz: int | None = None) -> Corpus
         `layouts.draft_corpus` reads them. Several, separated by commas, are joined (`clips.join_corpora`).
     sample_rate_hz: when clips have to be decoded for their hashes, their waveforms at this rate are cached too, for
         `audio.load_waveforms`. The hashes are cached until a file changes.
+    emotion_map: pairs of emotions, as `clips.map_emotions` takes them.
 
     Raises
     ------
     CorpusError: no such corpus or path, a manifest that does not fit, or no usable clip.
     EmokerasError: the waveform cache cannot be written.
+    UsageError: the map names no emotions.
     """
-    if len(sources := split_source(source)) > 1:
-        return join_corpora([load_corpus(one, sample_rate_hz) for one in sources])
+    parts = [_load_one(one, sample_rate_hz) for one in split_source(source)]
+    return map_emotions(join_corpora(parts) if len(parts) > 1 else parts[0], emotion_map)
+
+
+def _load_one(source: str | Path, sample_rate_hz: int | None) -> Corpus:
     path = _find(source).absolute()
     draft = draft_corpus(path)
     contents, waveforms = read_contents(draft.clips, sample_rate_hz)

@@ -1,0 +1,168 @@
+"""Adapt a trained network to a corpus: the statistics of its speech frames, and its last layer, fitted anew.
+
+The last layer is a multinomial logistic regression on the embedding, drawn to what it was. It is fitted to its optimum
+in seconds, with a few clips of an emotion as with many.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import keras
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from emokeras.config import Config, with_experiment
+from emokeras.data.audio import load_waveforms
+from emokeras.data.corpora import Corpus, present_emotions
+from emokeras.data.speech import encode_clips
+from emokeras.errors import CorpusError, UsageError
+from emokeras.models.build import build_model
+from emokeras.recognizer.adapt import with_statistics_of
+from emokeras.recognizer.model import Recognizer, join
+from emokeras.training.score import WINDOWS_PER_BATCH, to_labels, to_probabilities
+from emokeras.training.subsets import Subset, evaluation_inputs
+
+HEAD = "emotion"  # the layer that gives the logits
+PRIOR_WEIGHT = 30.0  # of the distance to the earlier head, in nats for a distance of 1
+NUM_FOLDS = 5
+
+
+def adapt_recognizer(recognizer: Recognizer, clips: Subset) -> Recognizer:
+    """Return a recognizer of one network, adapted to labelled clips.
+
+    Parameters
+    ----------
+    recognizer: of `recognizer.load_networks`.
+    clips: of `clips_of`. Emotions that the network does not have are added to it.
+
+    Raises UsageError for an ensemble, and for a network whose logits are of several heads.
+    """
+    member = _only_member(recognizer)
+    network, config = adapt_network(member.network, member.config, clips)
+    members = (replace(member, network=network, config=config),)
+    return join(config, recognizer.clips_used, members, None, recognizer.encoder)
+
+
+def clips_of(recognizer: Recognizer, corpus: Corpus) -> Subset:
+    """Return the clips of a corpus with what the network takes, and their labels among all emotions of both."""
+    config = _only_member(recognizer).config
+    if config.takes_transcripts:
+        raise UsageError("this network takes transcripts: only one that takes audio alone can be adapted")
+    emotions, rate = emotions_with(config, corpus.clips), config.sample_rate_hz
+    clips = list(corpus.clips)
+    waveforms = load_waveforms(clips, rate)
+    speech = None
+    if config.has_speech_encoder:
+        speech = [[frames] for frames in encode_clips(clips, lambda: waveforms, config, lambda: recognizer.encoder)]
+    return Subset(clips, to_labels(clips, emotions), waveforms, speech=speech)
+
+
+def emotions_with(config: Config, clips: Sequence) -> tuple[str, ...]:
+    """Return the emotions of a network, then those that only these clips have."""
+    own = config.experiment.emotions
+    return (*own, *(emotion for emotion in present_emotions(clips) if emotion not in own))
+
+
+def adapt_network(network: keras.Model, config: Config, clips: Subset) -> tuple[keras.Model, Config]:
+    """Return a network that is adapted to labelled clips, and its configuration with all emotions."""
+    if clips.speech:
+        network = with_statistics_of(network, [own[0] for own in clips.speech])
+    kernel, bias = network.get_layer(HEAD).get_weights()
+    config = with_experiment(config, emotions=emotions_with(config, clips.clips))
+    added = len(config.experiment.emotions) - len(bias)
+    kernel, bias = np.pad(kernel, ((0, 0), (0, added))), np.pad(bias, (0, added))
+    kernel, bias = fit_head(embed(network, config, clips), clips.labels, kernel, bias)
+    adapted = build_model(config)
+    for layer in adapted.layers:
+        layer.set_weights([kernel, bias] if layer.name == HEAD else network.get_layer(layer.name).get_weights())
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+    return adapted, config
+
+
+def embed(network: keras.Model, config: Config, clips: Subset) -> np.ndarray:
+    """Return what the head of a network takes, the mean over the windows of each clip, float64 [clips, units]: the mean
+    of the windows' logits is the head of it."""
+    inputs, numbers = evaluation_inputs(clips, config)
+    embedding = keras.Model(network.inputs, network.get_layer(HEAD).input)
+    windows = embedding.predict(inputs, batch_size=WINDOWS_PER_BATCH, verbose=0).astype(np.float64)
+    sums = np.zeros((len(clips.clips), windows.shape[1]))
+    np.add.at(sums, numbers, windows)
+    return sums / np.bincount(numbers)[:, np.newaxis]
+
+
+def fit_head(
+    embeddings: np.ndarray, labels: np.ndarray, kernel: np.ndarray, bias: np.ndarray, prior_weight: float = PRIOR_WEIGHT
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return kernel and bias of the multinomial logistic regression that minimizes the cross-entropy of clips, summed,
+    and `prior_weight` / 2 times the squared distance of the kernel to the one given. Only the emotions of these clips
+    compete: the clips are no evidence against others, whose kernel and bias stay.
+
+    Parameters
+    ----------
+    embeddings: float64 [clips, units].
+    labels: int [clips].
+    kernel, bias: [units, emotions], [emotions].
+    """
+    present = np.unique(labels)
+    targets = labels[:, np.newaxis] == present
+    start = np.vstack([kernel, bias])[:, present].astype(np.float64)  # The bias is the last row.
+    features = np.hstack([embeddings, np.ones([len(embeddings), 1])])
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(start.shape)
+        logits = features @ weights
+        moved = weights - start
+        moved[-1] = 0.0  # The bias is free.
+        gradient = features.T @ (softmax(logits, axis=1) - targets) + prior_weight * moved
+        return prior_weight / 2 * np.square(moved).sum() - log_softmax(logits, axis=1)[targets].sum(), gradient.ravel()
+
+    fitted = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x.reshape(start.shape)
+    kernel, bias = kernel.copy(), bias.copy()
+    kernel[:, present], bias[present] = fitted[:-1], fitted[-1]
+    return kernel, bias
+
+
+def cross_validate(recognizer: Recognizer, clips: Subset) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return the probabilities of clips before the adaptation, and by networks that are adapted to the other folds,
+    [clips, emotions] each, and of what the folds are: "speakers" where there are several, else "clips".
+
+    Raises CorpusError for fewer than two clips of an emotion, or of one emotion only.
+    """
+    member = _only_member(recognizer)
+    counts = np.bincount(clips.labels)[np.unique(clips.labels)]
+    if len(counts) < 2 or counts.min() < 2:
+        raise CorpusError("to adapt needs two emotions at least, and two clips of each: give more clips")
+    speakers = np.array([clip.speaker for clip in clips.clips])
+    several = len(set(speakers)) > 1
+    if several:
+        folds = StratifiedGroupKFold(min(NUM_FOLDS, len(set(speakers))), shuffle=True, random_state=0)
+    else:
+        folds = StratifiedKFold(min(NUM_FOLDS, counts.min()), shuffle=True, random_state=0)
+    emotions = emotions_with(member.config, clips.clips)
+    before, after = np.zeros([2, len(clips.clips), len(emotions)])
+    before[:, : member.network.output["emotion"].shape[1]] = to_probabilities(
+        _logits(member.network, member.config, clips)
+    )
+    for train, test in folds.split(clips.labels, clips.labels, speakers):
+        network, config = adapt_network(member.network, member.config, clips.take(train))
+        own = to_probabilities(_logits(network, config, clips.take(test)))
+        columns = [emotions.index(emotion) for emotion in config.experiment.emotions]
+        after[np.ix_(test, columns)] = own
+    return before, after, "speakers" if several else "clips"
+
+
+def _logits(network: keras.Model, config: Config, clips: Subset) -> np.ndarray:
+    kernel, bias = network.get_layer(HEAD).get_weights()
+    return embed(network, config, clips) @ kernel + bias
+
+
+def _only_member(recognizer: Recognizer):
+    if len(recognizer.members) != 1:
+        raise UsageError("an ensemble cannot be adapted: give one network, such as a member's run")
+    (member,) = recognizer.members
+    if not isinstance(member.network.get_layer(HEAD), keras.layers.Dense):
+        raise UsageError("a hybrid network has several heads and cannot be adapted: give another model")
+    return member

@@ -1,0 +1,257 @@
+"""A trained model adapted to recordings: without labels in `predict --adapt`, with labels in `emokeras.adapt`."""
+
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import tiny_arguments
+from sklearn.linear_model import LogisticRegression
+
+from emokeras import adapt, evaluate, export, predict, runs, train
+from emokeras.config import SpeechConfig
+from emokeras.data.corpora import load_corpus
+from emokeras.recognizer import adapt as without_labels
+from emokeras.recognizer import load_recognizer
+from emokeras.recognizer import model as recognizers
+from emokeras.recognizer.model import load_networks
+from emokeras.training.adapt import adapt_recognizer, clips_of, cross_validate, fit_head
+
+# The head
+
+
+def clips_in_space(seed, count, emotions=3):
+    """Return embeddings of overlapping emotions and their labels."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % emotions
+    centers = np.random.default_rng(9).normal(size=(emotions, 5))
+    return centers[labels] + 1.5 * generator.normal(size=(count, 5)), labels
+
+
+def test_a_head_from_nothing_is_the_logistic_regression_of_scikit_learn():
+    embeddings, labels = clips_in_space(0, 60)
+    kernel, bias = fit_head(embeddings, labels, np.zeros((5, 3)), np.zeros(3), prior_weight=2.0)
+    expected = LogisticRegression(C=0.5, tol=1e-8, max_iter=1000).fit(embeddings, labels)
+    np.testing.assert_allclose(kernel.T, expected.coef_, atol=1e-3)
+    np.testing.assert_allclose(bias - bias.mean(), expected.intercept_ - expected.intercept_.mean(), atol=1e-3)
+
+
+def test_a_head_stays_near_to_what_it_was():
+    embeddings, labels = clips_in_space(0, 60)
+    before = np.random.default_rng(1).normal(size=(5, 3))
+    near, _ = fit_head(embeddings, labels, before, np.zeros(3), prior_weight=1e6)
+    np.testing.assert_allclose(near, before, atol=1e-3)
+    moved = [
+        np.abs(fit_head(embeddings, labels, before, np.zeros(3), weight)[0] - before).max() for weight in (100, 10, 1)
+    ]
+    assert moved == sorted(moved)
+
+
+def test_clips_are_no_evidence_against_emotions_that_they_do_not_have():
+    embeddings, labels = clips_in_space(0, 60)
+    before, bias = np.random.default_rng(1).normal(size=(5, 4)), np.arange(4.0)
+    kernel, fitted = fit_head(embeddings, labels + 1, before, bias)
+    np.testing.assert_array_equal(kernel[:, 0], before[:, 0])
+    assert fitted[0] == bias[0]
+    assert np.abs(kernel[:, 1:] - before[:, 1:]).min() > 0
+
+
+# A model with a speech encoder
+
+
+@pytest.fixture(scope="module")
+def speech_run(tmp_path_factory, demo_folder, whisper_model):
+    """Return the folder of a run of speech-tcn with a tiny Whisper."""
+    folder = tmp_path_factory.mktemp("speech") / "run"
+    arguments = ["speech-tcn", "--corpus", str(demo_folder), "--run-dir", str(folder), *tiny_arguments("speech-tcn")]
+    arguments += ["--set", f"model.pretrained={whisper_model}", "--set", "augment.num_variants=0"]
+    assert train.main([*arguments, "--epochs", "2"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(speech_run, tmp_path_factory):
+    target = tmp_path_factory.mktemp("saved") / "speech"
+    assert export.main([str(speech_run), str(target)]) == 0
+    return target
+
+
+@pytest.fixture
+def without_whisper(monkeypatch):
+    """The speech encoder is in the export: its folder is needed no more."""
+
+    def missing(config):
+        raise AssertionError("an export needs no other file")
+
+    monkeypatch.setattr(recognizers, "load_speech_encoder", missing)
+
+
+def loud_and_dull(corpus) -> list[np.ndarray]:
+    """Return recordings over another channel."""
+    from emokeras.data.audio import load_waveforms
+
+    kernel = np.array([0.25, 0.5, 0.25], np.float32)
+    return [np.convolve(waveform, kernel) for waveform in load_waveforms(corpus.clips[:6], 16000)]
+
+
+@pytest.mark.usefixtures("without_whisper")
+def test_the_networks_of_an_export_give_its_answers(exported, demo_corpus):
+    recordings = loud_and_dull(demo_corpus)
+    expected = load_recognizer(exported).predict(recordings)
+    np.testing.assert_allclose(load_networks(exported).predict(recordings), expected, atol=1e-5)
+
+
+def test_the_normalization_is_moved_to_the_recordings_the_more_of_them_there_are(speech_run):
+    network = load_networks(speech_run).members[0].network
+    trained = network.get_layer("speech_normalization")
+    units = trained.adapt_mean.shape[0]
+    frames = np.random.default_rng(0).normal(3.0, 2.0, size=(500, units)).astype(np.float16)
+    assert without_labels.PRIOR_SECONDS == 500 * SpeechConfig.hop_seconds
+    adapted = without_labels.with_statistics_of(network, [frames]).get_layer("speech_normalization")
+    expected = (trained.adapt_mean.numpy() + frames.astype(np.float64).mean(axis=0)) / 2
+    np.testing.assert_allclose(adapted.adapt_mean, expected, rtol=1e-3)
+    longer = without_labels.with_statistics_of(network, [frames] * 1000).get_layer("speech_normalization")
+    np.testing.assert_allclose(np.mean(longer(frames), axis=0), 0.0, atol=0.01)
+    np.testing.assert_allclose(np.std(longer(frames), axis=0), 1.0, atol=0.01)
+
+
+@pytest.mark.usefixtures("without_whisper")
+def test_recordings_are_adapted_to_by_folder_and_without_labels(exported, demo_corpus, tmp_path, capsys):
+    """Each folder has the answers that it has alone, in the order that was given."""
+    import soundfile
+
+    for number, waveform in enumerate(loud_and_dull(demo_corpus)):
+        folder = tmp_path / f"speaker{number % 2}"
+        folder.mkdir(exist_ok=True)
+        soundfile.write(folder / f"{number}.wav", waveform, 16000)
+    soundfile.write(tmp_path / "speaker0" / "silence.wav", np.zeros(16000), 16000)
+    files = sorted(tmp_path.glob("speaker*/*.wav"), key=lambda file: file.name)
+    plain, _ = predict.predict(files, exported)
+    together, problems = predict.predict(files, exported, adapt=True)
+    assert not problems
+    assert [row["file"] for row in together] == [str(file) for file in files]
+    for folder in ("speaker0", "speaker1"):
+        alone, _ = predict.predict([tmp_path / folder], exported, adapt=True)
+        own = [row for row in together if folder in row["file"]]
+        assert sorted(alone, key=lambda row: row["file"]) == sorted(own, key=lambda row: row["file"])
+    assert together[-1]["emotion"] is None
+    answered = [(one["probabilities"], two["probabilities"]) for one, two in zip(plain, together, strict=True)][:-1]
+    assert all(one != two for one, two in answered)
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory, demo_corpus):
+    """Return a corpus of folders: three speakers of two emotions, one of which the model does not have."""
+    import soundfile
+
+    from emokeras.data.audio import load_waveforms
+
+    root = tmp_path_factory.mktemp("mine") / "mine"
+    waveforms = load_waveforms(demo_corpus.clips, 16000)
+    names = {"angry": "angry", "sad": "bored"}
+    chosen = [(clip, own) for clip, own in zip(demo_corpus.clips, waveforms, strict=True) if clip.emotion in names]
+    for clip, waveform in chosen:
+        folder = root / clip.speaker / names[clip.emotion]
+        folder.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"{clip.name}.wav", 0.5 * waveform, 16000)
+    return root
+
+
+@pytest.mark.usefixtures("without_whisper")
+def test_an_export_is_adapted_to_labelled_clips_and_exported(exported, mine, tmp_path, capsys):
+    target = tmp_path / "adapted"
+    assert adapt.main([str(exported), str(target), "--corpus", str(mine)]) == 0
+    lines = capsys.readouterr().out
+    assert "by cross-validation over speakers" in lines
+    recognizer = load_recognizer(target)
+    assert recognizer.emotions == (*load_recognizer(exported).emotions, "bored")
+    corpus = load_corpus(mine, 16000)
+    adapted = load_networks(target)
+    clips = clips_of(adapted, corpus)
+    found = recognizer.predict(clips.waveforms)
+    right = [recognizer.emotions[row.argmax()] == clip.emotion for row, clip in zip(found, corpus.clips, strict=True)]
+    assert np.mean(right) > 0.9
+
+    # Whom it was trained on is known: its own clips are no test, and neither are those of the model before.
+    assert {clip.content for clip in corpus.clips} <= {row["content"] for row in recognizer.clips_used}
+    assert {row["content"] for row in load_recognizer(exported).clips_used} <= {
+        row["content"] for row in recognizer.clips_used
+    }
+    assert evaluate.main([str(target), "--corpus", str(mine)]) == 1
+    assert "train" in capsys.readouterr().err
+
+    # It can be adapted again.
+    assert adapt.main([str(target), str(tmp_path / "again"), "--corpus", str(mine)]) == 0
+
+
+def test_the_clips_that_are_adapted_to_are_not_tested(speech_run, mine):
+    """Each answer of the cross-validation is that of a network that was adapted to the clips of other speakers."""
+    recognizer = load_networks(speech_run)
+    clips = clips_of(recognizer, load_corpus(mine, 16000))
+    _, after, unit = cross_validate(recognizer, clips)
+    assert unit == "speakers"
+    speakers = np.array([clip.speaker for clip in clips.clips])
+    assert len(set(speakers)) <= 5  # so that each fold is one speaker
+    out = speakers == speakers[0]
+    others = adapt_recognizer(recognizer, clips.take(np.flatnonzero(~out)))
+    expected = others.predict([clips.waveforms[number] for number in np.flatnonzero(out)])
+    np.testing.assert_allclose(after[out], expected, atol=1e-3)
+
+
+# Without a speech encoder
+
+
+def test_a_network_on_mel_bands_is_adapted_to_labelled_clips(trained_run, mine, tmp_path, capsys):
+    assert adapt.main([str(trained_run), str(tmp_path / "adapted"), "--corpus", str(mine)]) == 0
+    assert "bored" in load_recognizer(tmp_path / "adapted").emotions
+    extra = tmp_path / "adapted" / "1" / "assets.extra"
+    layers = keras.saving.load_model(extra / "model.keras", compile=False).layers
+    before = keras.saving.load_model(trained_run / "model.keras", compile=False)
+    for layer in layers:
+        if layer.name != "emotion":
+            for own, other in zip(layer.get_weights(), before.get_layer(layer.name).get_weights(), strict=True):
+                np.testing.assert_array_equal(own, other)
+
+
+# Refusals
+
+
+def refusal(capsys, command, *arguments) -> str:
+    assert command.main([str(argument) for argument in arguments]) in (1, 2)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    return line
+
+
+def test_what_cannot_be_adapted_is_refused_in_one_line(trained_run, text_run, mine, tmp_path, recordings, capsys):
+    line = refusal(capsys, predict, recordings[0], "--model", trained_run, "--adapt")
+    assert "only a model with a speech encoder adapts without labels" in line
+    assert "takes transcripts" in refusal(capsys, adapt, text_run, tmp_path / "one", "--corpus", mine)
+    one_emotion = tmp_path / "mine"
+    shutil.copytree(next(Path(mine).glob("*/angry")).parent / "angry", one_emotion / "01" / "angry")
+    line = refusal(capsys, adapt, trained_run, tmp_path / "one", "--corpus", one_emotion)
+    assert "two emotions at least" in line
+    assert not (tmp_path / "one").exists()
+    assert "without an audio file" in refusal(capsys, predict, tmp_path / "mine" / "..", "--model", tmp_path / "none")
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_an_ensemble_is_refused(trained_run, mfcc_run, mine, tmp_path, capsys):
+    from emokeras import ensemble
+
+    together = tmp_path / "together"
+    assert ensemble.main([str(trained_run), str(mfcc_run), "--run-dir", str(together)]) == 0
+    assert "an ensemble cannot be adapted" in refusal(capsys, adapt, together, tmp_path / "out", "--corpus", mine)
+    assert export.main([str(together), str(tmp_path / "exported")]) == 0
+    line = refusal(capsys, adapt, tmp_path / "exported", tmp_path / "out", "--corpus", mine)
+    assert "give an export of one network, or a run" in line
+
+
+def test_a_corpus_of_one_speaker_is_cross_validated_over_clips(trained_run, mine, tmp_path, capsys):
+    one = tmp_path / "one"
+    shutil.copytree(next(Path(mine).iterdir()), one)
+    assert adapt.main([str(trained_run), str(tmp_path / "adapted"), "--corpus", str(one)]) == 0
+    lines = capsys.readouterr().out
+    assert "by cross-validation over clips" in lines
+    assert "give each speaker a folder" in lines
+    assert runs.read_split(tmp_path / "adapted" / "1" / "assets.extra")
