@@ -15,12 +15,14 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from emokeras.config import Config, with_experiment
 from emokeras.data.audio import load_waveforms
-from emokeras.data.corpora import Corpus, present_emotions
+from emokeras.data.corpora import Corpus
+from emokeras.data.corpora.clips import present_emotions
 from emokeras.data.speech import encode_clips
 from emokeras.errors import CorpusError, UsageError
 from emokeras.models.build import build_model
 from emokeras.recognizer.adapt import with_statistics_of
 from emokeras.recognizer.model import Recognizer, join
+from emokeras.training.checkpoints import settle_normalization
 from emokeras.training.score import WINDOWS_PER_BATCH, to_labels, to_probabilities
 from emokeras.training.subsets import Subset, evaluation_inputs
 
@@ -75,10 +77,13 @@ def adapt_network(network: keras.Model, config: Config, clips: Subset) -> tuple[
     kernel, bias = np.pad(kernel, ((0, 0), (0, added))), np.pad(bias, (0, added))
     kernel, bias = fit_head(embed(network, config, clips), clips.labels, kernel, bias)
     adapted = build_model(config)
-    for layer in adapted.layers:
-        layer.set_weights([kernel, bias] if layer.name == HEAD else network.get_layer(layer.name).get_weights())
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()
+    own, theirs = (
+        [weight for layer in one.layers if layer.name != HEAD for weight in layer.weights] for one in (adapted, network)
+    )
+    for weight, other in zip(own, theirs, strict=True):
+        weight.assign(other)
+    adapted.get_layer(HEAD).set_weights([kernel, bias])
+    settle_normalization(adapted)
     return adapted, config
 
 
