@@ -57,6 +57,7 @@ TINY_WHISPER = {
     "begin_suppress_tokens": None,
 }
 TINY_ENCODERS = {
+    "identity": {},
     "cnn": {"filters": [4, 8, 16]},
     "crnn": {"filters": [4, 8], "recurrent_units": [6]},
     "resnet": {"filters": [4, 8, 8]},

@@ -15,6 +15,7 @@ from emokeras.config.encoders import (
     ConvolutionalConfig,
     CrnnConfig,
     EncoderConfig,
+    IdentityConfig,
     ImagenetConfig,
     RecurrentConfig,
     ResnetConfig,

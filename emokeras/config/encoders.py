@@ -30,6 +30,13 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class IdentityConfig(EncoderConfig):
+    """The frames as they are. With their mean and no hidden layers the network is a logistic regression."""
+
+    kind: Literal["identity"] = "identity"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ConvolutionalConfig(EncoderConfig):
     """What encoders made of convolutions share: batch normalization after each convolution."""
 
@@ -136,6 +143,7 @@ ENCODER_CONFIGS = {
         ImagenetConfig,
         RecurrentConfig,
         BertConfig,
+        IdentityConfig,
     )
 }
 Encoder = Annotated[

@@ -6,12 +6,25 @@ with pretrained weights are in `pretrained`. Shapes in this module leave out the
 
 import keras
 
-from emokeras.config import CnnConfig, CrnnConfig, EncoderConfig, RecurrentConfig, ResnetConfig, TcnConfig
+from emokeras.config import (
+    CnnConfig,
+    CrnnConfig,
+    EncoderConfig,
+    IdentityConfig,
+    RecurrentConfig,
+    ResnetConfig,
+    TcnConfig,
+)
 from emokeras.errors import UsageError
 from emokeras.models.attention import transformer
 from emokeras.models.layers import SqueezeExcitation, WeightedSum, halve_mask
 from emokeras.models.normalization import MOMENTUM, BatchNormalization, NormalizedConvolution
 from emokeras.models.pretrained import bert, imagenet
+
+
+def identity(features, mask, config: IdentityConfig):
+    """The frames as they are, with dropout."""
+    return keras.layers.Dropout(config.dropout)(features), mask
 
 
 def cnn(features, mask, config: CnnConfig | CrnnConfig):
@@ -181,6 +194,7 @@ def _fold_bands(frames):
 
 
 ENCODERS = {
+    "identity": identity,
     "cnn": cnn,
     "crnn": crnn,
     "resnet": resnet,

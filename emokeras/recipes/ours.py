@@ -5,10 +5,12 @@ from dataclasses import replace
 from emokeras.config import (
     AugmentConfig,
     Config,
+    IdentityConfig,
     MfccConfig,
     ModelConfig,
     SpectrogramConfig,
     TcnConfig,
+    TrainingConfig,
     override,
 )
 from emokeras.recipes import reports
@@ -87,6 +89,21 @@ RECIPES = {
                 augment=AugmentConfig(num_variants=1, num_time_masks=2, time_mask_frames=25, mixup_alpha=0.4),
                 model=ModelConfig(pooling="attention", hidden_units=(), dropout=0.3, pretrained="openai/whisper-base"),
                 training=replace(OUR_TRAINING, batch_size=32, epochs=20, select_by="last"),
+            ),
+            CHANNEL,
+        ),
+    ),
+    # python -m emokeras.train speech-linear --corpus ravdess --protocol luna  # Whisper base
+    "speech-linear": Recipe(
+        "SUPERB, EmoBox: a linear classifier over the mean frame of a frozen speech encoder, here Whisper base",
+        # Strong L2: it is what a logistic regression with C = 3e-4 has on some 6000 clips.
+        override(
+            Config(
+                recipe="speech-linear",
+                encoders={"speech": IdentityConfig(dropout=0.0, l2=0.3)},
+                augment=AugmentConfig(num_variants=1),
+                model=ModelConfig(pooling="mean", hidden_units=(), dropout=0.0, pretrained="openai/whisper-base"),
+                training=TrainingConfig(epochs=20, weight_decay=0.0, label_smoothing=0.0, select_by="last"),
             ),
             CHANNEL,
         ),

@@ -18,7 +18,7 @@ from emokeras.errors import UsageError
 from emokeras.models.normalization import set_statistics
 from emokeras.recognizer.model import MIN_SPEECH_SECONDS, Recognizer, join, network_with_speech
 
-PRIOR_SECONDS = 10.0  # of speech, that the statistics of the training clips count as
+PRIOR_SECONDS = 5.0  # of speech, that the statistics of the training clips count as
 
 
 def adapted_to(recognizer: Recognizer, blocks: Iterable[np.ndarray]) -> Recognizer:

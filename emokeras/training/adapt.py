@@ -15,19 +15,18 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from emokeras.config import Config, with_experiment
 from emokeras.data.audio import load_waveforms
-from emokeras.data.corpora import Corpus
+from emokeras.data.corpora import Corpus, for_each_corpus
 from emokeras.data.corpora.clips import present_emotions
-from emokeras.data.speech import encode_clips
 from emokeras.errors import CorpusError, UsageError
 from emokeras.models.build import build_model
 from emokeras.recognizer.adapt import with_statistics_of
 from emokeras.recognizer.model import Recognizer, join
 from emokeras.training.checkpoints import settle_normalization
 from emokeras.training.score import WINDOWS_PER_BATCH, to_labels, to_probabilities
-from emokeras.training.subsets import Subset, evaluation_inputs
+from emokeras.training.subsets import Subset, encode_corpus, evaluation_inputs
 
 HEAD = "emotion"  # the layer that gives the logits
-PRIOR_WEIGHT = 30.0  # of the distance to the earlier head, in nats for a distance of 1
+PRIOR_WEIGHT = 50.0  # of the squared distance of the head to the earlier one, in nats for a half of it
 NUM_FOLDS = 5
 
 
@@ -53,11 +52,12 @@ def clips_of(recognizer: Recognizer, corpus: Corpus) -> Subset:
     if config.takes_transcripts:
         raise UsageError("this network takes transcripts: only one that takes audio alone can be adapted")
     emotions, rate = emotions_with(config, corpus.clips), config.sample_rate_hz
-    clips = list(corpus.clips)
-    waveforms = load_waveforms(clips, rate)
-    speech = None
+    clips, waveforms, speech = list(corpus.clips), [], None
+    if config.audio_inputs:
+        waveforms = for_each_corpus(clips, lambda own: load_waveforms(own, rate))
     if config.has_speech_encoder:
-        speech = [[frames] for frames in encode_clips(clips, lambda: waveforms, config, lambda: recognizer.encoder)]
+        plain = replace(config, augment=replace(config.augment, num_variants=0))
+        speech = encode_corpus(plain, corpus, lambda: recognizer.encoder)
     return Subset(clips, to_labels(clips, emotions), waveforms, speech=speech)
 
 
@@ -149,17 +149,18 @@ def cross_validate(recognizer: Recognizer, clips: Subset) -> tuple[np.ndarray, n
     emotions = emotions_with(member.config, clips.clips)
     before, after = np.zeros([2, len(clips.clips), len(emotions)])
     before[:, : member.network.output["emotion"].shape[1]] = to_probabilities(
-        _logits(member.network, member.config, clips)
+        logits_of(member.network, member.config, clips)
     )
     for train, test in folds.split(clips.labels, clips.labels, speakers):
         network, config = adapt_network(member.network, member.config, clips.take(train))
-        own = to_probabilities(_logits(network, config, clips.take(test)))
+        own = to_probabilities(logits_of(network, config, clips.take(test)))
         columns = [emotions.index(emotion) for emotion in config.experiment.emotions]
         after[np.ix_(test, columns)] = own
     return before, after, "speakers" if several else "clips"
 
 
-def _logits(network: keras.Model, config: Config, clips: Subset) -> np.ndarray:
+def logits_of(network: keras.Model, config: Config, clips: Subset) -> np.ndarray:
+    """Return the logits of clips, the mean over their windows, float64 [clips, emotions]."""
     kernel, bias = network.get_layer(HEAD).get_weights()
     return embed(network, config, clips) @ kernel + bias
 

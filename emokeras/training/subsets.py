@@ -12,7 +12,7 @@ from emokeras.data import pipeline
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpora import Clip, Corpus, for_each_corpus
 from emokeras.data.pipeline import ClipWindows
-from emokeras.data.speech import encode_clips
+from emokeras.data.speech import SpeechEncoder, encode_clips
 from emokeras.data.splits import SUBSETS, Split
 from emokeras.data.text import fit_tokenizer, fit_vocabulary, has_tokenizer, load_tokenizer
 from emokeras.data.transcripts import read_transcripts, transcript_kind
@@ -87,7 +87,7 @@ def load_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say
         waveforms,
         variants,
         _tokenize_corpus(config, corpus, chosen["train"], folder, say) if config.takes_transcripts else None,
-        _encode_corpus(config, corpus) if config.has_speech_encoder else None,
+        encode_corpus(config, corpus, lambda: load_speech_encoder(config)) if config.has_speech_encoder else None,
         _masks(corpus, config.experiment.emotions),
     )
     return {subset: whole.take(numbers) for subset, numbers in chosen.items()}
@@ -116,9 +116,10 @@ def _masks(corpus: Corpus, emotions: Sequence[str]) -> np.ndarray | None:
     )
 
 
-def _encode_corpus(config: Config, corpus: Corpus) -> list[list[np.ndarray]]:
-    """Return the frames of the speech encoder of each clip and of each of its variants, [frames, units]."""
-    load = functools.cache(lambda: load_speech_encoder(config))
+def encode_corpus(config: Config, corpus: Corpus, load: Callable[[], SpeechEncoder]) -> list[list[np.ndarray]]:
+    """Return the frames of the speech encoder of each clip and of each of its variants, [frames, units]. `load` returns
+    the encoder; it is called where frames are not cached."""
+    load = functools.cache(load)
     rate, augment = config.audio.sample_rate_hz, config.augment
 
     def encode(clips: Sequence[Clip]) -> list[list[np.ndarray]]:

@@ -30,6 +30,7 @@ SMALL = {
     "mfcc.num_coefficients": BANDS,
 }
 SMALL_ENCODERS = {
+    "identity": {},
     "cnn": {"filters": [4, 6, 8]},
     "crnn": {"filters": [4, 6], "recurrent_units": [5]},
     "resnet": {"filters": [4, 6, 6, 8]},
