@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from emokeras import commandline
-from emokeras.predict import shipped_model
+from emokeras.runs import find_model
 
 TARGET = Path("saved_models") / "adapted"
 
@@ -37,8 +37,9 @@ def adapt(model: Path, corpus: str, target: Path = TARGET, *, emotion_map: tuple
     from emokeras import runs
     from emokeras.config import to_json, with_experiment
     from emokeras.data.corpora import load_corpus
-    from emokeras.export import export_recognizer
     from emokeras.files import write_text
+    from emokeras.models.late import fit_temperature
+    from emokeras.recognizer.export import export_recognizer
     from emokeras.recognizer.model import load_networks
     from emokeras.reporting.metrics import balanced_accuracy
     from emokeras.training.adapt import adapt_recognizer, clips_of, cross_validate
@@ -57,6 +58,7 @@ def adapt(model: Path, corpus: str, target: Path = TARGET, *, emotion_map: tuple
         say("these are of speakers who were adapted to: give each speaker a folder, to measure what others may expect")
     if will <= was:
         say("warning: nothing is gained: more clips, or clips like those to be recognized, may help")
+    calibration = {"temperature": fit_temperature([after], [clips.labels]), "runs": [f"cross-validation over {unit}"]}
     adapted = adapt_recognizer(recognizer, clips)
     with tempfile.TemporaryDirectory() as temporary:  # As the folder of a run, which an export is made of.
         folder = Path(temporary)
@@ -65,13 +67,13 @@ def adapt(model: Path, corpus: str, target: Path = TARGET, *, emotion_map: tuple
         runs.write_split(folder, loaded.clips, ["train"] * len(loaded.clips))
         runs.write_earlier_splits(folder, recognizer.clips_used)
         adapted.members[0].network.save(folder / "model.keras")
-        return export_recognizer(adapted, folder, target, say=say)
+        return export_recognizer(adapted, folder, Path(target), calibration=calibration, say=say)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = commandline.make_parser("emokeras.adapt", __doc__)
-    parser.add_argument("model", type=Path, nargs="?", metavar="RUN|EXPORT", help="default: the shipped model")
+    parser.add_argument("model", nargs="?", metavar="RUN|EXPORT|NAME", help="default: the model of emokeras.predict")
     parser.add_argument("target", type=Path, nargs="?", metavar="saved_models/NAME", default=TARGET)
     parser.add_argument("--corpus", required=True, help="your recordings, as for emokeras.train")
     parser.add_argument("--map", metavar="calm=neutral", help="count the clips of one emotion as another")
@@ -79,9 +81,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(arguments: argparse.Namespace) -> None:
-    model = arguments.model or shipped_model()
     emotion_map = tuple(arguments.map.split(",")) if arguments.map else ()
-    adapt(model, arguments.corpus, arguments.target, emotion_map=emotion_map)
+    adapt(find_model(arguments.model), arguments.corpus, arguments.target, emotion_map=emotion_map)
 
 
 if __name__ == "__main__":

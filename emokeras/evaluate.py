@@ -1,7 +1,7 @@
 """Measure a run or an exported model on corpora, clean or under conditions; clips it was trained on are no test.
 
 python -m emokeras.evaluate runs/mel-resnet/ravdess-random-split-0-seed-0 --corpus ~/ravdess
-python -m emokeras.evaluate saved_models/ravdess --corpus ~/emovo,~/nemo --conditions telephone,babble-10
+python -m emokeras.evaluate speech --corpus ~/emovo,~/nemo --conditions telephone,babble-10
 """
 
 import argparse

@@ -4,14 +4,14 @@
     python -m emokeras.predict clip.wav --model runs/mel-resnet/ravdess-random-split-0-seed-0
     python -m emokeras.predict recordings/speaker1 recordings/speaker2 --adapt
 
-The default model is the one that comes with emokeras; saved_models/ravdess/README.md describes it and its accuracy.
+Two models come with emokeras: `--model speech`, the default, on a pretrained speech encoder, and `--model small`.
+saved_models/speech/README.md and saved_models/small/README.md describe them and their accuracy.
 """
 
 import argparse
 import itertools
 import json
 import sys
-import sysconfig
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,8 +19,7 @@ from pathlib import Path
 from emokeras import commandline
 from emokeras.config import DEFAULT_WHISPER
 from emokeras.errors import AudioError, EmokerasError, UsageError
-
-SHIPPED = Path("saved_models") / "ravdess"
+from emokeras.runs import SHIPPED, find_model
 
 
 def predict(
@@ -67,6 +66,9 @@ def predict(
 
     files = _expand(files)
     recognizer = load_networks(model) if adapt else load_recognizer(model)
+    for text in dict.fromkeys(network.model.license for network in recognizer.config.networks.values()):
+        if text:
+            say(f"weights: {text}{', not for commercial use' if '-NC' in text else ''}")
     takes_audio, takes_transcripts = recognizer.config.takes_audio, recognizer.config.takes_transcripts
     if files and transcripts and len(files) != len(transcripts):
         raise UsageError(f"{len(files)} files and {len(transcripts)} transcripts: give one --transcript for each file")
@@ -156,17 +158,6 @@ def _row(name: str, answer, emotions: Sequence[str]) -> dict:
     } | answer.quality
 
 
-def shipped_model() -> Path:
-    """Return the folder of the model that comes with emokeras, in a checkout or an installed wheel. Raises UsageError
-    when it is missing."""
-    schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
-    installed = [Path(sysconfig.get_path("data", scheme)) / "share" / "emokeras" for scheme in schemes]
-    for folder in (Path(__file__).parents[1], *installed):
-        if (folder / SHIPPED).is_dir():
-            return folder / SHIPPED
-    raise UsageError("the model that comes with emokeras is missing from its installation: give --model RUN|MODEL")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = commandline.make_parser("emokeras.predict", __doc__)
@@ -181,7 +172,11 @@ def main(argv: list[str] | None = None) -> int:
         help=f"the Whisper model that transcribes where no --transcript is given (default: {DEFAULT_WHISPER})",
     )
     parser.add_argument("--language", default="en", help="the language spoken, for Whisper: code or name (default: en)")
-    parser.add_argument("--model", type=Path, help="a run folder or an exported model (default: the shipped one)")
+    parser.add_argument(
+        "--model",
+        metavar="RUN|EXPORT|NAME",
+        help=f"a run, an export, or {' or '.join(SHIPPED)}, which come with emokeras (default: {SHIPPED[0]})",
+    )
     parser.add_argument(
         "--adapt",
         action="store_true",
@@ -194,9 +189,8 @@ def main(argv: list[str] | None = None) -> int:
 def _work(arguments: argparse.Namespace) -> int:
     if not arguments.files and not arguments.transcript:
         raise UsageError("nothing to recognize: give audio files, or --transcript for a model that takes transcripts")
-    model = arguments.model
-    if model is None:
-        model = shipped_model()
+    model = find_model(arguments.model)
+    if arguments.model is None:
         print(f"model: {model}", file=sys.stderr)
     answers, problems = predict(
         arguments.files,

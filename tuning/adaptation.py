@@ -32,8 +32,9 @@ Networks of `speech-linear` that were trained without a corpus, on that corpus: 
 test clip is answered once, by a network that was adapted to other clips of the same speakers; the development speakers
 are in neither. **Seconds** are of one speaker's clips, without labels (`predict --adapt`), as far as there are as many.
 **Clips** are labelled, of each emotion, of all speakers together (`emokeras.adapt`), as far as there are as many. **By
-itself** the network has the statistics of all test clips, those it answers among them: a bound. UA in percent among all
-emotions of the network. The speakers act every emotion equally often: what one gains in a conversation is not measured.
+itself** a network has the statistics of all test clips of all speakers, those it answers among them. UA in percent,
+among all emotions of the network. The speakers act every emotion equally often: what one gains in a conversation, or
+from recordings of one emotion, is not measured.
 
 Written by `python -m tuning.adaptation` from the predictions in results/adaptation.
 """
@@ -120,7 +121,7 @@ def page(results: Path) -> str:
         share = (ua["60-seconds"] - ua[NONE]) / (ua[ITSELF] - ua[NONE])
         figures = {name: percent(ua[point]) for point, name in points.items()}
         clips = {"clips tested": str(len(read[NONE].labels))}
-        lines.append({"corpus": folder.name} | clips | figures | {"60 s, share of by itself": f"{share:.0%}"})
+        lines.append({"corpus": folder.name} | clips | figures | {"gain from 60 s, of that by itself": f"{share:.0%}"})
     return "\n".join([ABOUT, *markdown_table(lines, ["corpus"]), ""])
 
 

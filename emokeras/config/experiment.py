@@ -68,7 +68,8 @@ class ModelConfig:
     branches' frames before pooling; "hybrid", the early head and one head per branch, averaged with learned weights.
 
     `branches` are runs, or recipes that are trained first where they are missing, from which the branches take their
-    weights. `start_from` is a run or an export of one network, from which this one takes all of its weights.
+    weights. `start_from` is a run or an export of one network, from which this one takes all of its weights. `license`
+    is that of the trained weights, which an export names.
     """
 
     pooling: Pooling = "attentive-statistics"
@@ -84,6 +85,7 @@ class ModelConfig:
     attention_blocks: Count = 1
     branches: tuple[str, ...] = ()
     start_from: str = ""
+    license: str = ""
 
 
 @dataclass(frozen=True, config=STRICT)

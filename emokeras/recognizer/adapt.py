@@ -48,7 +48,14 @@ def adapted_to(recognizer: Recognizer, blocks: Iterable[np.ndarray]) -> Recogniz
         else member
         for member in recognizer.members
     )
-    return join(recognizer.config, recognizer.clips_used, members, recognizer.combination, recognizer.encoder)
+    return join(
+        recognizer.config,
+        recognizer.clips_used,
+        members,
+        recognizer.combination,
+        recognizer.encoder,
+        recognizer.temperature,
+    )
 
 
 def with_statistics_of(network: keras.Model, clips: Sequence[np.ndarray]) -> keras.Model:

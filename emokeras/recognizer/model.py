@@ -28,6 +28,7 @@ from emokeras.recognizer.answers import QUALITY, Answer, Block, batches_of, bloc
 from emokeras.recognizer.speech import ExportedEncoder, load_speech_encoder
 
 MAX_SECONDS = 600.0  # of one call of the graph, whose memory grows with the length
+CALIBRATION_FILE = "calibration.json"  # in the assets.extra/ of an export with a temperature
 MIN_SPEECH_SECONDS = 0.1  # With less there is no answer.
 
 
@@ -52,8 +53,8 @@ class Recognizer:
     tokenizer: texts -> tokens, where a network has a pretrained tokenizer.
     speech_encoder: waveforms [batch, samples] -> the inputs "speech" and "speech_mask", of an encoder that does not run
         in graph.
-    members, combination, encoder: the networks of a run, how those of an ensemble are combined, and their speech
-        encoder; an export has none of these.
+    members, combination, encoder, temperature: the networks of a run, how those of an ensemble are combined, their
+        speech encoder, and what divides the logits of the answers; an export has these in its graph.
     """
 
     config: AnyConfig
@@ -64,6 +65,7 @@ class Recognizer:
     members: tuple[Member, ...] = ()
     combination: Combination | None = None
     encoder: SpeechEncoder | None = None
+    temperature: float = 1.0
 
     @property
     def sample_rate_hz(self) -> int:
@@ -202,10 +204,12 @@ def load_networks(path: Path) -> Recognizer:
         raise RunError(f"{exported} has no assets.extra/model.keras: give an export of one network, or a run")
     network = read_config(extra / "config.json")
     has_whisper = network.has_speech_encoder and network.speech.family == "whisper"
-    return _load_run(extra, ExportedEncoder(exported) if has_whisper else None)
+    calibration = extra / CALIBRATION_FILE
+    temperature = runs.read_json(calibration)["temperature"] if calibration.is_file() else 1.0
+    return _load_run(extra, ExportedEncoder(exported) if has_whisper else None, temperature)
 
 
-def _load_run(folder: Path, encoder: SpeechEncoder | None = None) -> Recognizer:
+def _load_run(folder: Path, encoder: SpeechEncoder | None = None, temperature: float = 1.0) -> Recognizer:
     if (backend := keras.backend.backend()) != "tensorflow":
         raise UsageError(f"a run is served by TensorFlow, and KERAS_BACKEND is {backend}: set it to tensorflow")
     config = read_config(folder / "config.json")
@@ -218,7 +222,7 @@ def _load_run(folder: Path, encoder: SpeechEncoder | None = None) -> Recognizer:
         members, combination = (_load_member(folder),), None
     if encoder is None and (network := network_with_speech(config)):
         encoder = load_speech_encoder(network)
-    return join(config, tuple(runs.clips_used(folder)), members, combination, encoder)
+    return join(config, tuple(runs.clips_used(folder)), members, combination, encoder, temperature)
 
 
 def join(
@@ -227,10 +231,11 @@ def join(
     members: tuple[Member, ...],
     combination: Combination | None,
     encoder: SpeechEncoder | None,
+    temperature: float = 1.0,
 ) -> Recognizer:
     """Return the recognizer of these networks and their speech encoder, as they are now."""
     specs = input_signature(config)
-    serve = serving_function(config, members, combination, encoder)
+    serve = serving_function(config, members, combination, encoder, temperature)
     graph = tf.function(serve, input_signature=specs, autograph=False)  # There are no loops over tensors.
     return Recognizer(
         config,
@@ -241,6 +246,7 @@ def join(
         members,
         combination,
         encoder,
+        temperature,
     )
 
 

@@ -73,11 +73,21 @@ def shareable_config(run_folder: Path) -> AnyConfig:
     return with_experiment(config, corpora=name.split("+") if len(corpora) > 1 else [name])
 
 
-def shareable_json(run_folder: Path) -> str:
+def shareable_json(run_folder: Path, license: str = "") -> str:
     """Return `shareable_config` as JSON, with the settings of an earlier version that the run used and this version has
-    removed, so that tables can name them."""
+    removed, so that tables can name them, and the license of the weights, if one is given."""
     _, removed = upgrade(read_json(Path(run_folder) / "config.json"))
-    return json_with_removed(shareable_config(run_folder), removed)
+    config = shareable_config(run_folder)
+    if license and isinstance(config, EnsembleConfig):
+        members = {name: _with_license(member, license) for name, member in config.members.items()}
+        config = replace(config, members=members)
+    elif license:
+        config = _with_license(config, license)
+    return json_with_removed(config, removed)
+
+
+def _with_license(config: Config, license: str) -> Config:
+    return replace(config, model=replace(config.model, license=license))
 
 
 def json_with_removed(config: AnyConfig, removed: Mapping[str, Any]) -> str:
