@@ -12,6 +12,7 @@ from emokeras.reporting.texts import mean_and_deviation, percent, short, with_in
 from emokeras.results.rows import Run
 from emokeras.runs.differences import differing_settings, removed_settings, whole_settings
 
+RANDOM_ENCODER = "whisper-random"  # the folder's name of a Whisper base with random weights (docs/recipes.md)
 BENCHMARK_COLUMNS = ("recipe", "runs", "WA %", "UA %", "pooled WA %", "F1 %", "minutes")
 
 
@@ -105,7 +106,9 @@ def settings_note(recipe: str, group: Sequence[Run]) -> str:
     speech = sorted(
         {value for key, value in whole_settings(settings).items() if key.endswith("model.pretrained") and value}
     )
-    if speech:
+    if speech == [RANDOM_ENCODER]:
+        parts.insert(0, "a control: the weights of its speech encoder, of the sizes of Whisper base, are random")
+    elif speech:
         names = ", ".join(f"`{name}`" for name in speech)
         parts.insert(0, f"pretrained ({names}); its training audio is not public, contamination cannot be excluded")
     return "; ".join(parts)
