@@ -1,6 +1,6 @@
 """Time an exported model needs for a clip of 4 seconds, from the raw waveform to the probabilities.
 
-    python benchmarks/serving.py saved_models/ravdess/1
+    python benchmarks/serving.py saved_models/small/1
 
 Writes benchmarks/results/serving.json.
 """

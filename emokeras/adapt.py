@@ -1,7 +1,7 @@
 """Adapt a trained model to your own recordings with labels, and export it as one SavedModel.
 
     python -m emokeras.adapt --corpus FOLDER
-    python -m emokeras.adapt runs/speech-tcn/ravdess-luna-fold-0-seed-0 --corpus FOLDER saved_models/mine
+    python -m emokeras.adapt runs/speech-tcn/ravdess-luna-fold-0-seed-0 --corpus FOLDER --target saved_models/mine
 
 The statistics of its speech encoder's frames are moved to these recordings, and its last layer is fitted to their
 labels, in seconds: no GPU, no epochs. What is gained is measured first, by cross-validation.
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = commandline.make_parser("emokeras.adapt", __doc__)
     parser.add_argument("model", nargs="?", metavar="RUN|EXPORT|NAME", help="default: the model of emokeras.predict")
-    parser.add_argument("target", type=Path, nargs="?", metavar="saved_models/NAME", default=TARGET)
+    parser.add_argument("--target", type=Path, metavar="D", default=TARGET, help=f"where it goes (default: {TARGET})")
     parser.add_argument("--corpus", required=True, help="your recordings, as for emokeras.train")
     parser.add_argument("--map", metavar="calm=neutral", help="count the clips of one emotion as another")
     return commandline.run_command(_work, parser.parse_args(argv))

@@ -158,7 +158,7 @@ def mine(tmp_path_factory, demo_corpus):
 @pytest.mark.usefixtures("without_whisper")
 def test_an_export_is_adapted_to_labelled_clips_and_exported(exported, mine, tmp_path, capsys):
     target = tmp_path / "adapted"
-    assert adapt.main([str(exported), str(target), "--corpus", str(mine)]) == 0
+    assert adapt.main([str(exported), "--target", str(target), "--corpus", str(mine)]) == 0
     lines = capsys.readouterr().out
     assert "by cross-validation over speakers" in lines
     recognizer = load_recognizer(target)
@@ -177,7 +177,7 @@ def test_an_export_is_adapted_to_labelled_clips_and_exported(exported, mine, tmp
     assert "train" in capsys.readouterr().err
 
     # It can be adapted again.
-    assert adapt.main([str(target), str(tmp_path / "again"), "--corpus", str(mine)]) == 0
+    assert adapt.main([str(target), "--target", str(tmp_path / "again"), "--corpus", str(mine)]) == 0
 
 
 def test_the_clips_that_are_adapted_to_are_not_tested(speech_run, mine):
@@ -199,7 +199,7 @@ def test_the_clips_that_are_adapted_to_are_not_tested(speech_run, mine):
 
 
 def test_a_network_on_mel_bands_is_adapted_to_labelled_clips(trained_run, mine, tmp_path, capsys):
-    assert adapt.main([str(trained_run), str(tmp_path / "adapted"), "--corpus", str(mine)]) == 0
+    assert adapt.main([str(trained_run), "--target", str(tmp_path / "adapted"), "--corpus", str(mine)]) == 0
     assert "boredom" in load_recognizer(tmp_path / "adapted").emotions
     extra = tmp_path / "adapted" / "1" / "assets.extra"
     adapted, before = (
@@ -223,10 +223,10 @@ def refusal(capsys, command, *arguments) -> str:
 def test_what_cannot_be_adapted_is_refused_in_one_line(trained_run, text_run, mine, tmp_path, recordings, capsys):
     line = refusal(capsys, predict, recordings[0], "--model", trained_run, "--adapt")
     assert "only a model with a speech encoder adapts without labels" in line
-    assert "takes transcripts" in refusal(capsys, adapt, text_run, tmp_path / "one", "--corpus", mine)
+    assert "takes transcripts" in refusal(capsys, adapt, text_run, "--target", tmp_path / "one", "--corpus", mine)
     one_emotion = tmp_path / "mine"
     shutil.copytree(next(Path(mine).glob("*/angry")).parent / "angry", one_emotion / "01" / "angry")
-    line = refusal(capsys, adapt, trained_run, tmp_path / "one", "--corpus", one_emotion)
+    line = refusal(capsys, adapt, trained_run, "--target", tmp_path / "one", "--corpus", one_emotion)
     assert "two emotions at least" in line
     assert not (tmp_path / "one").exists()
     (tmp_path / "empty").mkdir()
@@ -239,16 +239,16 @@ def test_an_ensemble_is_refused(trained_run, mfcc_run, mine, tmp_path, capsys):
 
     together = tmp_path / "together"
     assert ensemble.main([str(trained_run), str(mfcc_run), "--run-dir", str(together)]) == 0
-    assert "an ensemble cannot be adapted" in refusal(capsys, adapt, together, tmp_path / "out", "--corpus", mine)
+    assert "an ensemble cannot be adapted" in refusal(capsys, adapt, together, "--target", tmp_path / "out", "--corpus", mine)
     assert export.main([str(together), str(tmp_path / "exported")]) == 0
-    line = refusal(capsys, adapt, tmp_path / "exported", tmp_path / "out", "--corpus", mine)
+    line = refusal(capsys, adapt, tmp_path / "exported", "--target", tmp_path / "out", "--corpus", mine)
     assert "give an export of one network, or a run" in line
 
 
 def test_a_corpus_of_one_speaker_is_cross_validated_over_clips(trained_run, mine, tmp_path, capsys):
     one = tmp_path / "one"
     shutil.copytree(next(Path(mine).iterdir()), one)
-    assert adapt.main([str(trained_run), str(tmp_path / "adapted"), "--corpus", str(one)]) == 0
+    assert adapt.main([str(trained_run), "--target", str(tmp_path / "adapted"), "--corpus", str(one)]) == 0
     lines = capsys.readouterr().out
     assert "by cross-validation over clips" in lines
     assert "give each speaker a folder" in lines

@@ -21,12 +21,12 @@ CHOSEN_BY = """\
   tested under the other protocols too. `mfcc-delta-tcn-robust` became a recipe of its own after its test on fold 0 of
   `luna` had been read. The layers of `speech-tcn` were chosen by a logistic regression on the **test** clips of `luna`,
   its pooling and `speech.equalization` with all speakers of EMOVO and nEMO and the test actors of folds 0 and 1 in
-  view. `speech-linear` has the same; its L2, and the constants of the adaptation, were chosen on the development speakers
-  of EMOVO and nEMO. The weights of `flagship-speech` were chosen by the validation clips of folds 0 to 2.
+  view. `speech-linear` has the same; its L2, and the constants of the adaptation, were chosen on the development
+  speakers of EMOVO and nEMO. The weights of `flagship-speech` were chosen by the validation clips of folds 0 to 2.
 """
 CHOSEN_FOR_OTHERS = """\
-- **Choice of the recipes.** The pooling of `speech-tcn` and `speech.equalization` were chosen with all speakers of EMOVO
-  and nEMO in view. The L2 of `speech-linear` was chosen on their development speakers, who are not tested; but logistic
+- **Choice of the recipes.** The pooling of `speech-tcn` and `speech.equalization` were chosen with all speakers of
+  EMOVO and nEMO in view. The L2 of `speech-linear` was chosen on their development speakers, who are not tested; but logistic
   regressions on the tested speakers had been read before (UA 46.7 on EMOVO, 35.1 on nEMO).
 """
 READINGS = """\

@@ -268,6 +268,7 @@ def test_recipes_without_a_row_are_listed_with_the_weights_they_need(results):
         "mel-resnet-imagenet": "imagenet",
         "text-bert": "google-bert/bert-base-uncased",
         "speech-tcn": "openai/whisper-base",
+        "speech-linear": "openai/whisper-base",
         "flagship-speech": "openai/whisper-base",
     }
     for name, weights in fetched.items():
