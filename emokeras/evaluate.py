@@ -13,6 +13,7 @@ from typing import Any
 
 from emokeras import commandline
 from emokeras.errors import UsageError
+from emokeras.runs import SHIPPED, find_model
 
 DECIMALS = 4  # of the probabilities in rows under results/
 
@@ -165,7 +166,11 @@ def _write_metrics(folder: Path, scores: dict[str, dict], emotions: Sequence[str
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = commandline.make_parser("emokeras.evaluate", __doc__)
-    parser.add_argument("model", type=Path, metavar="RUN|MODEL", help="a run folder or an exported model")
+    parser.add_argument(
+        "model",
+        metavar="RUN|EXPORT|NAME",
+        help=f"a run, an export, or {' or '.join(SHIPPED)}, which come with emokeras",
+    )
     parser.add_argument(
         "--corpus",
         metavar="C[,C…]",
@@ -185,7 +190,7 @@ def _work(arguments: argparse.Namespace) -> None:
     from emokeras.reporting import screen
 
     scores = evaluate_conditions(
-        arguments.model,
+        find_model(arguments.model),
         corpora=split_source(arguments.corpus) if arguments.corpus else [None],
         conditions=[name.strip() for name in arguments.conditions.split(",")] if arguments.conditions else (),
         subset=arguments.subset,

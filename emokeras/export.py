@@ -26,8 +26,8 @@ def export(
     ----------
     target: the folder of the model's versions, by default saved_models/RECIPE.
     license: of the weights, which `predict` names; by default that of the run's configuration.
-    calibrate_on: runs of the same recipe and emotions, or rows of results/, whose test predictions fit the temperature
-        of the export: each has the same weight. Best are those of the protocol left-out.
+    calibrate_on: runs of the same recipe and emotions, rows of results/, or what `evaluate --output` wrote, whose
+        predictions fit the temperature of the export: each has the same weight. Best are those of left-out.
     say: called with each line to print.
 
     Raises
@@ -58,8 +58,17 @@ def _calibration(recognizer, calibrate_on: Sequence[Path]) -> dict:
         if own.emotions != recognizer.emotions:
             raise RunError(f"{path} has other emotions than the model: calibrate on runs with the same ones")
     temperature = fit_temperature([own.probabilities for own in predictions], [own.labels for own in predictions])
-    rows = [runs.results_folder(runs.read_metrics(path), Path(), path).as_posix() for path in calibrate_on]
-    return {"temperature": temperature, "runs": rows}
+    return {"temperature": temperature, "runs": [_row_of(Path(path)) for path in calibrate_on]}
+
+
+def _row_of(folder: Path) -> str:
+    """Return where under results/ the row of a run is; for other predictions the name of their folder."""
+    from emokeras import runs
+
+    try:
+        return runs.results_folder(runs.read_metrics(folder), Path(), folder).as_posix()
+    except RunError:
+        return folder.name
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -115,6 +115,7 @@ def test_the_normalization_is_moved_to_the_recordings_the_more_of_them_there_are
     np.testing.assert_allclose(np.std(longer(frames[np.newaxis]), axis=(0, 1)), 1.0, atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_whisper")
 def test_recordings_are_adapted_to_by_folder_and_without_labels(exported, demo_corpus, tmp_path, capsys):
     """Each folder has the answers that it has alone, in the order that was given."""
@@ -155,6 +156,7 @@ def mine(tmp_path_factory, demo_corpus):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_whisper")
 def test_an_export_is_adapted_to_labelled_clips_and_exported(exported, mine, tmp_path, capsys):
     target = tmp_path / "adapted"
@@ -198,6 +200,7 @@ def test_the_clips_that_are_adapted_to_are_not_tested(speech_run, mine):
 # Without a speech encoder
 
 
+@pytest.mark.slow
 def test_a_network_on_mel_bands_is_adapted_to_labelled_clips(trained_run, mine, tmp_path, capsys):
     assert adapt.main([str(trained_run), "--target", str(tmp_path / "adapted"), "--corpus", str(mine)]) == 0
     assert "boredom" in load_recognizer(tmp_path / "adapted").emotions
@@ -233,18 +236,22 @@ def test_what_cannot_be_adapted_is_refused_in_one_line(trained_run, text_run, mi
     assert "without an audio file" in refusal(capsys, predict, tmp_path / "empty", "--model", trained_run)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_an_ensemble_is_refused(trained_run, mfcc_run, mine, tmp_path, capsys):
     from emokeras import ensemble
 
     together = tmp_path / "together"
     assert ensemble.main([str(trained_run), str(mfcc_run), "--run-dir", str(together)]) == 0
-    assert "an ensemble cannot be adapted" in refusal(capsys, adapt, together, "--target", tmp_path / "out", "--corpus", mine)
+    assert "an ensemble cannot be adapted" in refusal(
+        capsys, adapt, together, "--target", tmp_path / "out", "--corpus", mine
+    )
     assert export.main([str(together), str(tmp_path / "exported")]) == 0
     line = refusal(capsys, adapt, tmp_path / "exported", "--target", tmp_path / "out", "--corpus", mine)
     assert "give an export of one network, or a run" in line
 
 
+@pytest.mark.slow
 def test_a_corpus_of_one_speaker_is_cross_validated_over_clips(trained_run, mine, tmp_path, capsys):
     one = tmp_path / "one"
     shutil.copytree(next(Path(mine).iterdir()), one)

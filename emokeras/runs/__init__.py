@@ -45,4 +45,4 @@ from emokeras.runs.provenance import (
     was_refit,
     write_earlier_splits,
 )
-from emokeras.runs.shipped import SHIPPED, find_model, shipped_model
+from emokeras.runs.shipped import SHIPPED, find_model
