@@ -12,31 +12,52 @@ from emokeras.reporting.metrics import balanced_accuracy, expected_calibration_e
 
 ROOT = Path(__file__).parents[1]
 CARDS = [ROOT / "saved_models" / name / "README.md" for name in runs.SHIPPED]
-COLUMNS = ["measured", "clips", "UA %", "calibration error %", "row under results/"]
+FIGURES = ("measured", "clips", "UA %", "calibration error %", "row under results/")
+COVERAGE = ("measured", "all", "80 %", "50 %", "row under results/")
 
 
-def lines_of(card: Path) -> list[dict[str, str]]:
-    """Return the lines of the tables of figures, {column: text}."""
-    tables = [[cell.strip() for cell in line.strip("|").split("|")] for line in card.read_text().splitlines()]
-    lines = [cells for cells in tables if len(cells) == len(COLUMNS) and "`" in cells[-1]]
-    return [dict(zip(COLUMNS, cells, strict=True)) for cells in lines]
+def lines_of(card: Path, header: tuple[str, ...]) -> list[dict[str, str]]:
+    """Return the lines of the tables with this header, {column: text}."""
+    lines, now = [], ()
+    for line in card.read_text().splitlines():
+        cells = tuple(cell.strip() for cell in line.strip("|").split("|")) if line.startswith("|") else ()
+        if cells and now == header and "---" not in cells[0]:
+            lines.append(dict(zip(header, cells, strict=True)))
+        now = now if cells and now else cells
+    return lines
+
+
+def predictions_of(line: dict[str, str]) -> list[runs.Predictions]:
+    """Return the predictions of the rows that a line names; several, as of folds, are averaged."""
+    (place,) = re.findall(r"`([^`]+)`", line["row under results/"])
+    files = sorted((ROOT / "results").glob(place if place.endswith(".csv") else f"{place}/predictions.csv"))
+    assert files, place
+    return [runs.read_predictions(file) for file in files]
 
 
 @pytest.mark.parametrize("card", CARDS, ids=runs.SHIPPED)
-def test_every_figure_of_a_card_is_that_of_its_row(card):
-    """Several rows, as of folds, are averaged."""
-    lines = lines_of(card)
+def test_every_figure_of_a_card_is_that_of_its_rows(card):
+    lines = lines_of(card, FIGURES)
     assert len(lines) >= 5
     for line in lines:
-        (place,) = re.findall(r"`([^`]+)`", line["row under results/"])
-        files = sorted((ROOT / "results").glob(place if place.endswith(".csv") else f"{place}/predictions.csv"))
-        assert files, place
-        predictions = [runs.read_predictions(file) for file in files]
+        predictions = predictions_of(line)
         ua = [balanced_accuracy(own.labels, own.probabilities.argmax(axis=1)) for own in predictions]
         error = [expected_calibration_error(own.labels, own.probabilities) for own in predictions]
-        assert line["clips"] == f"{sum(len(own.labels) for own in predictions):,}", place
-        assert line["UA %"] == f"{100 * np.mean(ua):.1f}", place
-        assert line["calibration error %"] in ("", f"{100 * np.mean(error):.1f}"), place
+        assert line["clips"] == f"{sum(len(own.labels) for own in predictions):,}", line
+        assert line["UA %"] == f"{100 * np.mean(ua):.1f}", line
+        assert line["calibration error %"] in ("", f"{100 * np.mean(error):.1f}"), line
+
+
+@pytest.mark.parametrize("card", CARDS, ids=runs.SHIPPED)
+def test_the_accuracy_of_the_surest_answers_is_that_of_the_rows(card):
+    lines = lines_of(card, COVERAGE)
+    assert lines
+    for line in lines:
+        (own,) = predictions_of(line)
+        surest = np.argsort(-own.probabilities.max(axis=1), kind="stable")
+        right = (own.labels == own.probabilities.argmax(axis=1))[surest]
+        for column, share in (("all", 1.0), ("80 %", 0.8), ("50 %", 0.5)):
+            assert line[column] == f"{100 * right[: round(share * len(right))].mean():.1f}", line
 
 
 @pytest.mark.parametrize("name", runs.SHIPPED)
