@@ -182,6 +182,24 @@ def test_list_shows_the_recipes_and_their_sources(capsys):
     assert "A: 3-layer CNN" in shown
 
 
+def test_a_corpus_of_one_emotion_is_refused(tmp_path, capsys):
+    import numpy as np
+    import soundfile
+
+    for number in range(5):
+        folder = tmp_path / "mine" / f"person{number}" / "happy"
+        folder.mkdir(parents=True)
+        samples = np.random.default_rng(number).normal(0.0, 0.1, 8000)
+        soundfile.write(folder / "a.wav", samples, 16000)
+        (tmp_path / "mine" / f"person{number}" / "sad").mkdir()
+        (tmp_path / "mine" / f"person{number}" / "sad" / "a.m4a").write_bytes(b"sound")
+    assert run_train(tmp_path / "mine", tmp_path / "run") == 1
+    printed = capsys.readouterr()
+    assert "left out 5 files, audio that is not read (.m4a)" in printed.out
+    assert "has one emotion only, happy: there is nothing to tell apart" in printed.err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

@@ -134,6 +134,11 @@ def train_unscored(config: Config, corpus: Corpus, folder: Path, stop_epoch: int
 def _check(resolved: Resolved, corpus: Corpus, split: Split) -> None:
     """Raise where the corpus cannot be trained on with this split, or what a network starts from was trained on clips
     that are to validate or test it."""
+    if len(resolved.config.experiment.emotions) < 2:
+        raise CorpusError(
+            f"corpus {corpus.name} has one emotion only, {', '.join(resolved.config.experiment.emotions)}: "
+            "there is nothing to tell apart; see what was left out of it"
+        )
     for subset in SUBSETS:
         if not len(split.indices(subset)) and resolved.config.experiment.protocol != "all":
             raise CorpusError(f"corpus {corpus.name}: its {subset} subset is empty; take another --protocol")

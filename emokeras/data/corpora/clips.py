@@ -1,5 +1,6 @@
 """Clips, corpora and the names of emotions."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,9 @@ SYNONYMS = {
     "excitement": "excited",
     "frustration": "frustrated",
 }
+
+
+SPEAKER_NUMBER = re.compile(r"(?:s|spk|speaker|actor|subject)?[ _-]?0*(\d+)(?:\.0+)?")
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,16 @@ def map_emotions(corpus: Corpus, pairs: Sequence[str]) -> Corpus:
     clips = tuple(replace(clip, emotion=new_name.get(clip.emotion, clip.emotion)) for clip in corpus.clips)
     name = ",".join([corpus.name, *pairs])
     return replace(corpus, name=name, clips=clips, emotions=present_emotions(clips)) if pairs else corpus
+
+
+def like_speakers(speakers: Sequence[str]) -> list[str]:
+    """Return a note on speakers that may be one person: "1", "01", "1.0", "s1" and "S1"."""
+    groups = defaultdict(list)
+    for speaker in speakers:
+        number = SPEAKER_NUMBER.fullmatch(speaker.strip().lower())
+        groups[number[1] if number else speaker.strip().lower()].append(speaker)
+    alike = ["/".join(group) for group in groups.values() if len(group) > 1]
+    return [f"counted as different speakers, though their names are alike: {', '.join(alike)}"] if alike else []
 
 
 def present_emotions(clips: Sequence[Clip]) -> tuple[str, ...]:

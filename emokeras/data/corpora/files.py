@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from emokeras.data.corpora.clips import canonical_emotion
 from emokeras.errors import CorpusError
 
+SYSTEM_FOLDERS = ("__MACOSX", "lost+found", "System Volume Information")
 ADVICE = "give a folder or zip of RAVDESS or EMO-DB files, of folders named by emotion, or with a manifest.csv"
 
 
@@ -71,9 +72,11 @@ def _printable(name: str) -> str:
 
 
 def _is_metadata(file: CorpusFile) -> bool:
-    """macOS writes attributes of x.wav to `._x.wav` next to it, and in archives below `__MACOSX`."""
+    """Return whether a file is no clip of a user's: hidden, in a hidden folder (.Trash-1000, .ipynb_checkpoints), or in
+    one that a system made (@eaDir, $RECYCLE.BIN). macOS writes attributes of x.wav to `._x.wav` next to it, and in
+    archives below `__MACOSX`."""
     parts = PurePosixPath(file.relative).parts
-    return "__MACOSX" in parts or parts[-1].startswith("._")
+    return any(part[0] in ".@$" or part in SYSTEM_FOLDERS for part in parts)
 
 
 def without_top_folder(files: Sequence[CorpusFile]) -> list[CorpusFile]:

@@ -17,7 +17,9 @@ from emokeras.errors import CorpusError
 from emokeras.files import UNREADABLE_ARCHIVE
 
 GRAMMARS = {"ravdess": ravdess, "emodb": emodb}  # Modules that parse the file names of a corpus.
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".3gp", ".wmv"})
+UNREAD_SUFFIXES = VIDEO_SUFFIXES | {".m4a", ".aac", ".amr", ".wma", ".alac", ".ape", ".ra", ".spx", ".dss"}
+SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
 
 
 @dataclass(frozen=True)
@@ -69,30 +71,46 @@ def _detect(files: Sequence[CorpusFile]) -> str:
 
 def _from_names(files: Sequence[CorpusFile], grammar: ModuleType) -> tuple[list[Clip], list[str]]:
     """Return the clips that file names describe, and notes on what is left out: song, video and other names."""
-    clips, left_out = [], defaultdict(list)
+    clips, left_out, contradicted = [], defaultdict(list), []
     for file in files:
-        if file.suffix not in audio.SUFFIXES | VIDEO_SUFFIXES:
+        if file.suffix not in audio.SUFFIXES | UNREAD_SUFFIXES:
             continue
         name = grammar.parse(file.stem)
-        if (name and name.left_out) or file.suffix in VIDEO_SUFFIXES:
-            left_out[(name and name.left_out) or "video"].append(file.relative)
+        if (name and name.left_out) or file.suffix in UNREAD_SUFFIXES:
+            left_out[(name and name.left_out) or _why_unread(file)].append(file.relative)
         elif name:
+            if _emotion_folder(file) not in (None, name.emotion):
+                contradicted.append(file.relative)
             fields = {key: value for key, value in vars(name).items() if key != "left_out"}
             clips.append(Clip(file.stem, file.path, member=file.member, **fields))
         else:
             left_out[f"not named as {grammar.TITLE}'s are ({grammar.EXAMPLE_NAME})"].append(file.relative)
-    return clips, left_out_notes(left_out)
+    notes = left_out_notes(left_out)
+    if contradicted:
+        notes.append(
+            count_and_name("file", " in a folder of another emotion than its name's, which counts", contradicted)
+        )
+    return clips, notes
+
+
+def _why_unread(file: CorpusFile) -> str:
+    kind = "video" if file.suffix in VIDEO_SUFFIXES else "audio"
+    return f"{kind} that is not read ({file.suffix}): convert it to WAV or FLAC"
 
 
 def _from_folders(files: Sequence[CorpusFile], root: Path) -> tuple[list[Clip], list[str]]:
     """Return the clips in folders named by emotion, anywhere between the root and the file, and notes on the others."""
-    clips, left_out = [], []
+    clips, left_out, unread, splits = [], [], defaultdict(list), set()
     for file in files:
+        if file.suffix in UNREAD_SUFFIXES:
+            unread[_why_unread(file)].append(file.relative)
         if file.suffix not in audio.SUFFIXES:
             continue
         emotion = _emotion_folder(file)
         if emotion:
             others = [folder for folder in file.folders if not canonical_emotion(folder)]
+            splits |= {folder for folder in others if folder.lower() in SPLIT_FOLDERS}
+            others = [folder for folder in others if folder not in splits]
             name = str(PurePosixPath(file.relative).with_suffix(""))
             clips.append(Clip(name, file.path, emotion, others[-1] if others else "", member=file.member))
         else:
@@ -100,7 +118,10 @@ def _from_folders(files: Sequence[CorpusFile], root: Path) -> tuple[list[Clip], 
     if left_out and not clips:
         unknown = count_and_name("audio file", " with no emotion in the name or a folder's name", left_out)
         raise CorpusError(f"{root} has {unknown} (known are {', '.join(EMOTIONS)}): {ADVICE}")
-    return clips, left_out_notes({"in no folder named by an emotion": left_out} if left_out else {})
+    notes = left_out_notes(unread | ({"in no folder named by an emotion": left_out} if left_out else {}))
+    if splits:
+        notes.append(f"the folders {', '.join(sorted(splits))} are no speakers; a split by folders is not used")
+    return clips, notes
 
 
 def _emotion_folder(file: CorpusFile) -> str | None:

@@ -10,7 +10,14 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from emokeras.data import audio
-from emokeras.data.corpora.clips import Corpus, join_corpora, left_out_notes, map_emotions, present_emotions
+from emokeras.data.corpora.clips import (
+    Corpus,
+    join_corpora,
+    left_out_notes,
+    like_speakers,
+    map_emotions,
+    present_emotions,
+)
 from emokeras.data.corpora.contents import merge_copies, read_contents
 from emokeras.data.corpora.files import ADVICE
 from emokeras.data.corpora.layouts import GRAMMARS, draft_corpus
@@ -66,6 +73,7 @@ def _load_one(source: str | Path, sample_rate_hz: int | None) -> Corpus:
         audio.write_cache(audio.cache_path(clips, sample_rate_hz), [waveforms[clip.content] for clip in clips])
     name = source if source == "demo" else draft.name
     corpus = Corpus(name, tuple(clips), present_emotions(clips), (*notes, *merge_notes))
+    corpus = replace(corpus, notes=(*corpus.notes, *like_speakers(corpus.speakers)))
     if draft.grammar and len(clips) < draft.grammar.NUM_CLIPS:
         part = (
             f"part of {draft.grammar.TITLE}: {len(clips)} of {draft.grammar.NUM_CLIPS} clips, "

@@ -1,6 +1,7 @@
 """Every layout of a corpus gives the same corpus; every file left out is in a note that counts and names."""
 
 import os
+import shutil
 
 import pytest
 from conftest import REAL_CLIPS
@@ -117,6 +118,52 @@ def test_folders_give_the_emotion_and_the_nearest_other_folder_the_speaker(tmp_p
     assert corpus.emotions == ("happy", "angry", "fearful", "boredom")
     assert corpus.speakers == ("anna", "bert", "carl")
     assert only_note(corpus, "left out") == "left out 1 file, in no folder named by an emotion: noise/w.wav"
+
+
+@pytest.mark.parametrize("litter", [".Trash-1000", ".ipynb_checkpoints", "@eaDir", "$RECYCLE.BIN", "__MACOSX"])
+def test_what_systems_leave_in_folders_is_no_clip_and_no_speaker(litter, tmp_path):
+    write_clip(tmp_path / "anna" / "happy" / "x.wav", 1)
+    write_clip(tmp_path / "anna" / "sad" / "y.wav", 2)
+    write_clip(tmp_path / litter / "happy" / "x.wav", 3)
+    corpus = load_corpus(tmp_path)
+    assert [clip.name for clip in corpus.clips] == ["anna/happy/x", "anna/sad/y"]
+    assert corpus.speakers == ("anna",)
+
+
+def test_folders_of_a_split_are_no_speakers(tmp_path):
+    for number, folder in enumerate(("train/happy", "train/sad", "test/sad/anna")):
+        write_clip(tmp_path / folder / f"{number}.wav", number + 1)
+    corpus = load_corpus(tmp_path)
+    assert [clip.speaker for clip in corpus.clips] == ["anna", "", ""]
+    assert only_note(corpus, "split") == "the folders test, train are no speakers; a split by folders is not used"
+
+
+def test_recordings_that_are_not_read_are_counted_by_kind(tmp_path):
+    write_clip(tmp_path / "happy" / "x.wav", 1)
+    for name in ("sad/1.m4a", "sad/2.M4A", "angry/3.webm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"sound")
+    corpus = load_corpus(tmp_path)
+    assert only_note(corpus, ".m4a").startswith("left out 2 files, audio that is not read (.m4a): convert it to WAV")
+    assert only_note(corpus, ".webm").endswith("(.webm): convert it to WAV or FLAC: angry/3.webm")
+    shutil.rmtree(tmp_path / "happy")
+    assert "left out 2 files, audio that is not read (.m4a)" in error_of(tmp_path)
+
+
+def test_names_that_contradict_their_folder_are_counted(tmp_path):
+    write_clip(tmp_path / "sad" / "03-01-03-01-01-01-01.wav", 1)
+    write_clip(tmp_path / "sad" / "03-01-04-01-01-01-01.wav", 2)
+    corpus = load_corpus(tmp_path)
+    assert [clip.emotion for clip in corpus.clips] == ["happy", "sad"]
+    note = only_note(corpus, "folder")
+    assert note == "1 file in a folder of another emotion than its name's, which counts: sad/03-01-03-01-01-01-01.wav"
+
+
+def test_speakers_whose_names_are_alike_are_named(tmp_path):
+    for number, speaker in enumerate(("1", "01", "s1", "f1", "2", "Anna", "anna")):
+        write_clip(tmp_path / speaker / "happy" / f"{number}.wav", number + 1)
+    note = only_note(load_corpus(tmp_path), "alike")
+    assert note == "counted as different speakers, though their names are alike: 01/1/s1, Anna/anna"
 
 
 def test_the_one_folder_that_contains_everything_in_an_archive_is_no_speaker(tmp_path):

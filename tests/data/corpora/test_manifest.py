@@ -44,7 +44,12 @@ def test_a_ravdess_name_fills_in_sex_intensity_and_statement_only(tmp_path):
         ("path,speaker\na.wav,x\n", ["no column 'emotion'", "it has path, speaker"]),
         ("", ["no column 'path'", "it has nothing"]),
         ("path,emotion,speaker\n", ["has no rows"]),
-        ("path,emotion,speaker\na.wav,sad,x\nnone.wav,sad,x\n", ["line 3", "no file 'none.wav'"]),
+        ("path,emotion,speaker\na.wav,sad,x\nnone.wav,sad,x\n", ["a file is missing, 'none.wav' on line 3"]),
+        (
+            "path,emotion,speaker\na.wav,sad,x\n" + "".join(f"{name}.wav,sad,x\n" for name in "bcdef"),
+            ["5 of 6 files are missing, 'b.wav' on line 3, 'c.wav' on line 4, 'd.wav' on line 5 and 2 more"],
+        ),
+        ("path,emotion,speaker,start,end\na.wav,sad,x,0,1\n", ["column 'start' are parts of files"]),
         ("path,emotion,speaker\na.wav,hapy,x\n", ["line 2", "unknown emotion 'hapy'", "did you mean 'happy'?"]),
         ("path,emotion,speaker\na.wav,,x\n", ["line 2", "unknown emotion ''", "known are neutral, calm"]),
         ("path,emotion,speaker\na.wav,sad,x\n./a.wav,sad,x\n", ["line 3", "'./a.wav' is on line 2 already"]),
@@ -76,3 +81,32 @@ def test_a_manifest_in_an_encrypted_archive_is_refused(tmp_path):
     assert "manifest.csv cannot be read (" in message
     assert "encrypted" in message
     assert ": unpack the archive" in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",path,emotion,speaker\n0,clips/a.wav,sad,x\n1,clips/b.wav,happy,y\n",  # as pandas writes it
+        "path;emotion;speaker;transcript\nclips/a.wav;sad;x;no, never\nclips/b.wav;happy;y;\n",
+        "path\temotion\tspeaker\nclips/a.wav\tsad\tx\nclips/b.wav\thappy\ty\n",
+        "file_name,label,speaker_id\nclips/a.wav,sad,x\nclips/b.wav,happy,y\n",
+        "path,emotion,speaker\nclips\\a.wav,sad,x\nclips\\b.wav,happy,y\n",
+    ],
+    ids=["a column without a name", "semicolons", "tabs", "other names", "backslashes"],
+)
+def test_tables_as_other_programs_write_them(tmp_path, text):
+    write_clip(tmp_path / "clips" / "a.wav", 1)
+    write_clip(tmp_path / "clips" / "b.wav", 2)
+    (tmp_path / "manifest.csv").write_text(text)
+    corpus = load_corpus(tmp_path)
+    found = [(clip.name, clip.emotion, clip.speaker) for clip in corpus.clips]
+    assert found == [("clips/a", "sad", "x"), ("clips/b", "happy", "y")]
+    assert corpus.notes == ()
+
+
+def test_a_name_in_another_unicode_form_is_the_same_file(tmp_path):
+    apart, together = "u\u0308.wav", "\u00fc.wav"
+    write_clip(tmp_path / apart, 1)
+    (tmp_path / "manifest.csv").write_text(f"path,emotion,speaker\n{together},sad,x\n", encoding="utf-8")
+    (clip,) = load_corpus(tmp_path).clips
+    assert clip.path.name == apart
