@@ -16,7 +16,9 @@ Number = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 InputName = Literal["spectrogram", "mfcc", "prosody", "speech", "tokens"]
-MeasuredProtocol = Literal["random", "random-10fold", "luna", "emobox", "speaker", "speaker-kfold", "loso", "left-out"]
+MeasuredProtocol = Literal[
+    "random", "random-10fold", "luna", "emobox", "speaker", "speaker-kfold", "loso", "left-out", "given"
+]
 ProtocolName = Literal[MeasuredProtocol, "all"]
 Pooling = Literal["mean", "max", "mean-max", "attention", "attentive-statistics", "flatten"]
 BranchFusion = Literal["early", "attention", "hybrid"]

@@ -59,6 +59,9 @@ PROTOCOLS = {
     "speaker-kfold": Protocol(5, True, "any corpus: five folds of whole speakers; the next fold is validation"),
     "loso": Protocol(0, True, "any corpus: a fold for each speaker; the next speaker is validation"),
     "left-out": Protocol(0, True, "several corpora: a fold for each, tested on a recognizer of the others"),
+    "given": Protocol(
+        1, False, "a corpus with a split of its own, by folders or a column; not always speaker-independent"
+    ),
     "all": Protocol(1, False, "all clips are for training, without evaluation: for a model to deploy"),
 }
 
@@ -101,6 +104,8 @@ def draw_split(corpus: Corpus, experiment: ExperimentConfig) -> Split:
             subsets = _speaker_folds(corpus, experiment)
         case "left-out":
             subsets = _left_out(corpus, experiment)
+        case "given":
+            subsets = _given(corpus, experiment)
         case "all":
             subsets = np.full(len(corpus.clips), "train")
     count = num_folds(experiment.protocol, corpus)
@@ -332,6 +337,28 @@ def _left_out(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
     for group in _same_content(corpus):
         if len(set(is_tested[group])) > 1:
             subsets[group] = UNUSED
+    return subsets
+
+
+def _given(corpus: Corpus, experiment: ExperimentConfig) -> np.ndarray:
+    """The split of the corpus; without validation clips, a stratified tenth of the training clips. Clips that it does
+    not name are unused."""
+    subsets = np.array([clip.split or UNUSED for clip in corpus.clips], dtype="<U10")
+    for subset in ("train", "test"):
+        if subset not in subsets:
+            raise CorpusError(
+                f"corpus '{corpus.name}' has no split of its own with {subset} clips: name folders train and test, or "
+                "write a column split in manifest.csv"
+            )
+    for group in _same_content(corpus):
+        if len(set(subsets[group]) - {UNUSED}) > 1:
+            names = " and ".join(corpus.clips[index].name for index in group[:2])
+            raise CorpusError(f"{names} are one recording in two subsets of the split of '{corpus.name}': remove one")
+    if "validation" not in subsets:
+        drawn = _draw(corpus, experiment, np.flatnonzero(subsets == "train"), VALIDATION_FRACTION)
+        is_validation = np.isin(np.arange(len(subsets)), drawn)
+        is_validation = _keep_together(corpus, is_validation, subsets == "train", experiment.split_seed)
+        subsets[is_validation] = "validation"
     return subsets
 
 

@@ -24,7 +24,8 @@ from emokeras.data.splits import (
 )
 from emokeras.errors import CorpusError, UsageError
 
-MEASURED = [protocol for protocol in get_args(MeasuredProtocol) if protocol != "left-out"]  # of one corpus
+# Of one corpus, without a split of its own.
+MEASURED = [protocol for protocol in get_args(MeasuredProtocol) if protocol not in ("left-out", "given")]
 FIXED = ("luna", "emobox", "loso")  # protocols that draw nothing
 EVERY_FOLD = [(protocol, fold) for protocol in MEASURED for fold in range(PROTOCOLS[protocol].num_folds or 24)]
 
@@ -275,6 +276,38 @@ def test_unknown_speakers_are_refused(protocol):
         CorpusError, match=rf"'{protocol}' needs speakers.* for 2 of 3 clips \(0002, \.\.\.\): give a manifest"
     ):
         split(corpus, protocol)
+
+
+# given
+
+
+def with_split(corpus, splits) -> Corpus:
+    return replace(corpus, clips=tuple(replace(one, split=own) for one, own in zip(corpus.clips, splits, strict=True)))
+
+
+def test_the_split_of_a_corpus_is_used_as_it_is():
+    clips = make_corpus(clip(number, ("happy", "sad")[number % 2]) for number in range(12))
+    splits = ["train"] * 6 + ["validation"] * 2 + ["test"] * 3 + [""]
+    assert split(with_split(clips, splits), "given").tolist() == [*splits[:-1], "unused"]
+
+
+def test_without_validation_clips_a_tenth_of_the_training_clips_validates():
+    clips = make_corpus(clip(number, ("happy", "sad")[number % 2]) for number in range(60))
+    given = with_split(clips, ["train"] * 40 + ["test"] * 20)
+    subsets = split(given, "given")
+    assert (subsets[40:] == "test").all()
+    assert (subsets == "validation").sum() == 4
+    assert missing_emotions(given, subsets) == []
+
+
+def test_what_is_no_split_is_refused():
+    clips = make_corpus(clip(number, ("happy", "sad")[number % 2], content=f"{number % 5}") for number in range(10))
+    with pytest.raises(CorpusError, match="no split of its own with train clips: name folders train and test"):
+        split(clips, "given")
+    with pytest.raises(CorpusError, match="no split of its own with test clips"):
+        split(with_split(clips, ["train"] * 10), "given")
+    with pytest.raises(CorpusError, match="0000 and 0005 are one recording in two subsets"):
+        split(with_split(clips, ["train"] * 5 + ["test"] * 5), "given")
 
 
 # speaker-kfold and loso

@@ -30,6 +30,11 @@ SYNONYMS = {
 }
 
 
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval"), "test"),
+}
 SPEAKER_NUMBER = re.compile(r"(?:s|spk|speaker|actor|subject)?[ _-]?0*(\d+)(?:\.0+)?")
 
 
@@ -42,6 +47,7 @@ class Clip:
     path: absolute; of a clip in a zip archive the archive's path, with the clip's name in `member`.
     content: SHA-256 of the decoded samples (`audio.content_hash`).
     sex: male or female. intensity: normal or strong. statement: RAVDESS's or EMO-DB's code of the sentence.
+    split: train, validation or test, where the corpus has a split of its own.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Clip:
     statement: str = ""
     transcript: str = ""
     corpus: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True)

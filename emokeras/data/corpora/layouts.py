@@ -11,7 +11,14 @@ from types import ModuleType
 
 from emokeras.data import audio
 from emokeras.data.corpora import emodb, manifest, ravdess
-from emokeras.data.corpora.clips import EMOTIONS, Clip, canonical_emotion, count_and_name, left_out_notes
+from emokeras.data.corpora.clips import (
+    EMOTIONS,
+    SPLIT_NAMES,
+    Clip,
+    canonical_emotion,
+    count_and_name,
+    left_out_notes,
+)
 from emokeras.data.corpora.files import ADVICE, CorpusFile, list_files, without_top_folder
 from emokeras.errors import CorpusError
 from emokeras.files import UNREADABLE_ARCHIVE
@@ -19,7 +26,6 @@ from emokeras.files import UNREADABLE_ARCHIVE
 GRAMMARS = {"ravdess": ravdess, "emodb": emodb}  # Modules that parse the file names of a corpus.
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".3gp", ".wmv"})
 UNREAD_SUFFIXES = VIDEO_SUFFIXES | {".m4a", ".aac", ".amr", ".wma", ".alac", ".ape", ".ra", ".spx", ".dss"}
-SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
 
 
 @dataclass(frozen=True)
@@ -109,10 +115,13 @@ def _from_folders(files: Sequence[CorpusFile], root: Path) -> tuple[list[Clip], 
         emotion = _emotion_folder(file)
         if emotion:
             others = [folder for folder in file.folders if not canonical_emotion(folder)]
-            splits |= {folder for folder in others if folder.lower() in SPLIT_FOLDERS}
-            others = [folder for folder in others if folder not in splits]
+            own = [folder for folder in others if folder.lower() in SPLIT_NAMES]
+            splits |= set(own)
+            others = [folder for folder in others if folder not in own]
+            split = SPLIT_NAMES[own[0].lower()] if own else ""
             name = str(PurePosixPath(file.relative).with_suffix(""))
-            clips.append(Clip(name, file.path, emotion, others[-1] if others else "", member=file.member))
+            speaker = others[-1] if others else ""
+            clips.append(Clip(name, file.path, emotion, speaker, member=file.member, split=split))
         else:
             left_out.append(file.relative)
     if left_out and not clips:
@@ -120,7 +129,7 @@ def _from_folders(files: Sequence[CorpusFile], root: Path) -> tuple[list[Clip], 
         raise CorpusError(f"{root} has {unknown} (known are {', '.join(EMOTIONS)}): {ADVICE}")
     notes = left_out_notes(unread | ({"in no folder named by an emotion": left_out} if left_out else {}))
     if splits:
-        notes.append(f"the folders {', '.join(sorted(splits))} are no speakers; a split by folders is not used")
+        notes.append(f"the folders {', '.join(sorted(splits))} are a split, which --protocol given uses")
     return clips, notes
 
 

@@ -1,8 +1,8 @@
 """manifest.csv, the table of a corpus: one row per clip, with the columns path, emotion and speaker.
 
-The columns transcript, sex (male, female) and intensity (normal, strong) are optional. The text is UTF-8, with or
-without a byte-order mark; cells are separated by commas, semicolons or tabs. A column without a name, as pandas writes
-it, is ignored, and columns may have other names in use (ALIASES).
+The columns transcript, sex (male, female), intensity (normal, strong) and split (train, validation, test) are optional.
+The text is UTF-8, with or without a byte-order mark; cells are separated by commas, semicolons or tabs. A column
+without a name, as pandas writes it, is ignored, and columns may have other names in use (ALIASES).
 """
 
 import csv
@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from emokeras.data.corpora import ravdess
-from emokeras.data.corpora.clips import EMOTIONS, SYNONYMS, Clip, canonical_emotion, count_and_name
+from emokeras.data.corpora.clips import EMOTIONS, SPLIT_NAMES, SYNONYMS, Clip, canonical_emotion, count_and_name
 from emokeras.errors import CorpusError
 
 COLUMNS = ("path", "emotion", "speaker")
-OPTIONAL_COLUMNS = ("transcript", "sex", "intensity")
+OPTIONAL_COLUMNS = ("transcript", "sex", "intensity", "split")
 ALIASES = {
     "file_name": "path",
     "filename": "path",
@@ -29,6 +29,7 @@ ALIASES = {
     "speaker_id": "speaker",
     "gender": "sex",
     "text": "transcript",
+    "subset": "split",
 }
 SEGMENTS = ("start", "end")  # columns of tables whose rows are parts of files
 SEXES = {"m": "male", "male": "male", "man": "male", "f": "female", "female": "female", "woman": "female"}
@@ -65,6 +66,8 @@ def read_clips(
         emotion = canonical_emotion(row["emotion"])
         if emotion is None:
             raise CorpusError(f"{at}: unknown emotion '{row['emotion']}': {_nearest_emotion(row['emotion'])}")
+        if row["split"] and row["split"].lower() not in SPLIT_NAMES:
+            raise CorpusError(f"{at}: unknown split '{row['split']}': known are {', '.join(SPLIT_NAMES)}")
         clips.append(_to_clip(row, place, emotion))
     return clips, [count_and_name("column", " of the manifest ignored", ignored)] if ignored else []
 
@@ -96,6 +99,7 @@ def _to_clip(row: dict[str, str], place: tuple[Path, str], emotion: str) -> Clip
         intensity=row["intensity"].lower() or (name.intensity if name else ""),
         statement=name.statement if name else "",
         transcript=row["transcript"],
+        split=SPLIT_NAMES.get(row["split"].lower(), ""),
     )
 
 
@@ -106,7 +110,7 @@ def _nearest_emotion(word: str) -> str:
 
 
 def _read_rows(data: bytes, where: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
-    """Return each row with its line number, as a dict of all six columns ("" for a missing cell), and the columns that
+    """Return each row with its line number, as a dict of all columns ("" for a missing cell), and the columns that
     are ignored. Raises CorpusError for a text that is no such table."""
     try:
         text = data.decode("utf-8-sig")  # Spreadsheets write a byte-order mark at the start of UTF-8.

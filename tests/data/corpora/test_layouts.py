@@ -135,7 +135,8 @@ def test_folders_of_a_split_are_no_speakers(tmp_path):
         write_clip(tmp_path / folder / f"{number}.wav", number + 1)
     corpus = load_corpus(tmp_path)
     assert [clip.speaker for clip in corpus.clips] == ["anna", "", ""]
-    assert only_note(corpus, "split") == "the folders test, train are no speakers; a split by folders is not used"
+    assert [clip.split for clip in corpus.clips] == ["test", "train", "train"]
+    assert only_note(corpus, "split") == "the folders test, train are a split, which --protocol given uses"
 
 
 def test_recordings_that_are_not_read_are_counted_by_kind(tmp_path):

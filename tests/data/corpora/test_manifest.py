@@ -110,3 +110,13 @@ def test_a_name_in_another_unicode_form_is_the_same_file(tmp_path):
     (tmp_path / "manifest.csv").write_text(f"path,emotion,speaker\n{together},sad,x\n", encoding="utf-8")
     (clip,) = load_corpus(tmp_path).clips
     assert clip.path.name == apart
+
+
+def test_a_column_has_the_split_of_the_corpus(tmp_path):
+    for number, name in enumerate("abcd"):
+        write_clip(tmp_path / f"{name}.wav", number + 1)
+    rows = "a.wav,sad,x,Train\nb.wav,sad,x,dev\nc.wav,sad,x,test\nd.wav,sad,x,\n"
+    (tmp_path / "manifest.csv").write_text("path,emotion,speaker,subset\n" + rows)
+    assert [clip.split for clip in load_corpus(tmp_path).clips] == ["train", "validation", "test", ""]
+    (tmp_path / "manifest.csv").write_text("path,emotion,speaker,split\n" + rows.replace("dev", "third"))
+    assert "line 3: unknown split 'third': known are train, training, val" in error_of(tmp_path)
