@@ -18,10 +18,10 @@ The path of a clip through `python -m emokeras.train`, in the order of the calls
       training.outcome       predictions.csv (a line per clip), metrics.json, plots, model.keras; files by runs
 
 An ensemble: training.run trains the members (training.member in child processes), training.ensemble combines them by
-models.late. predict, evaluate and export load a run or an export by recognizer, which answers recordings of any length;
-evaluate scores it by training.evaluation, under data.conditions; adapt fits it to other speakers by training.adapt, and
-predict without labels by recognizer.adapt. results turns committed rows into RESULTS.md. tuning,
-in the checkout, trains by training.run.train_unscored.
+models.late. predict, evaluate, adapt and export load a run or an export by recognizer, which answers recordings of any
+length. evaluate scores it by training.evaluation, under data.conditions; adapt fits it to labelled recordings by
+training.adapt, predict --adapt to unlabelled ones by recognizer.adapt; recognizer.export writes it. results turns
+committed rows into RESULTS.md. tuning, in the checkout, trains by training.run.train_unscored.
 
 Used by all: errors, files, commandline, processes; hub loads models of transformers.
 The commands (`python -m emokeras` lists them) are thin functions over these. Importing this package imports none of it.

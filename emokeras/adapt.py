@@ -36,13 +36,11 @@ def adapt(model: Path, corpus: str, target: Path = TARGET, *, emotion_map: tuple
     commandline.import_tensorflow()
     from emokeras import runs
     from emokeras.config import to_json, with_experiment
-    from emokeras.data.corpora import load_corpus
+    from emokeras.data.corpora import absolute_source, load_corpus, split_source
     from emokeras.files import write_text
-    from emokeras.models.late import fit_temperature
     from emokeras.recognizer.export import export_recognizer
     from emokeras.recognizer.model import load_networks
-    from emokeras.reporting.metrics import balanced_accuracy
-    from emokeras.training.adapt import adapt_recognizer, clips_of, cross_validate
+    from emokeras.training.adapt import adapt_recognizer, clips_of
 
     recognizer = load_networks(model)
     emotion_map = (*recognizer.config.experiment.emotion_map, *emotion_map)
@@ -51,23 +49,45 @@ def adapt(model: Path, corpus: str, target: Path = TARGET, *, emotion_map: tuple
     for note in loaded.notes:
         say(f"  {note}")
     clips = clips_of(recognizer, loaded)
-    before, after, unit = cross_validate(recognizer, clips)
-    was, will = (100 * balanced_accuracy(clips.labels, own.argmax(axis=1)) for own in (before, after))
-    say(f"UA {was:.1f} % before, {will:.1f} % after, by cross-validation over {unit}")
-    if unit == "clips":
-        say("these are of speakers who were adapted to: give each speaker a folder, to measure what others may expect")
-    if will <= was:
-        say("warning: nothing is gained: more clips, or clips like those to be recognized, may help")
-    calibration = {"temperature": fit_temperature([after], [clips.labels]), "runs": [f"cross-validation over {unit}"]}
+    calibration = _measure(recognizer, clips, say)
     adapted = adapt_recognizer(recognizer, clips)
     with tempfile.TemporaryDirectory() as temporary:  # As the folder of a run, which an export is made of.
         folder = Path(temporary)
-        write_text(folder / "config.json", to_json(with_experiment(adapted.config, corpora=[loaded.name])))
+        corpora = [absolute_source(source) for source in split_source(corpus)]
+        experiment = {"corpora": corpora, "emotion_map": emotion_map, "protocol": "all", "fold": 0}
+        write_text(folder / "config.json", to_json(with_experiment(adapted.config, **experiment)))
         runs.write_json(folder / "metrics.json", {"corpus": loaded.name})
         runs.write_split(folder, loaded.clips, ["train"] * len(loaded.clips))
         runs.write_earlier_splits(folder, recognizer.clips_used)
         adapted.members[0].network.save(folder / "model.keras")
         return export_recognizer(adapted, folder, Path(target), calibration=calibration, say=say)
+
+
+def _measure(recognizer, clips, say) -> dict | None:
+    """Say what the adaptation gains, by cross-validation, on the clips that did not train the model; return the
+    temperature that fits them, None without any."""
+    import numpy as np
+
+    from emokeras.data.splits import UNUSED
+    from emokeras.models.late import fit_temperature
+    from emokeras.reporting.metrics import balanced_accuracy
+    from emokeras.training.adapt import cross_validate
+
+    before, after, unit = cross_validate(recognizer, clips)
+    used = {row["content"] for row in recognizer.clips_used if row["subset"] != UNUSED}
+    fresh = np.array([clip.content not in used for clip in clips.clips])
+    if not fresh.all():
+        say(f"{np.sum(~fresh)} of the clips were used to make the model: what is gained on them is not measured")
+    if not fresh.any():
+        return None
+    labels = clips.labels[fresh]
+    was, will = (100 * balanced_accuracy(labels, own[fresh].argmax(axis=1)) for own in (before, after))
+    say(f"UA {was:.1f} % before, {will:.1f} % after, by cross-validation over {unit}")
+    if unit == "clips":
+        say("these are of speakers who were adapted to: give each speaker a folder, to measure what others may expect")
+    if will <= was:
+        say("warning: nothing is gained: more clips, or clips like those to be recognized, may help")
+    return {"temperature": fit_temperature([after[fresh]], [labels]), "runs": [f"cross-validation over {unit}"]}
 
 
 def main(argv: list[str] | None = None) -> int:

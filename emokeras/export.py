@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         type=Path,
         default=[],
         metavar="RUN",
-        help="runs, or rows of results/, whose test predictions fit the temperature of the probabilities",
+        help="runs, rows of results/, or what evaluate --output wrote: their predictions fit the temperature",
     )
     parser.add_argument("--license", default="", help="of the weights, which predict names: CC BY-NC-SA 4.0")
     return commandline.run_command(_work, parser.parse_args(argv))

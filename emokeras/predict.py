@@ -41,8 +41,9 @@ def predict(
     transcripts: one for each file, for a model that takes them; by default Whisper transcribes the files.
     whisper: the Whisper model, a name or a folder. It needs the extra `asr`.
     language: the language spoken, its code or English name, for a multilingual Whisper.
-    adapt: the model is adapted, without labels, to the recordings of each folder (`recognizer.adapt`): the more of one
-        speaker, room and microphone, the better. They are read twice. It needs a speech encoder.
+    adapt: the model is adapted, without labels (`recognizer.adapt`), to the recordings of each folder that is given, or
+        to the given files that are in one folder: the more of one speaker, room and microphone, the better. They are
+        read twice. It needs a speech encoder.
     say: called with each line to print.
 
     Returns
@@ -64,7 +65,10 @@ def predict(
     from emokeras.recognizer.answers import blocks_of
     from emokeras.recognizer.model import load_networks
 
-    files = _expand(files)
+    groups = [_files_of(Path(given)) for given in files]
+    if transcripts and any(Path(given).is_dir() for given in files):
+        raise UsageError("a --transcript is for one file: give files instead of a folder")
+    files = [file for group in groups for file in group]
     recognizer = load_networks(model) if adapt else load_recognizer(model)
     for text in dict.fromkeys(network.model.license for network in recognizer.config.networks.values()):
         if text:
@@ -102,9 +106,11 @@ def predict(
         except AudioError as error:
             problems[number] = str(error)
 
+    if adapt and not recognizer.config.has_speech_encoder:
+        raise UsageError("only a model with a speech encoder adapts without labels: give another --model")
     numbers = range(len(files) or len(transcripts))
     rows = {}
-    for group in _by_folder(files) if adapt else [numbers]:
+    for group in _together(groups) if adapt else [numbers]:
         own = recognizer
         if adapt:
             own = adapted_to(recognizer, itertools.chain.from_iterable(map(blocks, group)))
@@ -119,28 +125,28 @@ def predict(
     )
 
 
-def _expand(paths: Sequence[Path]) -> list[Path]:
-    """Return audio files, with those in a folder in place of it. Raises UsageError for a folder without any."""
+def _files_of(path: Path) -> list[Path]:
+    """Return a file, or the audio files in a folder. Raises UsageError for a folder without any."""
     from emokeras.data.audio import SUFFIXES
     from emokeras.data.corpora.files import list_files
 
-    files = []
-    for path in map(Path, paths):
-        found = [path]
-        if path.is_dir():
-            found = [file.path for file in list_files(path) if file.suffix in SUFFIXES]
-            if not found:
-                raise UsageError(f"{path} is a folder without an audio file: give another")
-        files += found
+    if not path.is_dir():
+        return [path]
+    files = [file.path for file in list_files(path) if file.suffix in SUFFIXES]
+    if not files:
+        raise UsageError(f"{path} is a folder without an audio file: give another")
     return files
 
 
-def _by_folder(files: Sequence[Path]) -> list[list[int]]:
-    """Return the numbers of the files of each folder."""
-    groups = defaultdict(list)
-    for number, file in enumerate(files):
-        groups[file.parent].append(number)
-    return list(groups.values())
+def _together(groups: Sequence[Sequence[Path]]) -> list[list[int]]:
+    """Return the numbers of the files that are adapted to together: those of a folder that was given, and single files
+    that are in one folder."""
+    numbers, together = itertools.count(), defaultdict(list)
+    for place, group in enumerate(groups):
+        is_file = len(group) == 1
+        for file in group:
+            together[file.parent if is_file else place].append(next(numbers))
+    return list(together.values())
 
 
 def _row(name: str, answer, emotions: Sequence[str]) -> dict:

@@ -9,6 +9,7 @@ import pytest
 from emokeras import runs
 from emokeras.config import read_config
 from emokeras.reporting.metrics import balanced_accuracy, expected_calibration_error
+from tuning import adaptation
 
 ROOT = Path(__file__).parents[1]
 CARDS = [ROOT / "saved_models" / name / "README.md" for name in runs.SHIPPED]
@@ -80,3 +81,15 @@ def test_a_shipped_model_has_its_license_and_was_trained_on_what_its_card_names(
 def test_the_shipped_models_have_at_most_40_megabytes_together():
     files = [path for name in runs.SHIPPED for path in (ROOT / "saved_models" / name).rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 40e6
+
+
+def test_the_page_of_the_adaptation_is_that_of_its_predictions_and_the_readme_has_its_figures():
+    """Otherwise run `python -m tuning.adaptation`."""
+    page = adaptation.page(ROOT / "results")
+    assert page == (ROOT / "results" / "adaptation.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    for corpus in ("emovo", "nemo"):
+        (line,) = (line for line in page.splitlines() if line.startswith(f"| {corpus} "))
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[2] in readme  # as it is
+        assert cells[4] in readme  # after 60 s

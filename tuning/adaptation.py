@@ -54,7 +54,7 @@ def measure(run: Path, results: Path, say=print) -> None:
         raise RunError(f"{run} is of the protocol {config.experiment.protocol}: give runs of left-out")
     subsets = {row["clip"]: row["subset"] for row in runs.read_split(run)}
     corpus = load_corpus(config.experiment.source, recognizer.sample_rate_hz, config.experiment.emotion_map)
-    chosen = [number for number, clip in enumerate(corpus.clips) if subsets[clip.name] == "test"]
+    chosen = [number for number, clip in enumerate(corpus.clips) if subsets.get(clip.name) == "test"]
     clips = clips_of(recognizer, corpus).take(np.array(chosen))
     (name,) = {clip.corpus for clip in clips.clips}
     network = recognizer.members[0].network
@@ -69,13 +69,14 @@ def measure(run: Path, results: Path, say=print) -> None:
 
 def curves(network, config, clips) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the name and the probabilities [clips, emotions] of each point."""
-    from emokeras.recognizer.adapt import with_statistics_of
+    from emokeras.data.speech import frame_statistics
+    from emokeras.recognizer.adapt import with_statistics
     from emokeras.training.adapt import adapt_network, logits_of
     from emokeras.training.score import to_probabilities
 
     frames = [own[0] for own in clips.speech]
     yield NONE, to_probabilities(logits_of(network, config, clips))
-    yield ITSELF, to_probabilities(logits_of(with_statistics_of(network, frames), config, clips))
+    yield ITSELF, to_probabilities(logits_of(with_statistics(network, frame_statistics(frames)), config, clips))
     speakers = np.array([clip.speaker for clip in clips.clips])
     fold_of = np.random.default_rng(0).permutation(len(speakers)) % NUM_FOLDS
 
@@ -85,7 +86,7 @@ def curves(network, config, clips) -> Iterator[tuple[str, np.ndarray]]:
             for fold in range(NUM_FOLDS):
                 own = speakers == speaker
                 taken = _drawn(np.flatnonzero(own & (fold_of != fold)), [len(one) for one in frames], seconds, fold)
-                adapted = with_statistics_of(network, [frames[number] for number in taken])
+                adapted = with_statistics(network, frame_statistics(frames[number] for number in taken))
                 tested = np.flatnonzero(own & (fold_of == fold))
                 answers[tested] = to_probabilities(logits_of(adapted, config, clips.take(tested)))
         yield f"{seconds}-seconds", answers
@@ -95,7 +96,7 @@ def curves(network, config, clips) -> Iterator[tuple[str, np.ndarray]]:
         for fold in range(NUM_FOLDS):
             order = np.random.default_rng(fold).permutation(np.flatnonzero(fold_of != fold))
             taken = np.concatenate([order[clips.labels[order] == label][:count] for label in np.unique(clips.labels)])
-            adapted, _ = adapt_network(network, config, clips.take(taken))
+            adapted = adapt_network(network, config, clips.take(taken))
             tested = np.flatnonzero(fold_of == fold)
             answers[tested] = to_probabilities(logits_of(adapted, config, clips.take(tested)))
         yield f"{count}-clips", answers

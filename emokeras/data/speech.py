@@ -10,7 +10,7 @@ the square of the length. What a recording gives does not depend on the others o
 import functools
 import importlib.util
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -285,14 +285,22 @@ def encode_clips(
     return _read_frames(folder)
 
 
-def frame_statistics(clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance of each unit over the frames of clips, [frames, units] each: float64 [units] twice."""
-    count, total, squares = 0, 0.0, 0.0
+class FrameStatistics(NamedTuple):
+    """The number of frames, and mean and variance of each unit over them, float64 [units]."""
+
+    count: int
+    mean: np.ndarray
+    variance: np.ndarray
+
+
+def frame_statistics(clips: Iterable[np.ndarray]) -> FrameStatistics:
+    """Return the statistics of the frames of clips, [frames, units] each, which are read one after another."""
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
     for frames in clips:
         frames = frames.astype(np.float64)
         count, total, squares = count + len(frames), total + frames.sum(axis=0), squares + np.square(frames).sum(axis=0)
-    mean = total / count
-    return mean, np.maximum(squares / count - np.square(mean), 0.0)
+    mean = total / max(count, 1)
+    return FrameStatistics(count, mean, np.maximum(squares / max(count, 1) - np.square(mean), 0.0))
 
 
 def _read_frames(folder: Path) -> list[np.ndarray] | None:

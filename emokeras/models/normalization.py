@@ -18,6 +18,13 @@ def set_statistics(layer: keras.layers.Normalization, mean, variance) -> None:
     layer.finalize_state()
 
 
+def settle_normalization(model: keras.Model) -> None:
+    """Make normalization layers use the statistics that were just assigned: Keras keeps a copy of its own."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+
+
 @keras.saving.register_keras_serializable("emokeras")
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's batch normalization over all axes but the last, with the gradient that Ioffe and Szegedy (2015) give.

@@ -41,15 +41,23 @@ class ExportedEncoder(tf.Module):
     def __init__(self, folder: Path):
         super().__init__()
         try:
-            self.loaded = tf.saved_model.load(str(folder))
-            self._call = self.loaded.signatures[ENCODE_BLOCKS]
+            loaded = tf.saved_model.load(str(folder))
+            signature = loaded.signatures[ENCODE_BLOCKS]
         except (ValueError, OSError, KeyError, tf.errors.OpError) as error:
             raise RunError(
                 f"{folder}: its speech encoder cannot be loaded ({first_line(error)}): export it again"
             ) from error
 
+        self.values = list(signature.variables)
+
+        def call(blocks: tf.Tensor, samples: tf.Tensor, keep=loaded) -> tf.Tensor:
+            return signature(blocks=blocks, samples=samples)["states"]
+
+        # A function: a further export keeps nothing else of the model.
+        self._call = call
+
     def __call__(self, blocks: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
-        return self._call(blocks=blocks, samples=samples)["states"]
+        return self._call(blocks, samples)
 
 
 def _smallest(value: np.ndarray) -> np.ndarray:

@@ -79,6 +79,8 @@ def _links(protocols: Iterable[str], results_root: Path, path: Path) -> list[str
         results_root / "ablation.md": f"[ablation]({root}/ablation.md): changes of one setting, on validation clips.",
         results_root / "robustness.md": f"[robustness]({root}/robustness.md): changes of settings under recording "
         "conditions and on other corpora, on validation clips.",
+        results_root / "adaptation.md": f"[adaptation]({root}/adaptation.md): a network of other corpora, adapted to "
+        "speakers with and without labels.",
         path.parent / "docs": "[docs](docs): recipes, settings, protocols, ensembles and transcripts.",
     }
     links = [f"[{protocol}]({root}/{protocol}.md): {PROTOCOLS[protocol].description}." for protocol in protocols]

@@ -17,17 +17,17 @@ from emokeras.config import Config, with_experiment
 from emokeras.data.audio import load_waveforms
 from emokeras.data.corpora import Corpus, for_each_corpus
 from emokeras.data.corpora.clips import present_emotions
+from emokeras.data.speech import frame_statistics
 from emokeras.errors import CorpusError, UsageError
-from emokeras.models.build import build_model
-from emokeras.recognizer.adapt import with_statistics_of
+from emokeras.recognizer.adapt import with_statistics
 from emokeras.recognizer.model import Recognizer, join
-from emokeras.training.checkpoints import settle_normalization
 from emokeras.training.score import WINDOWS_PER_BATCH, to_labels, to_probabilities
 from emokeras.training.subsets import Subset, encode_corpus, evaluation_inputs
 
 HEAD = "emotion"  # the layer that gives the logits
 PRIOR_WEIGHT = 50.0  # of the squared distance of the head to the earlier one, in nats for a half of it
 NUM_FOLDS = 5
+LEAST_LOGIT = -1e4  # of an emotion that is never answered
 
 
 def adapt_recognizer(recognizer: Recognizer, clips: Subset) -> Recognizer:
@@ -41,7 +41,8 @@ def adapt_recognizer(recognizer: Recognizer, clips: Subset) -> Recognizer:
     Raises UsageError for an ensemble, and for a network whose logits are of several heads.
     """
     member = _only_member(recognizer)
-    network, config = adapt_network(member.network, member.config, clips)
+    config = with_experiment(member.config, emotions=emotions_with(member.config, clips.clips))
+    network = adapt_network(member.network, config, clips)
     members = (replace(member, network=network, config=config),)
     return join(config, recognizer.clips_used, members, None, recognizer.encoder)
 
@@ -67,35 +68,35 @@ def emotions_with(config: Config, clips: Sequence) -> tuple[str, ...]:
     return (*own, *(emotion for emotion in present_emotions(clips) if emotion not in own))
 
 
-def adapt_network(network: keras.Model, config: Config, clips: Subset) -> tuple[keras.Model, Config]:
-    """Return a network that is adapted to labelled clips, and its configuration with all emotions."""
+def adapt_network(network: keras.Model, config: Config, clips: Subset) -> keras.Model:
+    """Return a network that is adapted to labelled clips. `config` is its configuration, with all emotions that it is
+    to have: those that it lacks come last. One without clips cannot be recognized."""
     if clips.speech:
-        network = with_statistics_of(network, [own[0] for own in clips.speech])
+        network = with_statistics(network, frame_statistics(own[0] for own in clips.speech))
     kernel, bias = network.get_layer(HEAD).get_weights()
-    config = with_experiment(config, emotions=emotions_with(config, clips.clips))
-    added = len(config.experiment.emotions) - len(bias)
-    kernel, bias = np.pad(kernel, ((0, 0), (0, added))), np.pad(bias, (0, added))
+    num_emotions = len(config.experiment.emotions)
+    added = np.arange(len(bias), num_emotions)
+    kernel, bias = np.pad(kernel, ((0, 0), (0, len(added)))), np.pad(bias, (0, len(added)))
     kernel, bias = fit_head(embed(network, config, clips), clips.labels, kernel, bias)
-    adapted = build_model(config)
-    own, theirs = (
-        [weight for layer in one.layers if layer.name != HEAD for weight in layer.weights] for one in (adapted, network)
-    )
-    for weight, other in zip(own, theirs, strict=True):
-        weight.assign(other)
-    adapted.get_layer(HEAD).set_weights([kernel, bias])
-    settle_normalization(adapted)
-    return adapted, config
+    bias[np.setdiff1d(added, clips.labels)] = LEAST_LOGIT
+    head = keras.layers.Dense(num_emotions, dtype="float32", name=HEAD)
+    adapted = keras.Model(network.input, {HEAD: head(network.get_layer(HEAD).input)}, name=network.name)
+    head.set_weights([kernel, bias])
+    return adapted
 
 
 def embed(network: keras.Model, config: Config, clips: Subset) -> np.ndarray:
     """Return what the head of a network takes, the mean over the windows of each clip, float64 [clips, units]: the mean
     of the windows' logits is the head of it."""
-    inputs, numbers = evaluation_inputs(clips, config)
-    embedding = keras.Model(network.inputs, network.get_layer(HEAD).input)
-    windows = embedding.predict(inputs, batch_size=WINDOWS_PER_BATCH, verbose=0).astype(np.float64)
-    sums = np.zeros((len(clips.clips), windows.shape[1]))
-    np.add.at(sums, numbers, windows)
-    return sums / np.bincount(numbers)[:, np.newaxis]
+    embedding = keras.Model(network.input, network.get_layer(HEAD).input)
+    means = []
+    for part in clips.parts():
+        inputs, numbers = evaluation_inputs(part, config)
+        windows = embedding.predict(inputs, batch_size=WINDOWS_PER_BATCH, verbose=0).astype(np.float64)
+        sums = np.zeros((len(part.clips), windows.shape[1]))
+        np.add.at(sums, numbers, windows)
+        means.append(sums / np.bincount(numbers)[:, np.newaxis])
+    return np.concatenate(means)
 
 
 def fit_head(
@@ -141,22 +142,18 @@ def cross_validate(recognizer: Recognizer, clips: Subset) -> tuple[np.ndarray, n
     if len(counts) < 2 or counts.min() < 2:
         raise CorpusError("to adapt needs two emotions at least, and two clips of each: give more clips")
     speakers = np.array([clip.speaker for clip in clips.clips])
-    several = len(set(speakers)) > 1
-    if several:
-        folds = StratifiedGroupKFold(min(NUM_FOLDS, len(set(speakers))), shuffle=True, random_state=0)
+    num_speakers = len(set(speakers))
+    if num_speakers > 1:
+        folds = StratifiedGroupKFold(min(NUM_FOLDS, num_speakers, counts.min()), shuffle=True, random_state=0)
     else:
         folds = StratifiedKFold(min(NUM_FOLDS, counts.min()), shuffle=True, random_state=0)
-    emotions = emotions_with(member.config, clips.clips)
-    before, after = np.zeros([2, len(clips.clips), len(emotions)])
-    before[:, : member.network.output["emotion"].shape[1]] = to_probabilities(
-        logits_of(member.network, member.config, clips)
-    )
+    config = with_experiment(member.config, emotions=emotions_with(member.config, clips.clips))
+    before, after = np.zeros([2, len(clips.clips), len(config.experiment.emotions)])
+    before[:, : len(member.config.experiment.emotions)] = to_probabilities(logits_of(member.network, config, clips))
     for train, test in folds.split(clips.labels, clips.labels, speakers):
-        network, config = adapt_network(member.network, member.config, clips.take(train))
-        own = to_probabilities(logits_of(network, config, clips.take(test)))
-        columns = [emotions.index(emotion) for emotion in config.experiment.emotions]
-        after[np.ix_(test, columns)] = own
-    return before, after, "speakers" if several else "clips"
+        network = adapt_network(member.network, config, clips.take(train))
+        after[test] = to_probabilities(logits_of(network, config, clips.take(test)))
+    return before, after, "speakers" if num_speakers > 1 else "clips"
 
 
 def logits_of(network: keras.Model, config: Config, clips: Subset) -> np.ndarray:

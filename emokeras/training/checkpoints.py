@@ -53,13 +53,6 @@ def load_variables(path: Path, variables: Sequence[keras.Variable]) -> int:
         return int(file["epoch"])
 
 
-def settle_normalization(model: keras.Model) -> None:
-    """Make normalization layers use the statistics that were just assigned: Keras keeps a copy of its own."""
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()
-
-
 def saved_epoch(path: Path) -> int:
     """Return the epochs of the variables in a file of `save_variables`; 0 when there is none."""
     if not path.exists():

@@ -11,6 +11,7 @@ import numpy as np
 from emokeras import runs
 from emokeras.config import MAX_SEED, Config, TrainingConfig, with_experiment
 from emokeras.data import pipeline
+from emokeras.models.normalization import settle_normalization
 from emokeras.reporting import plots
 from emokeras.training import callbacks, checkpoints
 from emokeras.training.optimizer import clip_weights, compile_model
@@ -85,7 +86,7 @@ def fit(setup: Setup, say: Callable, stop_epoch: int | None = None) -> int:
         compile_model(model, training, steps, train.masks is not None)
         if first < done:
             checkpoints.load_variables(state, checkpoints.all_variables(model))
-            checkpoints.settle_normalization(model)
+            settle_normalization(model)
         if done == stop or validation.out_of_patience():
             # The next stage starts with the moving average, as Keras ends a `fit`.
             model.optimizer.finalize_variable_values(model.trainable_variables)
@@ -117,7 +118,7 @@ def fit(setup: Setup, say: Callable, stop_epoch: int | None = None) -> int:
             ],
         )
     best_epoch = checkpoints.load_variables(folder / "checkpoints" / checkpoints.BEST, model.variables)
-    checkpoints.settle_normalization(model)
+    settle_normalization(model)
     return best_epoch
 
 

@@ -55,8 +55,6 @@ from emokeras.training.warm_start import (
     started_layers,
 )
 
-CLIPS_AT_ONCE = 256  # of the test subset
-
 # The files of a member's run that an ensemble needs: its configuration, its predictions, and what serves it.
 MEMBER_FILES = (
     *("config.json", "split.csv", "metrics.json", "history.csv", "predictions.csv", "validation_predictions.csv"),
@@ -208,12 +206,8 @@ def _train_network(
 
 
 def _predict_subset(model: keras.Model, subset: Subset, config: Config) -> np.ndarray:
-    """Return the logits of a subset's clips, [clips, emotions]. The windows of all of them may not fit in memory."""
-    parts = [
-        np.arange(first, min(first + CLIPS_AT_ONCE, len(subset.clips)))
-        for first in range(0, len(subset.clips), CLIPS_AT_ONCE)
-    ]
-    return np.concatenate([predict_logits(model, evaluation_inputs(subset.take(part), config)) for part in parts])
+    """Return the logits of a subset's clips, [clips, emotions]."""
+    return np.concatenate([predict_logits(model, evaluation_inputs(part, config)) for part in subset.parts()])
 
 
 def _draw_attention(setup: Setup, best_epoch: int) -> None:
@@ -286,7 +280,8 @@ def make_network(config: Config, is_new: bool, branches: Sequence[Path] = ()) ->
 def adapt_normalization(model: keras.Model, config: Config, train: Subset, names: Sequence[InputName]) -> None:
     """Give the normalization of each of these branches the mean and variance of the training clips' valid frames."""
     if "speech" in names:
-        set_statistics(model.get_layer("speech_normalization"), *frame_statistics([own[0] for own in train.speech]))
+        _, mean, variance = frame_statistics(own[0] for own in train.speech)
+        set_statistics(model.get_layer("speech_normalization"), mean, variance)
     names = [name for name in names if name in config.audio_inputs]
     if not names:
         return

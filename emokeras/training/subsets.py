@@ -1,7 +1,7 @@
 """Load the clips, labels, waveforms, tokens and frames of a speech encoder of each subset of a corpus."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from emokeras.data.transcripts import read_transcripts, transcript_kind
 from emokeras.data.variants import make_variants, variant_key
 from emokeras.recognizer.speech import load_speech_encoder
 from emokeras.training.score import to_labels
+
+CLIPS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Subset:
             [self.speech[number] for number in numbers] if self.speech else None,
             None if self.masks is None else self.masks[numbers],
         )
+
+    def parts(self) -> Iterator["Subset"]:
+        """Yield the subset in parts: the windows of all of its clips may not fit in memory."""
+        for first in range(0, len(self.clips), CLIPS_AT_ONCE):
+            yield self.take(np.arange(first, min(first + CLIPS_AT_ONCE, len(self.clips))))
 
 
 def with_validation(subsets: Mapping[str, Subset]) -> dict[str, Subset]:

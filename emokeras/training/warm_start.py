@@ -15,7 +15,7 @@ from emokeras.data.splits import UNUSED, Split
 from emokeras.data.text import copy_tokenizer, has_tokenizer
 from emokeras.errors import RunError, first_line
 from emokeras.models import layers  # noqa: F401  registers the custom layers, so that model.keras loads
-from emokeras.training.checkpoints import settle_normalization
+from emokeras.models.normalization import settle_normalization
 from emokeras.training.resolve import start_folder
 
 EPSILON = 1e-3  # of keras.layers.BatchNormalization

@@ -595,7 +595,8 @@ def test_the_statistics_of_frames_count_every_frame_once():
     """The second clip has a large mean: sums in float16 would overflow."""
     clips = [np.random.default_rng(length).normal(60.0 * length, size=(length, 3)) for length in (3, 400)]
     clips = [clip.astype(np.float16) for clip in clips]
-    mean, variance = speech.frame_statistics(clips)
+    count, mean, variance = speech.frame_statistics(clips)
+    assert count == 403
     together = np.concatenate(clips).astype(np.float64)
     np.testing.assert_allclose(mean, together.mean(axis=0))
     np.testing.assert_allclose(variance, together.var(axis=0), rtol=1e-6)

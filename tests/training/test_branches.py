@@ -19,7 +19,7 @@ from emokeras.config import (
 )
 from emokeras.files import write_text
 from emokeras.models.build import build_model
-from emokeras.training.checkpoints import settle_normalization
+from emokeras.models.normalization import settle_normalization
 from emokeras.training.resolve import with_branches
 from emokeras.training.warm_start import keep_vocabulary, load_branches
 
