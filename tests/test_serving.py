@@ -21,6 +21,7 @@ from emokeras.data.audio import load_waveform
 from emokeras.data.corpora.ravdess import EMOTIONS as RAVDESS_EMOTIONS
 from emokeras.errors import UsageError
 from emokeras.models.late import with_temperature
+from emokeras.recognizer import export as recognizer_export
 from emokeras.recognizer import load_recognizer
 
 ROOT = Path(__file__).parents[1]
@@ -151,7 +152,7 @@ def test_each_export_is_a_new_version_with_split_and_configuration(exported, tra
 
 
 def test_an_export_that_differs_is_an_error_and_leaves_nothing(trained_run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    monkeypatch.setattr(recognizer_export, "TOLERANCE", -1.0)
     assert export.main([str(trained_run), str(tmp_path / "model")]) == 1
     assert "differs by" in capsys.readouterr().err
     assert list((tmp_path / "model").glob("*")) == []
