@@ -91,7 +91,7 @@ def pretrained_weights(request, tmp_path, monkeypatch):
         if recipe == "text-bert":
             make_bert(tmp_path / "bert")
             return {"model.weights": tmp_path / "bert", "training.frozen_epochs": 1}
-        if recipe in ("speech-tcn", "flagship-speech"):
+        if recipe in ("speech-tcn", "speech-linear", "flagship-speech"):
             return {"model.pretrained": request.getfixturevalue("whisper_model")}
         return {}
 
