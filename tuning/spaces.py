@@ -70,6 +70,7 @@ ENCODERS: dict[str, Space] = {
     "recurrent": {"units": OneOf(("[32]", "[64]", "[128]", "[64, 64]"))},
     "imagenet": {},
     "bert": {},
+    "identity": {"l2": Between(1e-3, 10.0, log=True)},
 }
 ATTENTION: Space = {"model.attention_units": OneOf((64, 128, 192)), "model.attention_blocks": Between(1, 3, step=1)}
 # Searched where a recipe has it switched on.
@@ -123,7 +124,7 @@ def space_of(config: Config) -> Space:
     for name in config.encoders:
         space |= {_encoder_path(name, key, config): own for key, own in EVERY_ENCODER.items()}
     space |= EVERY_RECIPE
-    if config.training.optimizer in OPTIMIZERS_WITH_DECAY:
+    if config.training.optimizer in OPTIMIZERS_WITH_DECAY and config.training.weight_decay:
         space |= WEIGHT_DECAY
     for name, encoder in config.encoders.items():
         space |= {f"{name}.{key}": own for key, own in FEATURES.get(name, {}).items()}
