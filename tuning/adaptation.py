@@ -71,12 +71,13 @@ def curves(network, config, clips) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the name and the probabilities [clips, emotions] of each point."""
     from emokeras.data.speech import frame_statistics
     from emokeras.recognizer.adapt import with_statistics
-    from emokeras.training.adapt import adapt_network, logits_of
+    from emokeras.training.adapt import adapt_network
     from emokeras.training.score import to_probabilities
+    from emokeras.training.subsets import predict_subset
 
     frames = [own[0] for own in clips.speech]
-    yield NONE, to_probabilities(logits_of(network, config, clips))
-    yield ITSELF, to_probabilities(logits_of(with_statistics(network, frame_statistics(frames)), config, clips))
+    yield NONE, to_probabilities(predict_subset(network, clips, config))
+    yield ITSELF, to_probabilities(predict_subset(with_statistics(network, frame_statistics(frames)), clips, config))
     speakers = np.array([clip.speaker for clip in clips.clips])
     fold_of = np.random.default_rng(0).permutation(len(speakers)) % NUM_FOLDS
 
@@ -88,7 +89,7 @@ def curves(network, config, clips) -> Iterator[tuple[str, np.ndarray]]:
                 taken = _drawn(np.flatnonzero(own & (fold_of != fold)), [len(one) for one in frames], seconds, fold)
                 adapted = with_statistics(network, frame_statistics(frames[number] for number in taken))
                 tested = np.flatnonzero(own & (fold_of == fold))
-                answers[tested] = to_probabilities(logits_of(adapted, config, clips.take(tested)))
+                answers[tested] = to_probabilities(predict_subset(adapted, clips.take(tested), config))
         yield f"{seconds}-seconds", answers
 
     for count in CLIPS:
@@ -98,7 +99,7 @@ def curves(network, config, clips) -> Iterator[tuple[str, np.ndarray]]:
             taken = np.concatenate([order[clips.labels[order] == label][:count] for label in np.unique(clips.labels)])
             adapted = adapt_network(network, config, clips.take(taken))
             tested = np.flatnonzero(fold_of == fold)
-            answers[tested] = to_probabilities(logits_of(adapted, config, clips.take(tested)))
+            answers[tested] = to_probabilities(predict_subset(adapted, clips.take(tested), config))
         yield f"{count}-clips", answers
 
 

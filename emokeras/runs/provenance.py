@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from emokeras.config import AnyConfig, Config, EnsembleConfig, read_config, to_json, upgrade, with_experiment
+from emokeras.config import AnyConfig, Config, EnsembleConfig, override, read_config, to_json, upgrade, with_experiment
 from emokeras.data.splits import SUBSETS, UNUSED
 from emokeras.files import write_csv
 from emokeras.runs.content import SPLIT_COLUMNS, read_json, read_metrics, read_split
@@ -78,16 +78,7 @@ def shareable_json(run_folder: Path, license: str = "") -> str:
     removed, so that tables can name them, and the license of the weights, if one is given."""
     _, removed = upgrade(read_json(Path(run_folder) / "config.json"))
     config = shareable_config(run_folder)
-    if license and isinstance(config, EnsembleConfig):
-        members = {name: _with_license(member, license) for name, member in config.members.items()}
-        config = replace(config, members=members)
-    elif license:
-        config = _with_license(config, license)
-    return json_with_removed(config, removed)
-
-
-def _with_license(config: Config, license: str) -> Config:
-    return replace(config, model=replace(config.model, license=license))
+    return json_with_removed(override(config, {"model.license": license}) if license else config, removed)
 
 
 def json_with_removed(config: AnyConfig, removed: Mapping[str, Any]) -> str:

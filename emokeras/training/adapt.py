@@ -21,8 +21,8 @@ from emokeras.data.speech import frame_statistics
 from emokeras.errors import CorpusError, UsageError
 from emokeras.recognizer.adapt import with_statistics
 from emokeras.recognizer.model import Recognizer, join
-from emokeras.training.score import WINDOWS_PER_BATCH, to_labels, to_probabilities
-from emokeras.training.subsets import Subset, encode_corpus, evaluation_inputs
+from emokeras.training.score import WINDOWS_PER_BATCH, mean_over_windows, to_labels, to_probabilities
+from emokeras.training.subsets import Subset, encode_corpus, evaluation_inputs, predict_subset
 
 HEAD = "emotion"  # the layer that gives the logits
 PRIOR_WEIGHT = 50.0  # of the squared distance of the head to the earlier one, in nats for a half of it
@@ -92,10 +92,8 @@ def embed(network: keras.Model, config: Config, clips: Subset) -> np.ndarray:
     means = []
     for part in clips.parts():
         inputs, numbers = evaluation_inputs(part, config)
-        windows = embedding.predict(inputs, batch_size=WINDOWS_PER_BATCH, verbose=0).astype(np.float64)
-        sums = np.zeros((len(part.clips), windows.shape[1]))
-        np.add.at(sums, numbers, windows)
-        means.append(sums / np.bincount(numbers)[:, np.newaxis])
+        windows = embedding.predict(inputs, batch_size=WINDOWS_PER_BATCH, verbose=0)
+        means.append(mean_over_windows(windows, numbers))
     return np.concatenate(means)
 
 
@@ -149,17 +147,13 @@ def cross_validate(recognizer: Recognizer, clips: Subset) -> tuple[np.ndarray, n
         folds = StratifiedKFold(min(NUM_FOLDS, counts.min()), shuffle=True, random_state=0)
     config = with_experiment(member.config, emotions=emotions_with(member.config, clips.clips))
     before, after = np.zeros([2, len(clips.clips), len(config.experiment.emotions)])
-    before[:, : len(member.config.experiment.emotions)] = to_probabilities(logits_of(member.network, config, clips))
+    before[:, : len(member.config.experiment.emotions)] = to_probabilities(
+        predict_subset(member.network, clips, config)
+    )
     for train, test in folds.split(clips.labels, clips.labels, speakers):
         network = adapt_network(member.network, config, clips.take(train))
-        after[test] = to_probabilities(logits_of(network, config, clips.take(test)))
+        after[test] = to_probabilities(predict_subset(network, clips.take(test), config))
     return before, after, "speakers" if num_speakers > 1 else "clips"
-
-
-def logits_of(network: keras.Model, config: Config, clips: Subset) -> np.ndarray:
-    """Return the logits of clips, the mean over their windows, float64 [clips, emotions]."""
-    kernel, bias = network.get_layer(HEAD).get_weights()
-    return embed(network, config, clips) @ kernel + bias
 
 
 def _only_member(recognizer: Recognizer):

@@ -42,7 +42,7 @@ from emokeras.training.outcome import write_network_outcome
 from emokeras.training.pictures import draw_attention
 from emokeras.training.resolve import Resolved, read_resolved, resolve, start_folder
 from emokeras.training.score import predict_logits, to_probabilities
-from emokeras.training.subsets import Subset, check_vocabulary, evaluation_inputs, load_subsets
+from emokeras.training.subsets import Subset, check_vocabulary, evaluation_inputs, load_subsets, predict_subset
 from emokeras.training.tensorboard import TensorBoardPage
 from emokeras.training.warm_start import (
     branch_layers,
@@ -199,15 +199,10 @@ def _train_network(
     if config.training.refit_epochs:
         refit(setup, say)
     if setup.subsets["test"].clips:
-        probabilities["test"] = to_probabilities(_predict_subset(setup.model, setup.subsets["test"], config))
+        probabilities["test"] = to_probabilities(predict_subset(setup.model, setup.subsets["test"], config))
     if config.model.fusion == "attention" and len(config.encoders) > 1:
         _draw_attention(setup, best_epoch)
     return write_network_outcome(setup, corpus, split, probabilities, best_epoch)
-
-
-def _predict_subset(model: keras.Model, subset: Subset, config: Config) -> np.ndarray:
-    """Return the logits of a subset's clips, [clips, emotions]."""
-    return np.concatenate([predict_logits(model, evaluation_inputs(part, config)) for part in subset.parts()])
 
 
 def _draw_attention(setup: Setup, best_epoch: int) -> None:

@@ -16,9 +16,15 @@ WINDOWS_PER_BATCH = 96
 def predict_logits(model: keras.Model, windows: ClipWindows) -> np.ndarray:
     """Return each clip's logits [clips, emotions], the mean over its windows."""
     logits = model.predict(windows.inputs, batch_size=WINDOWS_PER_BATCH, verbose=0)["emotion"]
-    sums = np.zeros((windows.clips[-1] + 1, logits.shape[1]), np.float64)
-    np.add.at(sums, windows.clips, logits)
-    return (sums / np.bincount(windows.clips)[:, np.newaxis]).astype(np.float32)
+    return mean_over_windows(logits, windows.clips).astype(np.float32)
+
+
+def mean_over_windows(values: np.ndarray, clips: np.ndarray) -> np.ndarray:
+    """Return the mean over each clip's windows, float64 [clips, units], of values [windows, units]; `clips` is as in
+    `pipeline.ClipWindows`."""
+    sums = np.zeros((clips[-1] + 1, values.shape[1]), np.float64)
+    np.add.at(sums, clips, values)
+    return sums / np.bincount(clips)[:, np.newaxis]
 
 
 def to_probabilities(logits: np.ndarray) -> np.ndarray:

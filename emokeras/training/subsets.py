@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from emokeras.config import Config
@@ -18,7 +19,7 @@ from emokeras.data.text import fit_tokenizer, fit_vocabulary, has_tokenizer, loa
 from emokeras.data.transcripts import read_transcripts, transcript_kind
 from emokeras.data.variants import make_variants, variant_key
 from emokeras.recognizer.speech import load_speech_encoder
-from emokeras.training.score import to_labels
+from emokeras.training.score import predict_logits, to_labels
 
 CLIPS_AT_ONCE = 256
 
@@ -76,6 +77,11 @@ def evaluation_inputs(subset: Subset, config: Config) -> ClipWindows | None:
     if not subset.clips:
         return None
     return pipeline.stack(pipeline.evaluation_dataset(subset.waveforms, config, subset.tokens, subset.speech))
+
+
+def predict_subset(model: keras.Model, subset: Subset, config: Config) -> np.ndarray:
+    """Return the logits of a subset's clips, float32 [clips, emotions]."""
+    return np.concatenate([predict_logits(model, evaluation_inputs(part, config)) for part in subset.parts()])
 
 
 def load_subsets(config: Config, corpus: Corpus, split: Split, folder: Path, say: Callable) -> dict[str, Subset]:

@@ -124,10 +124,10 @@ def map_emotions(corpus: Corpus, pairs: Sequence[str]) -> Corpus:
     return replace(corpus, name=name, clips=clips, emotions=present_emotions(clips)) if pairs else corpus
 
 
-def like_speakers(speakers: Sequence[str]) -> list[str]:
-    """Return a note on speakers that may be one person: "1", "01", "1.0", "s1" and "S1"."""
+def like_speakers(clips: Sequence[Clip]) -> list[str]:
+    """Return a note on the speakers of clips who may be one person: "1", "01", "1.0", "s1" and "S1"."""
     groups = defaultdict(list)
-    for speaker in speakers:
+    for speaker in sorted({clip.speaker for clip in clips} - {""}):
         number = SPEAKER_NUMBER.fullmatch(speaker.strip().lower())
         groups[number[1] if number else speaker.strip().lower()].append(speaker)
     alike = ["/".join(group) for group in groups.values() if len(group) > 1]
@@ -160,8 +160,13 @@ def canonical_emotion(word: str) -> str | None:
 
 def count_and_name(noun: str, what: str, names: Sequence[str], num_named: int = 3) -> str:
     """Return a line with a count and examples: "5 files, empty (0 bytes): a.wav, b.wav, c.wav and 2 more"."""
+    return f"{len(names)} {noun}{'s' * (len(names) != 1)}{what}: {name_some(names, num_named)}"
+
+
+def name_some(names: Sequence[str], num_named: int = 3) -> str:
+    """Return the first of several names: "a.wav, b.wav, c.wav and 2 more"."""
     more = f" and {len(names) - num_named} more" if len(names) > num_named else ""
-    return f"{len(names)} {noun}{'s' * (len(names) != 1)}{what}: {', '.join(names[:num_named])}{more}"
+    return f"{', '.join(names[:num_named])}{more}"
 
 
 def left_out_notes(names: Mapping[str, Sequence[str]]) -> list[str]:

@@ -72,8 +72,8 @@ def _load_one(source: str | Path, sample_rate_hz: int | None) -> Corpus:
     if waveforms:
         audio.write_cache(audio.cache_path(clips, sample_rate_hz), [waveforms[clip.content] for clip in clips])
     name = source if source == "demo" else draft.name
-    corpus = Corpus(name, tuple(clips), present_emotions(clips), (*notes, *merge_notes))
-    corpus = replace(corpus, notes=(*corpus.notes, *like_speakers(corpus.speakers)))
+    notes += [*merge_notes, *like_speakers(clips)]
+    corpus = Corpus(name, tuple(clips), present_emotions(clips), tuple(notes))
     if draft.grammar and len(clips) < draft.grammar.NUM_CLIPS:
         part = (
             f"part of {draft.grammar.TITLE}: {len(clips)} of {draft.grammar.NUM_CLIPS} clips, "

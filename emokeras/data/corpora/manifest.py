@@ -14,7 +14,15 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from emokeras.data.corpora import ravdess
-from emokeras.data.corpora.clips import EMOTIONS, SPLIT_NAMES, SYNONYMS, Clip, canonical_emotion, count_and_name
+from emokeras.data.corpora.clips import (
+    EMOTIONS,
+    SPLIT_NAMES,
+    SYNONYMS,
+    Clip,
+    canonical_emotion,
+    count_and_name,
+    name_some,
+)
 from emokeras.errors import CorpusError
 
 COLUMNS = ("path", "emotion", "speaker")
@@ -55,8 +63,7 @@ def read_clips(
     missing = [f"'{row['path']}' on line {line}" for (line, row), place in zip(rows, places, strict=True) if not place]
     if missing:
         count = f"{len(missing)} of {len(rows)} files are missing" if len(missing) > 1 else "a file is missing"
-        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise CorpusError(f"{where}: {count}, {named}: paths are relative to the manifest")
+        raise CorpusError(f"{where}: {count}, {name_some(missing)}: paths are relative to the manifest")
     clips, lines = [], {}
     for (line, row), place in zip(rows, places, strict=True):
         at = f"{where} line {line}"
